@@ -1,0 +1,169 @@
+//! Call numbers, versions and features.
+
+use bitflags::bitflags;
+
+use crate::Error;
+
+/// The interface's version as `version` returns it: major in bits 31:16, minor in bits 15:0. A minor version only adds.
+pub const VERSION: u32 = 1 << 16;
+
+/// The UID that the vendor-specific hypervisor service's UID query (`0x8600_FF01`) returns in `w0` to `w3`
+/// (DEN0028, 6.2): 9c2f5a1e-6d0b-4e87-b35a-41f7c8d2e690, in little-endian words.
+pub const UID: [u32; 4] = [0x1e5a_2f9c, 0x874e_0b6d, 0xf741_5ab3, 0x90e6_d2c8];
+
+/// Major and minor revision, as the revision query (`0x8600_FF03`) returns them in `w0` and `w1`.
+pub const REVISION: (u32, u32) = (VERSION >> 16, VERSION & 0xffff);
+
+bitflags! {
+    /// What this control OS can do beyond the base interface, as `version` returns it in `x2`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Features: u64 {
+        /// Message channels, regions and events.
+        const CHANNELS = 1 << 0;
+    }
+}
+
+/// The features of this version of the interface.
+pub const FEATURES: Features = Features::CHANNELS;
+
+/// Function identifiers of other owners that a guest may call (DEN0028, DEN0022, DEN0098).
+pub mod smccc {
+    /// `SMCCC_VERSION`.
+    pub const VERSION: u32 = 0x8000_0000;
+    /// `SMCCC_ARCH_FEATURES`.
+    pub const ARCH_FEATURES: u32 = 0x8000_0001;
+    /// `TRNG_VERSION`.
+    pub const TRNG_VERSION: u32 = 0x8400_0050;
+    /// `TRNG_FEATURES`.
+    pub const TRNG_FEATURES: u32 = 0x8400_0051;
+    /// `TRNG_GET_UUID`.
+    pub const TRNG_GET_UUID: u32 = 0x8400_0052;
+    /// `TRNG_RND32`.
+    pub const TRNG_RND32: u32 = 0x8400_0053;
+    /// `TRNG_RND64`.
+    pub const TRNG_RND64: u32 = 0xc400_0053;
+    /// Call UID query of the vendor-specific hypervisor service range.
+    pub const VENDOR_HYP_UID: u32 = 0x8600_ff01;
+    /// Revision query of the vendor-specific hypervisor service range.
+    pub const VENDOR_HYP_REVISION: u32 = 0x8600_ff03;
+    /// What a call nobody knows returns in `x0`.
+    pub const NOT_SUPPORTED: i64 = -1;
+}
+
+macro_rules! calls {
+    ($($(#[$doc:meta])* $name:ident = $number:literal;)*) => {
+        /// A hypercall: fast, 64-bit, vendor-specific hypervisor service (`0xC600_0000` plus a number).
+        ///
+        /// "→" lists the results. Every call may also fail with [`Error::NotSupported`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u32)]
+        pub enum Call { $($(#[$doc])* $name = Call::BASE | $number,)* }
+
+        impl Call {
+            /// Every call, in numeric order.
+            pub const ALL: &[Call] = &[$(Call::$name,)*];
+        }
+
+        impl TryFrom<u64> for Call {
+            type Error = Error;
+
+            /// The call whose function identifier is in the low half of `x0` (DEN0028: bits 63:32 are ignored).
+            fn try_from(x0: u64) -> Result<Call, Error> {
+                match x0 as u32 {
+                    $(number if number == Call::$name as u32 => Ok(Call::$name),)*
+                    _ => Err(Error::NotSupported),
+                }
+            }
+        }
+    };
+}
+
+impl Call {
+    /// Fast call, SMC64, owner 6.
+    pub const BASE: u32 = 0xc600_0000;
+}
+
+calls! {
+    /// Does nothing else. → `x1` [`VERSION`], `x2` [`Features`].
+    Version = 0x00;
+    /// Who am I? → `x1` partition id, `x2` 1 if privileged else 0, `x3` INTID of the event interrupt.
+    Identify = 0x01;
+    /// Ends the calling partition. `x1` exit status. Does not return.
+    End = 0x02;
+    /// Reads an account. `x1` partition id (0: the caller's own; others need the privilege), `x2` [`Account`](crate::Account). →
+    /// `x1` use, `x2` limit.
+    AccountRead = 0x03;
+
+    /// Makes a message region of zeroes. `x1` size in bytes (a power of two, 4 KiB to 1 GiB), `x2` where in the message window to map
+    /// it, or 0. → `x1` region handle.
+    RegionCreate = 0x10;
+    /// Zeroes a region and gives its memory back. `x1` region handle.
+    RegionDestroy = 0x11;
+    /// Maps a region. `x1` region handle, `x2` address in the message window.
+    RegionMap = 0x12;
+    /// Takes a region's mapping away, keeping the region. `x1` region handle.
+    RegionUnmap = 0x13;
+    /// → `x1` size in bytes, `x2` address or 0. `x1` region handle.
+    RegionInfo = 0x14;
+
+    /// Asks for a channel. `x1` partition id, `x2` service id. → `x1` port; its event tells whether it was accepted.
+    Connect = 0x20;
+    /// Accepts a request. `x1` the signal's token. → `x1` port.
+    Accept = 0x21;
+    /// Refuses a request. `x1` the signal's token, `x2` a reason of the server's (32 bits).
+    Refuse = 0x22;
+    /// Destroys a port. `x1` port. What was sent to it and not received is given back to free memory; the peer gets an event.
+    Disconnect = 0x23;
+    /// Sends a message. `x1` [`MessageWord`](crate::MessageWord), `x2` to `x17` the short message.
+    Send = 0x24;
+    /// Takes the next message. `x1` port, `x2` where in the message window to map the region, or 0. →
+    /// `x1` [`MessageWord`](crate::MessageWord), `x2` to `x17` the short message, zero-filled.
+    Receive = 0x25;
+    /// → `x1` [`Causes`](crate::Causes) that hold now, `x2` the peer's partition id, `x3` the reason of a refusal. `x1` port.
+    PortStatus = 0x26;
+
+    /// Takes the next pending event. → `x1` [`Event`](crate::Event). [`Error::WouldBlock`] when none is pending.
+    EventNext = 0x30;
+    /// Signals the peer of a channel. `x1` port.
+    EventSend = 0x31;
+
+    /// Takes the next control signal. → `x1` to `x4` [`Signal`](crate::Signal). [`Error::WouldBlock`] when there is none.
+    SignalNext = 0x40;
+
+    /// Privileged. Makes an empty partition. `x1`, `x2` its [`Name`](crate::Name), `x3` logical processors. → `x1` partition id.
+    PartitionCreate = 0x80;
+    /// Privileged. `x1` partition id, `x2` [`Account`](crate::Account), `x3` limit.
+    PartitionSetLimit = 0x81;
+    /// Privileged. Gives zeroed memory. `x1` partition id, `x2` address in the partition (2 MiB aligned), `x3` size (a multiple of 2 MiB).
+    PartitionAddMemory = 0x82;
+    /// Privileged. Copies into a partition that has not started. `x1` partition id, `x2` address there, `x3` address in the caller, `x4` bytes.
+    PartitionWrite = 0x83;
+    /// Privileged. Starts logical processor 0 at EL1, MMU off. `x1` partition id, `x2` entry address, `x3` what its `x0` holds.
+    PartitionStart = 0x84;
+    /// Privileged. Ends a partition. `x1` partition id.
+    PartitionStop = 0x85;
+    /// Privileged. Forgets a partition that has ended, or was never started; what it held is given back. `x1` partition id.
+    PartitionDestroy = 0x86;
+    /// Privileged. `x1` partition id. → `x1` [`PartitionState`](crate::PartitionState), `x2` [`EndReason`](crate::EndReason), `x3` exit status.
+    PartitionStatus = 0x87;
+    /// Privileged. Ends the machine: a console record with the status in `x1`, then PSCI. Does not return.
+    MachineOff = 0x88;
+    /// Privileged. → `x1` physical processors, `x2` free memory in bytes.
+    MachineInfo = 0x89;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_round_trip_and_nothing_else_decodes() {
+        for &call in Call::ALL {
+            assert_eq!(Call::try_from(u64::from(call as u32)), Ok(call));
+            assert_eq!(Call::try_from(u64::from(call as u32) | 0xdead_beef << 32), Ok(call));
+        }
+        let known = (0..=0xffffu64).filter(|n| Call::try_from(u64::from(Call::BASE) | n).is_ok()).count();
+        assert_eq!(known, Call::ALL.len());
+        assert_eq!(Call::try_from(0x8600_0000), Err(Error::NotSupported));
+    }
+}

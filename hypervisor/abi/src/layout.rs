@@ -1,0 +1,54 @@
+//! A partition's intermediate physical addresses. The low part follows the address map of QEMU's `virt` machine, which
+//! guests know; a generated device tree tells it to them.
+
+/// Bits of an intermediate physical address.
+pub const IPA_BITS: u32 = 39;
+
+/// The virtual GIC distributor: 64 KiB.
+pub const GICD_BASE: u64 = 0x0800_0000;
+/// Bytes of the distributor's frame.
+pub const GICD_SIZE: u64 = 0x1_0000;
+/// The virtual GIC redistributors: two 64 KiB frames for each logical processor, without gaps.
+pub const GICR_BASE: u64 = 0x080a_0000;
+/// Bytes of one processor's redistributor frames.
+pub const GICR_STRIDE: u64 = 0x2_0000;
+/// The console: a PL011 (Arm DDI 0183).
+pub const UART_BASE: u64 = 0x0900_0000;
+/// Bytes of the console's frame.
+pub const UART_SIZE: u64 = 0x1000;
+/// The console's interrupt (an SPI; level).
+pub const UART_INTID: u32 = 33;
+/// The event interrupt: pending while events are (an SPI; edge).
+pub const EVENT_INTID: u32 = 34;
+/// The virtual timer's interrupt (a PPI).
+pub const VIRTUAL_TIMER_INTID: u32 = 27;
+/// The physical timer's interrupt (a PPI).
+pub const PHYSICAL_TIMER_INTID: u32 = 30;
+
+/// Logical processors a partition may have.
+pub const PROCESSORS_MAX: u32 = 8;
+
+/// Memory starts here.
+pub const MEMORY_BASE: u64 = 0x4000_0000;
+/// Memory ends here at the latest (exclusive).
+pub const MEMORY_END: u64 = ARCHIVE_BASE;
+/// Granularity of memory given by `PartitionAddMemory`.
+pub const MEMORY_GRANULE: u64 = 0x20_0000;
+
+/// Where system-control, and nobody else, finds the boot archive's files.
+pub const ARCHIVE_BASE: u64 = 0x30_0000_0000;
+
+/// The message window: regions are mapped here and nowhere else.
+pub const WINDOW_BASE: u64 = 0x40_0000_0000;
+/// Bytes of the message window.
+pub const WINDOW_SIZE: u64 = 0x40_0000_0000;
+/// A region of up to 2 MiB takes one slot of this size and alignment; a larger one is aligned to its own size.
+pub const WINDOW_SLOT: u64 = 0x20_0000;
+
+/// The smallest region.
+pub const REGION_MIN: u64 = 0x1000;
+/// The largest region.
+pub const REGION_MAX: u64 = 0x4000_0000;
+
+const _: () = assert!(WINDOW_BASE + WINDOW_SIZE == 1 << IPA_BITS);
+const _: () = assert!(GICR_BASE + PROCESSORS_MAX as u64 * GICR_STRIDE <= UART_BASE);
