@@ -1,1 +1,144 @@
+//! The manifest: which partitions a machine runs, and what each is given.
+//!
+//! A person writes it as TOML; `read` (feature `std`) turns that into a checked [`Manifest`], and every error
+//! names the file and the line. The boot archive carries it packed by [`Manifest::pack`], and system-control, which
+//! has no `std`, gets the same types back from [`Manifest::unpack`].
+#![no_std]
+#![forbid(unsafe_code)]
 
+extern crate alloc;
+#[cfg(feature = "std")]
+extern crate std;
+
+mod check;
+mod kernel;
+mod memory;
+#[cfg(feature = "std")]
+mod read;
+
+use alloc::{string::String, vec::Vec};
+use serde::{Deserialize, Serialize};
+
+pub use check::{Key, Place, Problem};
+pub use kernel::{KernelKind, KernelSource, NotAKernel};
+pub use memory::MemorySize;
+#[cfg(feature = "std")]
+pub use read::{ReadError, parse, read};
+
+/// The most logical processors one partition may have.
+pub const MAX_PROCESSORS: u32 = 8;
+/// The most bytes of a partition's or a service's name.
+pub const MAX_NAME: usize = 15;
+/// Memory that stays with the control OS and system-control, in bytes; partitions share the rest.
+pub const RESERVED_MEMORY: u64 = 64 << 20;
+/// Partitions are given memory in multiples of this many bytes.
+pub const MEMORY_GRANULE: u64 = 2 << 20;
+
+/// A machine and the partitions it runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Manifest {
+    /// The machine ends when these partitions have all ended, with the first exit status of theirs that is not zero.
+    /// Empty means all partitions.
+    #[serde(default)]
+    pub end_with: Vec<String>,
+    /// The machine does not end by itself, whatever its partitions do.
+    #[serde(default)]
+    pub stay: bool,
+    /// What the partitions share.
+    pub machine: Machine,
+    /// The partitions, in the order in which they start.
+    #[serde(default, rename = "partition")]
+    pub partitions: Vec<Partition>,
+}
+
+/// The machine that QEMU is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Machine {
+    /// Physical processors.
+    pub processors: u32,
+    /// Physical memory.
+    pub memory: MemorySize,
+}
+
+/// One partition, and what it is given before it starts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Partition {
+    /// 1 to [`MAX_NAME`] bytes of `a-z`, `0-9` and `-`.
+    pub name: String,
+    /// In TOML where the kernel comes from, see [`KernelSource`]; packed, its file's name in the boot archive.
+    pub kernel: String,
+    /// In TOML `demo` or a path; packed, its file's name in the boot archive.
+    #[serde(default)]
+    pub initramfs: Option<String>,
+    /// What a Linux kernel finds as its command line.
+    #[serde(default)]
+    pub command_line: Option<String>,
+    /// Logical processors, 1 to [`MAX_PROCESSORS`].
+    pub processors: u32,
+    /// Memory, a multiple of [`MEMORY_GRANULE`].
+    pub memory: MemorySize,
+    /// Services this partition offers; no two in a manifest share a name.
+    #[serde(default)]
+    pub provides: Vec<String>,
+    /// Services this partition may connect to.
+    #[serde(default)]
+    pub uses: Vec<String>,
+}
+
+/// A service that some partition offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Service<'a> {
+    /// Counted from 1 in the manifest's order.
+    pub id: u32,
+    /// Its name.
+    pub name: &'a str,
+    /// The partition that offers it, as an index into [`Manifest::partitions`].
+    pub provider: usize,
+}
+
+/// A packed manifest that cannot be unpacked: it is damaged, or another version of this crate packed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnpackError(postcard::Error);
+
+impl core::fmt::Display for UnpackError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "the packed manifest cannot be read ({}); pack it with this version", self.0)
+    }
+}
+
+impl core::error::Error for UnpackError {}
+
+impl Manifest {
+    /// All services in manifest order, with their ids.
+    pub fn services(&self) -> impl Iterator<Item = Service<'_>> {
+        let offers = self.partitions.iter().enumerate();
+        offers
+            .flat_map(|(provider, partition)| partition.provides.iter().map(move |name| (provider, name)))
+            .zip(1u32..)
+            .map(|((provider, name), id)| Service { id, name, provider })
+    }
+
+    /// The service of this name, if any partition offers it.
+    pub fn service(&self, name: &str) -> Option<Service<'_>> {
+        self.services().find(|service| service.name == name)
+    }
+
+    /// The partition of this name and its index.
+    pub fn partition(&self, name: &str) -> Option<(usize, &Partition)> {
+        self.partitions.iter().enumerate().find(|(_, partition)| partition.name == name)
+    }
+
+    /// The bytes that [`Manifest::unpack`] reads.
+    pub fn pack(&self) -> Vec<u8> {
+        // Every field is a number, a string or a list of them, which postcard always can write to a growing buffer.
+        postcard::to_allocvec(self).expect("a manifest always packs")
+    }
+
+    /// Reads what [`Manifest::pack`] wrote. Trailing bytes are ignored.
+    pub fn unpack(bytes: &[u8]) -> Result<Self, UnpackError> {
+        postcard::from_bytes(bytes).map_err(UnpackError)
+    }
+}

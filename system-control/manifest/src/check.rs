@@ -1,0 +1,162 @@
+//! What the types alone cannot say about a manifest: names are unique, services meet, everything fits the machine.
+
+use crate::{MAX_NAME, MAX_PROCESSORS, MEMORY_GRANULE, Manifest, MemorySize, Partition, RESERVED_MEMORY};
+use alloc::{format, string::String};
+
+/// One thing that is wrong with a manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Where.
+    pub place: Place,
+    /// What was found there, and what to do.
+    pub what: String,
+}
+
+/// A place in a manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The manifest as a whole.
+    Manifest(Key),
+    /// The machine.
+    Machine(Key),
+    /// The partition of this index.
+    Partition(usize, Key),
+}
+
+/// A key at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// The table itself.
+    Table,
+    /// The key of this name.
+    Value(&'static str),
+    /// An element of the list of this name.
+    Element(&'static str, usize),
+}
+
+impl Manifest {
+    /// The first thing that is wrong. Whether the files it names exist and are kernels is not looked at here.
+    pub fn check(&self) -> Result<(), Problem> {
+        self.check_machine()?;
+        if self.partitions.is_empty() {
+            return wrong(Place::Manifest(Key::Table), "there is no `[[partition]]`: name at least one");
+        }
+        for (index, partition) in self.partitions.iter().enumerate() {
+            self.check_partition(index, partition)?;
+        }
+        self.check_services()?;
+        self.check_memory()?;
+        for (index, name) in self.end_with.iter().enumerate() {
+            if self.partition(name).is_none() {
+                let what = format!("`end-with` names `{name}`, but no partition has this name");
+                return wrong(Place::Manifest(Key::Element("end-with", index)), what);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_machine(&self) -> Result<(), Problem> {
+        if self.machine.processors == 0 {
+            return wrong(Place::Machine(Key::Value("processors")), "a machine needs at least one processor");
+        }
+        check_granule(self.machine.memory, Place::Machine(Key::Value("memory")))
+    }
+
+    fn check_partition(&self, index: usize, partition: &Partition) -> Result<(), Problem> {
+        let at = |key| Place::Partition(index, Key::Value(key));
+        let name = &partition.name;
+        check_name(name, "partition", at("name"))?;
+        if let Some(first) = self.partitions[..index].iter().position(|other| other.name == *name) {
+            let what = format!("partition {} is called `{name}` already: names are unique", first + 1);
+            return wrong(at("name"), what);
+        }
+        if partition.kernel.is_empty() {
+            return wrong(at("kernel"), "write `guest:NAME`, `debian` or the path of a kernel");
+        }
+        let machine = self.machine.processors;
+        match partition.processors {
+            0 => wrong(at("processors"), format!("`{name}` needs at least one processor")),
+            n if n > MAX_PROCESSORS => {
+                let what =
+                    format!("`{name}` asks for {n} processors, a partition has at most {MAX_PROCESSORS}");
+                wrong(at("processors"), what)
+            }
+            n if n > machine => wrong(
+                at("processors"),
+                format!("`{name}` asks for {n} processors, the machine has {machine}"),
+            ),
+            _ => check_granule(partition.memory, at("memory")),
+        }
+    }
+
+    fn check_services(&self) -> Result<(), Problem> {
+        for (index, partition) in self.partitions.iter().enumerate() {
+            for (element, service) in partition.provides.iter().enumerate() {
+                let place = Place::Partition(index, Key::Element("provides", element));
+                check_name(service, "service", place)?;
+                // `service` finds the first of a name, so a later one of that name finds somebody else.
+                let ahead: usize =
+                    self.partitions[..index].iter().map(|partition| partition.provides.len()).sum();
+                if let Some(first) = self.service(service)
+                    && first.id as usize != ahead + element + 1
+                {
+                    let provider = &self.partitions[first.provider].name;
+                    let what =
+                        format!("`{provider}` provides a service `{service}` already: names are unique");
+                    return wrong(place, what);
+                }
+            }
+            for (element, service) in partition.uses.iter().enumerate() {
+                let place = Place::Partition(index, Key::Element("uses", element));
+                if partition.uses[..element].contains(service) {
+                    return wrong(place, format!("`{}` uses `{service}` twice", partition.name));
+                }
+                if self.service(service).is_none() {
+                    let what = format!("`{}` uses `{service}`, which no partition provides", partition.name);
+                    return wrong(place, what);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_memory(&self) -> Result<(), Problem> {
+        let mut used = RESERVED_MEMORY;
+        for (index, partition) in self.partitions.iter().enumerate() {
+            used = used.saturating_add(partition.memory.0);
+            if used > self.machine.memory.0 {
+                let what = format!(
+                    "with `{}` the partitions take {}, {} for the control OS and system-control included, but the machine has {}",
+                    partition.name,
+                    MemorySize(used),
+                    MemorySize(RESERVED_MEMORY),
+                    self.machine.memory
+                );
+                return wrong(Place::Partition(index, Key::Value("memory")), what);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_name(name: &str, of: &str, place: Place) -> Result<(), Problem> {
+    let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    if (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(allowed) {
+        return Ok(());
+    }
+    wrong(
+        place,
+        format!("`{name}` cannot be the name of a {of}: use 1 to {MAX_NAME} of `a-z`, `0-9` and `-`"),
+    )
+}
+
+fn check_granule(memory: MemorySize, place: Place) -> Result<(), Problem> {
+    if memory.0 != 0 && memory.0.is_multiple_of(MEMORY_GRANULE) {
+        return Ok(());
+    }
+    wrong(place, format!("{memory} is not a multiple of {}", MemorySize(MEMORY_GRANULE)))
+}
+
+fn wrong<T>(place: Place, what: impl Into<String>) -> Result<T, Problem> {
+    Err(Problem { place, what: what.into() })
+}

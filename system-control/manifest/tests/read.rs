@@ -1,0 +1,160 @@
+//! Reads manifests as a person writes them, right and wrong.
+#![allow(missing_docs, reason = "a test binary has no readers of its documentation")]
+
+use handover_manifest::{Manifest, MemorySize, Service, UnpackError, parse, read};
+use std::{fs, path::Path};
+
+const GOOD: &str = r#"
+end-with = ["linux"]
+
+[machine]
+processors = 2
+memory = "1 GiB"
+
+[[partition]]
+name = "echo"
+kernel = "guest:echo"
+processors = 1
+memory = "16 MiB"
+provides = ["echo", "upper"]
+
+[[partition]]
+name = "linux"
+kernel = "debian"
+initramfs = "demo"
+command-line = "quiet"
+processors = 2
+memory = "256 MiB"
+provides = ["files"]
+uses = ["echo"]
+"#;
+
+fn good() -> Manifest {
+    parse(GOOD, Path::new("good.toml")).unwrap()
+}
+
+/// The error for `GOOD` with one piece of it replaced.
+fn error_with(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "{from} is not in the manifest");
+    parse(&GOOD.replacen(from, to, 1), Path::new("m.toml")).unwrap_err().to_string()
+}
+
+#[track_caller]
+fn refuses(from: &str, to: &str, line: usize, what: &str) {
+    let error = error_with(from, to);
+    assert!(error.starts_with(&format!("m.toml:{line}: ")), "{error}");
+    assert!(error.contains(what), "{error}");
+}
+
+#[test]
+fn reads_a_manifest() {
+    let manifest = good();
+    assert_eq!(manifest.machine.memory, MemorySize(1 << 30));
+    assert_eq!(manifest.end_with, ["linux"]);
+    assert!(!manifest.stay);
+    let linux = &manifest.partitions[1];
+    assert_eq!((linux.processors, linux.command_line.as_deref()), (2, Some("quiet")));
+    assert_eq!(manifest.partitions[0].initramfs, None);
+}
+
+#[test]
+fn numbers_services_in_manifest_order() {
+    let manifest = good();
+    let services: Vec<_> = manifest.services().collect();
+    assert_eq!(services[0], Service { id: 1, name: "echo", provider: 0 });
+    assert_eq!(services[1], Service { id: 2, name: "upper", provider: 0 });
+    assert_eq!(services[2], Service { id: 3, name: "files", provider: 1 });
+    assert_eq!(manifest.service("files"), Some(services[2]));
+    assert_eq!(manifest.service("none"), None);
+}
+
+#[test]
+fn unpacks_what_it_packs() {
+    let manifest = good();
+    let packed = manifest.pack();
+    assert_eq!(Manifest::unpack(&packed), Ok(manifest));
+    let damaged: Result<_, UnpackError> = Manifest::unpack(&packed[..packed.len() - 1]);
+    assert!(damaged.unwrap_err().to_string().contains("cannot be read"));
+}
+
+#[test]
+fn refuses_an_unknown_key() {
+    refuses("command-line", "commandline", 19, "unknown field `commandline`");
+    refuses("[machine]", "[machine]\nspeed = 3", 5, "unknown field `speed`");
+    refuses("end-with = [\"linux\"]", "end_with = []", 2, "unknown field `end_with`");
+}
+
+#[test]
+fn refuses_broken_toml_and_wrong_types() {
+    refuses("processors = 2", "processors = ", 5, "");
+    refuses("processors = 2", "processors = \"two\"", 5, "expected u32");
+    refuses("processors = 2", "processors = -2", 5, "expected u32");
+    refuses("memory = \"1 GiB\"", "memory = \"1 GB\"", 6, "KiB, MiB or GiB");
+    refuses("kernel = \"debian\"\n", "", 15, "missing field `kernel`");
+}
+
+#[test]
+fn refuses_names_that_repeat_or_do_not_fit() {
+    refuses("name = \"linux\"", "name = \"echo\"", 16, "partition 1 is called `echo` already");
+    refuses("name = \"linux\"", "name = \"Linux\"", 16, "`Linux` cannot be the name of a partition");
+    refuses("name = \"linux\"", "name = \"\"", 16, "1 to 15");
+    refuses("name = \"linux\"", "name = \"sixteen-letters-\"", 16, "1 to 15");
+    refuses("\"files\"", "\"fi les\"", 22, "`fi les` cannot be the name of a service");
+}
+
+#[test]
+fn refuses_services_that_do_not_meet() {
+    refuses("\"files\"", "\"echo\"", 22, "`echo` provides a service `echo` already");
+    refuses("\"upper\"", "\"echo\"", 13, "`echo` provides a service `echo` already");
+    refuses("uses = [\"echo\"]", "uses = [\"disk\"]", 23, "`linux` uses `disk`, which no partition provides");
+    refuses("uses = [\"echo\"]", "uses = [\n\"echo\",\n\"echo\"]", 25, "`linux` uses `echo` twice");
+    refuses("end-with = [\"linux\"]", "end-with = [\"unix\"]", 2, "no partition has this name");
+}
+
+#[test]
+fn refuses_what_the_machine_has_not() {
+    refuses("processors = 2", "processors = 0", 5, "at least one processor");
+    refuses("processors = 1", "processors = 0", 11, "`echo` needs at least one processor");
+    refuses("processors = 1", "processors = 3", 11, "`echo` asks for 3 processors, the machine has 2");
+    refuses("processors = 1", "processors = 9", 11, "at most 8");
+    refuses("\"256 MiB\"", "\"3 MiB\"", 21, "3 MiB is not a multiple of 2 MiB");
+    refuses("\"16 MiB\"", "\"0 MiB\"", 12, "not a multiple of 2 MiB");
+    refuses("\"256 MiB\"", "\"946 MiB\"", 21, "the partitions take 1026 MiB");
+    assert!(parse(&GOOD.replace("256 MiB", "944 MiB"), Path::new("m.toml")).is_ok());
+}
+
+#[test]
+fn refuses_a_manifest_without_partitions() {
+    let error = parse("[machine]\nprocessors = 1\nmemory = \"1 GiB\"\n", Path::new("m.toml")).unwrap_err();
+    assert!(error.to_string().contains("no `[[partition]]`"), "{error}");
+}
+
+#[test]
+fn looks_at_the_files_a_manifest_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("m.toml");
+    let write = |from: &str, to: &str| fs::write(&file, GOOD.replace(from, to)).unwrap();
+
+    write("\"debian\"", "\"Image\"");
+    let error = read(&file).unwrap_err();
+    assert_eq!(error.line, Some(17));
+    assert!(error.what.contains("Image cannot be read: No such file"), "{error}");
+
+    fs::write(folder.path().join("Image"), [0u8; 100]).unwrap();
+    let error = read(&file).unwrap_err();
+    assert!(error.what.contains("neither an arm64 Linux Image nor an AArch64 ELF"), "{error}");
+
+    let mut image = [0u8; 64];
+    image[56..60].copy_from_slice(b"ARM\x64");
+    fs::write(folder.path().join("Image"), image).unwrap();
+    assert!(read(&file).is_ok());
+
+    write("\"demo\"", "\"disk.cpio\"");
+    let error = read(&file).unwrap_err();
+    assert_eq!(error.line, Some(18));
+    assert!(error.what.contains("disk.cpio cannot be read"), "{error}");
+
+    let error = read(&folder.path().join("none.toml")).unwrap_err();
+    assert_eq!(error.line, None);
+    assert!(error.to_string().contains("none.toml: the manifest cannot be read"), "{error}");
+}
