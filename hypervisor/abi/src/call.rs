@@ -134,9 +134,11 @@ calls! {
     PartitionCreate = 0x80;
     /// Privileged. `x1` partition id, `x2` [`Account`](crate::Account), `x3` limit.
     PartitionSetLimit = 0x81;
-    /// Privileged. Gives zeroed memory. `x1` partition id, `x2` address in the partition (2 MiB aligned), `x3` size (a multiple of 2 MiB).
+    /// Privileged. Gives zeroed memory. `x1` partition id, `x2` address in the partition (2 MiB aligned), `x3` size (a multiple of 2 MiB, at most
+    /// [`ADD_MEMORY_MAX`](crate::layout::ADD_MEMORY_MAX)).
     PartitionAddMemory = 0x82;
-    /// Privileged. Copies into a partition that has not started. `x1` partition id, `x2` address there, `x3` address in the caller, `x4` bytes.
+    /// Privileged. Copies into a partition that has not started. `x1` partition id, `x2` address there, `x3` address in the caller, `x4` bytes
+    /// (at most [`WRITE_MAX`](crate::layout::WRITE_MAX)).
     PartitionWrite = 0x83;
     /// Privileged. Starts logical processor 0 at EL1, MMU off. `x1` partition id, `x2` entry address, `x3` what its `x0` holds.
     PartitionStart = 0x84;

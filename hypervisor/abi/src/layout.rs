@@ -34,6 +34,10 @@ pub const MEMORY_BASE: u64 = 0x4000_0000;
 pub const MEMORY_END: u64 = ARCHIVE_BASE;
 /// Granularity of memory given by `PartitionAddMemory`.
 pub const MEMORY_GRANULE: u64 = 0x20_0000;
+/// Most bytes of one `PartitionAddMemory`.
+pub const ADD_MEMORY_MAX: u64 = 0x4000_0000;
+/// Most bytes of one `PartitionWrite`.
+pub const WRITE_MAX: u64 = 0x1_0000;
 
 /// Where system-control, and nobody else, finds the boot archive's files.
 pub const ARCHIVE_BASE: u64 = 0x30_0000_0000;
