@@ -1,1 +1,33 @@
+//! The rules of Handover: who owns which memory, who may talk to whom, and what it costs whom.
+//!
+//! Nothing here touches the machine: the rules see it as a [`Machine`], which the EL2 image implements on hardware and the tests
+//! on a model. Nothing allocates, blocks or panics, and every call is bounded. There is no lock in here either: the image
+//! keeps the one [`System`] behind one lock, and a rule runs from its first check to its last store without giving it up.
+//!
+//! A call checks everything first, then changes state; one that fails has changed nothing.
+
 #![no_std]
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+mod account;
+mod addr;
+mod failure;
+pub mod frames;
+mod machine;
+pub mod maintenance;
+mod partition;
+mod stage2;
+mod system;
+
+pub use account::Accounts;
+pub use addr::{Ipa, PAGE, Pa};
+pub use failure::{Failure, Progress};
+pub use machine::Machine;
+pub use maintenance::Maintenance;
+pub use partition::{Partition, PartitionIndex, Phase};
+pub use stage2::{Attributes, Span};
+pub use system::{PARTITIONS_MAX, System};

@@ -1,0 +1,42 @@
+//! What a call comes back with.
+
+use handover_abi::{Account, Error};
+
+/// Why a call failed, and what `x1` says about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// `x0`.
+    pub error: Error,
+    /// `x1`: the account of [`Error::Limit`], the bytes of [`Error::TooLarge`], otherwise 0.
+    pub detail: u64,
+}
+
+impl Failure {
+    /// A limit of the named account is in the way.
+    #[must_use]
+    pub const fn limit(account: Account) -> Failure {
+        Failure { error: Error::Limit, detail: account as u64 }
+    }
+
+    /// A region of `size` bytes does not fit.
+    #[must_use]
+    pub const fn too_large(size: u64) -> Failure {
+        Failure { error: Error::TooLarge, detail: size }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure { error, detail: 0 }
+    }
+}
+
+/// How far a call that works in bounded steps has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Progress {
+    /// All done.
+    Done,
+    /// Call the same again with the same arguments; anything may happen in between.
+    Again,
+}

@@ -1,0 +1,25 @@
+//! The machine as the rules see it.
+
+use crate::{Maintenance, Pa, PartitionIndex};
+
+/// What the rules need of the machine. Physical addresses passed in are always ones that [`Machine::allocate`] handed out.
+pub trait Machine {
+    /// Zeroed memory of `1 << order` bytes, aligned to its size. `order` is 12, or 21 to 30.
+    fn allocate(&mut self, order: u8) -> Option<Pa>;
+    /// Takes back what `allocate` gave. It is all zeroes again.
+    fn free(&mut self, pa: Pa, order: u8);
+    /// Zeroes `size` bytes, a multiple of 4096.
+    fn zero(&mut self, pa: Pa, size: u64);
+    /// Reads a descriptor; `index` is below 512.
+    fn entry(&self, table: Pa, index: usize) -> u64;
+    /// Writes a descriptor in one single-copy atomic store; `index` is below 512.
+    fn set_entry(&mut self, table: Pa, index: usize, value: u64);
+    /// Makes the processors see what changed in the translation of `vmid`: carries out [`Maintenance::perform`].
+    fn maintain(&mut self, vmid: u16, op: Maintenance);
+    /// A fresh frame of 4096 bytes as records, each `T::default()`, as many as fit.
+    fn records<T: Default + 'static>(&mut self, frame: Pa) -> &'static mut [T];
+    /// Back from the first of `page`'s records to the frame. The caller zeroes and frees it.
+    fn reclaim<T: 'static>(&mut self, page: &'static mut [T]) -> Pa;
+    /// Makes the partition's event interrupt pending.
+    fn interrupt(&mut self, partition: PartitionIndex);
+}

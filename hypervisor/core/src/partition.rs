@@ -1,0 +1,146 @@
+//! A partition as the rules know it.
+
+use handover_abi::{EndReason, Name, PartitionId, PartitionState};
+
+use crate::{Accounts, Pa};
+
+/// Where a partition is in the system's table. Used again after [`crate::System::destroy`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct PartitionIndex(u8);
+
+impl PartitionIndex {
+    /// `None` unless below [`crate::PARTITIONS_MAX`].
+    #[must_use]
+    pub const fn new(index: usize) -> Option<PartitionIndex> {
+        if index < crate::PARTITIONS_MAX { Some(PartitionIndex(index as u8)) } else { None }
+    }
+
+    /// The plain number.
+    #[must_use]
+    #[inline]
+    pub const fn get(self) -> usize {
+        self.0 as usize
+    }
+
+    /// The VMID of its translation: never 0.
+    #[must_use]
+    #[inline]
+    pub const fn vmid(self) -> u16 {
+        self.0 as u16 + 1
+    }
+}
+
+/// Where a partition is in its life, more closely than [`PartitionState`] tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Made, not started yet.
+    Created,
+    /// Its guest runs.
+    Active,
+    /// It makes no calls any more; what it holds is being given back.
+    Ending,
+    /// It holds nothing.
+    Terminated,
+}
+
+/// A partition. The image provides the memory.
+pub struct Partition {
+    pub(crate) id: PartitionId,
+    pub(crate) name: Option<Name>,
+    pub(crate) phase: Phase,
+    pub(crate) reason: EndReason,
+    pub(crate) status: u64,
+    pub(crate) processors: u32,
+    pub(crate) root: Pa,
+    pub(crate) vmid: u16,
+    pub(crate) accounts: Accounts,
+}
+
+impl Partition {
+    /// One that [`crate::System::create`] can fill.
+    #[must_use]
+    pub const fn new() -> Partition {
+        Partition {
+            id: PartitionId::new(0),
+            name: None,
+            phase: Phase::Created,
+            reason: EndReason::None,
+            status: 0,
+            processors: 0,
+            root: Pa::new(0),
+            vmid: 0,
+            accounts: Accounts::new(),
+        }
+    }
+
+    /// Its id, never used again.
+    #[must_use]
+    pub fn id(&self) -> PartitionId {
+        self.id
+    }
+
+    /// What its console is labelled with.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.name.as_ref().map_or("", Name::as_str)
+    }
+
+    /// What `PartitionStatus` tells: one that is ending counts as active until it holds nothing.
+    #[must_use]
+    pub fn state(&self) -> PartitionState {
+        match self.phase {
+            Phase::Created => PartitionState::Created,
+            Phase::Active | Phase::Ending => PartitionState::Active,
+            Phase::Terminated => PartitionState::Terminated,
+        }
+    }
+
+    /// The same, more closely.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Why it ended.
+    #[must_use]
+    pub fn reason(&self) -> EndReason {
+        self.reason
+    }
+
+    /// Its exit status.
+    #[must_use]
+    pub fn status(&self) -> u64 {
+        self.status
+    }
+
+    /// The level-1 table of its stage-2 translation.
+    #[must_use]
+    pub fn root(&self) -> Pa {
+        self.root
+    }
+
+    /// The VMID of its stage-2 translation.
+    #[must_use]
+    pub fn vmid(&self) -> u16 {
+        self.vmid
+    }
+
+    /// How many logical processors it has.
+    #[must_use]
+    pub fn processors(&self) -> u32 {
+        self.processors
+    }
+
+    /// What it uses and may use.
+    #[must_use]
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+}
+
+impl Default for Partition {
+    fn default() -> Partition {
+        Partition::new()
+    }
+}
