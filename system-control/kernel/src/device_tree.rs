@@ -1,9 +1,11 @@
 //! The device tree a guest finds: what its partition has, in the standard bindings, at the addresses of [`handover_abi::layout`].
 
-use alloc::{format, vec::Vec};
+use alloc::{format, string::String, vec::Vec};
 use core::ops::Range;
 use handover_abi::layout;
 use vm_fdt::{Error, FdtWriter};
+
+pub use vm_fdt::Error as DeviceTreeError;
 
 const PHANDLE_GIC: u32 = 1;
 const PHANDLE_CLOCK: u32 = 2;
@@ -180,11 +182,11 @@ fn console(tree: &mut FdtWriter) -> Result<(), Error> {
     tree.end_node(uart)
 }
 
-fn console_path() -> alloc::string::String {
+fn console_path() -> String {
     format!("/pl011@{:x}", layout::UART_BASE)
 }
 
-/// How a guest finds the control OS, and other partitions' services (`docs` describe this binding).
+/// How a guest finds the control OS, and other partitions' services.
 fn hypervisor(tree: &mut FdtWriter, description: &Description<'_>) -> Result<(), Error> {
     let hypervisor = tree.begin_node("hypervisor")?;
     strings(tree, "compatible", &["handover,handover-1.0", "handover,handover"])?;

@@ -7,7 +7,11 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod archive;
+pub mod control;
 pub mod cpio;
 pub mod device_tree;
 pub mod image;
+pub mod partition;
 pub mod supervise;
+pub mod system;

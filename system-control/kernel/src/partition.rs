@@ -1,0 +1,186 @@
+//! Making, filling and starting one partition.
+
+use alloc::{format, string::String, vec::Vec};
+use core::fmt;
+use handover_abi::{
+    Account, Error, Name, PartitionId,
+    layout::{ADD_MEMORY_MAX, MEMORY_BASE, WRITE_MAX},
+};
+use handover_manifest::{Manifest, MemorySize, Partition};
+
+use crate::{
+    archive::{Failure, files_of},
+    control::Control,
+    cpio::Archive,
+    device_tree::{self, Description, DeviceTreeError, Provided, Used},
+    image::{DEVICE_TREE_MAX, Plan, plan},
+};
+
+/// What a partition may hold in message regions beside its memory: half as much again, and at least this many bytes.
+const REGIONS_MIN: u64 = 32 << 20;
+/// What the control OS may spend on a partition, in bytes.
+const CONTROL_MEMORY: u64 = 4 << 20;
+/// Ports of a partition.
+const PORTS: u64 = 1024;
+
+/// The limits of a partition: of each account that is not left at zero.
+#[must_use]
+pub fn limits(partition: &Partition) -> [(Account, u64); 3] {
+    let memory = partition.memory.0;
+    [
+        (Account::Memory, memory.saturating_add((memory / 2).max(REGIONS_MIN))),
+        (Account::ControlMemory, CONTROL_MEMORY),
+        (Account::Ports, PORTS),
+    ]
+}
+
+/// What a partition is filled with, at hand before it exists.
+#[derive(Clone, Debug)]
+pub struct Content<'a> {
+    kernel: &'a [u8],
+    initramfs: Option<&'a [u8]>,
+    plan: Plan,
+}
+
+impl<'a> Content<'a> {
+    /// Finds a partition's files and plans its memory.
+    pub fn find(archive: &Archive<'a>, partition: &Partition) -> Result<Content<'a>, Failure> {
+        let name = &partition.name;
+        let (kernel, initramfs) = files_of(archive, partition)
+            .map_err(|failure| Failure(format!("{name} cannot be started: {failure}")))?;
+        let size = initramfs.map(|file| file.len() as u64);
+        let plan = plan(kernel, size, partition.memory.0).map_err(|error| {
+            Failure(format!("{name} cannot be started from `{}`: {error}", partition.kernel))
+        })?;
+        Ok(Content { kernel, initramfs, plan })
+    }
+}
+
+/// Makes a partition with its limits and its memory. After a failure nothing is left of it.
+pub fn create(control: &mut impl Control, partition: &Partition) -> Result<PartitionId, Failure> {
+    let name = &partition.name;
+    let name_in_registers =
+        Name::new(name).ok_or_else(|| Failure(format!("`{name}` is no partition's name")))?;
+    let id = control.create(name_in_registers, partition.processors).map_err(|error| {
+        failed(name, format_args!("created with {} processors", partition.processors), error)
+    })?;
+    give(control, partition, id).inspect_err(|_| forget(control, name, id))?;
+    Ok(id)
+}
+
+fn give(control: &mut impl Control, partition: &Partition, id: PartitionId) -> Result<(), Failure> {
+    let name = &partition.name;
+    for (account, limit) in limits(partition) {
+        control
+            .set_limit(id, account, limit)
+            .map_err(|error| failed(name, format_args!("given a limit of {limit} for {account}"), error))?;
+    }
+    let size = partition.memory.0;
+    let mut given = 0;
+    while given < size {
+        let step = (size - given).min(ADD_MEMORY_MAX);
+        if let Err(error) = control.add_memory(id, MEMORY_BASE + given, step) {
+            return Err(no_memory(control, partition, error));
+        }
+        given += step;
+    }
+    Ok(())
+}
+
+fn no_memory(control: &mut impl Control, partition: &Partition, error: Error) -> Failure {
+    let Failure(mut text) =
+        failed(&partition.name, format_args!("given {} of memory", partition.memory), error);
+    if error == Error::NoMemory {
+        if let Ok(free) = control.free_memory() {
+            text += &format!(" ({} are free)", MemorySize(free));
+        }
+        text += "; raise `memory` under [machine], or lower that of the partitions";
+    }
+    Failure(text)
+}
+
+/// Forgets a partition that does not run.
+pub fn forget(control: &mut impl Control, name: &str, id: PartitionId) {
+    if let Err(error) = control.destroy(id) {
+        control.say(format_args!("what {name} (partition {id}) held does not come back: {error}"));
+    }
+}
+
+/// Fills a partition and starts it. `ids` are those of the manifest's partitions, as far as they exist.
+pub fn start(
+    control: &mut impl Control,
+    manifest: &Manifest,
+    index: usize,
+    content: &Content<'_>,
+    ids: &[Option<PartitionId>],
+) -> Result<(), Failure> {
+    let partition = manifest.partitions.get(index);
+    let (Some(partition), Some(&Some(id))) = (partition, ids.get(index)) else {
+        return Err(Failure(format!("partition {} of the manifest does not exist", index + 1)));
+    };
+    let name = &partition.name;
+    let plan = &content.plan;
+    for segment in &plan.segments {
+        let bytes = content.kernel.get(segment.bytes.clone()).unwrap_or_default();
+        write(control, id, segment.address, bytes)
+            .map_err(|error| failed(name, format_args!("given its kernel"), error))?;
+    }
+    if let (Some(address), Some(bytes)) = (plan.initramfs, content.initramfs) {
+        write(control, id, address, bytes)
+            .map_err(|error| failed(name, format_args!("given its initramfs"), error))?;
+    }
+    let tree = describe(control, manifest, partition, content, ids)
+        .map_err(|error| Failure(format!("{name} cannot be given its device tree: {error}")))?;
+    write(control, id, plan.device_tree, &tree)
+        .map_err(|error| failed(name, format_args!("given its device tree"), error))?;
+    control
+        .start(id, plan.entry, plan.device_tree)
+        .map_err(|error| failed(name, format_args!("started at {:#x}", plan.entry), error))
+}
+
+fn write(control: &mut impl Control, id: PartitionId, address: u64, bytes: &[u8]) -> Result<(), Error> {
+    let addresses = (address..).step_by(WRITE_MAX as usize);
+    bytes.chunks(WRITE_MAX as usize).zip(addresses).try_for_each(|(chunk, at)| control.write(id, at, chunk))
+}
+
+fn describe(
+    control: &mut impl Control,
+    manifest: &Manifest,
+    partition: &Partition,
+    content: &Content<'_>,
+    ids: &[Option<PartitionId>],
+) -> Result<Vec<u8>, String> {
+    let used = |name: &String| {
+        let service = manifest.service(name)?;
+        let provider = ids.get(service.provider).copied().flatten();
+        // 0 names nobody: the provider has ended for good.
+        Some(Used { id: service.id, name: service.name, provider: provider.map_or(0, PartitionId::get) })
+    };
+    let provided =
+        |name: &String| manifest.service(name).map(|service| Provided { id: service.id, name: service.name });
+    let initramfs = content.plan.initramfs.zip(content.initramfs);
+    let description = Description {
+        processors: partition.processors,
+        memory: partition.memory.0,
+        command_line: partition.command_line.as_deref(),
+        initramfs: initramfs.map(|(start, bytes)| start..start + bytes.len() as u64),
+        seeds: control.seeds(),
+        uses: partition.uses.iter().filter_map(used).collect(),
+        provides: partition.provides.iter().filter_map(provided).collect(),
+    };
+    let tree = device_tree::build(&description).map_err(|error| match error {
+        DeviceTreeError::InvalidString => "its `command-line` holds a zero byte".into(),
+        error => format!("{error}"),
+    })?;
+    if tree.len() as u64 > DEVICE_TREE_MAX {
+        return Err(format!(
+            "it has {} bytes, and {DEVICE_TREE_MAX} are the most: shorten `command-line`",
+            tree.len()
+        ));
+    }
+    Ok(tree)
+}
+
+fn failed(name: &str, what: fmt::Arguments<'_>, error: Error) -> Failure {
+    Failure(format!("{name} cannot be {what}: {error}"))
+}

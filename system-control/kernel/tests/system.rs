@@ -1,0 +1,366 @@
+//! Boots manifests on a model of the control OS.
+#![allow(missing_docs, reason = "a test binary has no readers of its documentation")]
+
+use cpio::newc::{Builder, trailer};
+use fdt::Fdt;
+use handover_abi::{
+    Account, EndReason, Error, Name, PartitionId, Signal, SignalKind,
+    layout::{ADD_MEMORY_MAX, MEMORY_BASE, WRITE_MAX},
+};
+use std::{collections::BTreeMap, fmt, path::Path};
+use system_control::{
+    archive::Failure,
+    control::Control,
+    device_tree::Seeds,
+    supervise::{STATUS_FAULT, STATUS_NOT_STARTED},
+    system::System,
+};
+
+const MIB: u64 = 1 << 20;
+
+const MANIFEST: &str = r#"
+end-with = ["linux"]
+machine = { processors = 2, memory = "1 GiB" }
+
+[[partition]]
+name = "linux"
+kernel = "debian"
+initramfs = "demo"
+command-line = "quiet"
+processors = 2
+memory = "256 MiB"
+uses = ["echo"]
+
+[[partition]]
+name = "echo"
+kernel = "debian"
+processors = 1
+memory = "16 MiB"
+provides = ["echo"]
+"#;
+
+struct Partition {
+    name: String,
+    limits: BTreeMap<u64, u64>,
+    memory: Vec<u8>,
+    started: Option<(u64, u64)>,
+    end: Option<(EndReason, u64)>,
+}
+
+/// The control OS's side: what it would hold, its rules as far as they matter here, and what was said.
+struct Model {
+    partitions: BTreeMap<u32, Partition>,
+    last_id: u32,
+    free: u64,
+    lines: Vec<String>,
+    refused: Vec<(u64, u32)>,
+}
+
+impl Model {
+    fn new(free: u64) -> Model {
+        // System-control is partition 1.
+        Model { partitions: BTreeMap::new(), last_id: 1, free, lines: vec![], refused: vec![] }
+    }
+
+    fn partition(&mut self, id: PartitionId) -> Result<&mut Partition, Error> {
+        self.partitions.get_mut(&id.get()).ok_or(Error::BadHandle)
+    }
+
+    fn new_one(&mut self, id: PartitionId) -> Result<&mut Partition, Error> {
+        Some(self.partition(id)?).filter(|partition| partition.started.is_none()).ok_or(Error::WrongState)
+    }
+
+    /// A partition ends by itself.
+    fn end(&mut self, id: u32, reason: EndReason, status: u64) -> Signal {
+        self.partitions.get_mut(&id).unwrap().end = Some((reason, status));
+        let kind = SignalKind::PartitionEnded;
+        Signal { kind, token: 0, partition: PartitionId::new(id), argument: reason as u64 }
+    }
+
+    fn ids(&self) -> Vec<(u32, &str)> {
+        self.partitions.iter().map(|(id, partition)| (*id, partition.name.as_str())).collect()
+    }
+
+    /// The provider of `echo` in a started partition's device tree.
+    fn echo_in_tree_of(&self, id: u32) -> u32 {
+        let partition = &self.partitions[&id];
+        let at = partition.started.unwrap().1 - MEMORY_BASE;
+        let tree = Fdt::new(&partition.memory[at as usize..]).unwrap();
+        let service = tree.find_node("/hypervisor/service@1").unwrap();
+        service.property("partition").unwrap().as_usize().unwrap() as u32
+    }
+}
+
+impl Control for Model {
+    fn create(&mut self, name: Name, processors: u32) -> Result<PartitionId, Error> {
+        assert!(processors > 0);
+        self.last_id += 1;
+        let partition = Partition {
+            name: name.to_string(),
+            limits: BTreeMap::new(),
+            memory: vec![],
+            started: None,
+            end: None,
+        };
+        self.partitions.insert(self.last_id, partition);
+        Ok(PartitionId::new(self.last_id))
+    }
+
+    fn set_limit(&mut self, id: PartitionId, account: Account, limit: u64) -> Result<(), Error> {
+        self.new_one(id)?.limits.insert(account as u64, limit);
+        Ok(())
+    }
+
+    fn add_memory(&mut self, id: PartitionId, address: u64, size: u64) -> Result<(), Error> {
+        if size > ADD_MEMORY_MAX || !size.is_multiple_of(2 * MIB) {
+            return Err(Error::InvalidArgument);
+        }
+        let free = self.free.checked_sub(size).ok_or(Error::NoMemory)?;
+        let partition = self.new_one(id)?;
+        assert_eq!(address, MEMORY_BASE + partition.memory.len() as u64);
+        let length = partition.memory.len() + size as usize;
+        if partition.limits.get(&(Account::Memory as u64)).is_none_or(|&limit| length as u64 > limit) {
+            return Err(Error::Limit);
+        }
+        partition.memory.resize(length, 0);
+        self.free = free;
+        Ok(())
+    }
+
+    fn write(&mut self, id: PartitionId, address: u64, bytes: &[u8]) -> Result<(), Error> {
+        if bytes.len() as u64 > WRITE_MAX {
+            return Err(Error::InvalidArgument);
+        }
+        let at = address.checked_sub(MEMORY_BASE).ok_or(Error::BadAddress)? as usize;
+        let memory = &mut self.new_one(id)?.memory;
+        memory.get_mut(at..at + bytes.len()).ok_or(Error::BadAddress)?.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn start(&mut self, id: PartitionId, entry: u64, x0: u64) -> Result<(), Error> {
+        self.new_one(id)?.started = Some((entry, x0));
+        Ok(())
+    }
+
+    fn stop(&mut self, id: PartitionId) -> Result<(), Error> {
+        self.partition(id)?.end = Some((EndReason::Stopped, 0));
+        Ok(())
+    }
+
+    fn destroy(&mut self, id: PartitionId) -> Result<(), Error> {
+        let partition = self.partition(id)?;
+        if partition.started.is_some() && partition.end.is_none() {
+            return Err(Error::WrongState);
+        }
+        self.free += partition.memory.len() as u64;
+        self.partitions.remove(&id.get());
+        Ok(())
+    }
+
+    fn end_of(&mut self, id: PartitionId) -> Result<(EndReason, u64), Error> {
+        Ok(self.partition(id)?.end.unwrap_or((EndReason::None, 0)))
+    }
+
+    fn free_memory(&mut self) -> Result<u64, Error> {
+        Ok(self.free)
+    }
+
+    fn refuse(&mut self, token: u64, reason: u32) -> Result<(), Error> {
+        self.refused.push((token, reason));
+        Ok(())
+    }
+
+    fn seeds(&mut self) -> Option<Seeds> {
+        None
+    }
+
+    fn say(&mut self, line: fmt::Arguments<'_>) {
+        self.lines.push(line.to_string());
+    }
+}
+
+/// A kernel of 100 KiB in the arm64 Image format, not all zeroes, that needs 1 MiB.
+fn kernel() -> Vec<u8> {
+    let mut file: Vec<u8> = (0..100 << 10).map(|index| (index / 7) as u8).collect();
+    file[8..16].fill(0);
+    file[16..24].copy_from_slice(&MIB.to_le_bytes());
+    file[56..60].copy_from_slice(b"ARM\x64");
+    file
+}
+
+fn archive(manifest: &str, kernel: &[u8]) -> Vec<u8> {
+    let manifest = handover_manifest::parse(manifest, Path::new("m.toml")).unwrap().pack();
+    let mut bytes = vec![];
+    for (name, data) in [("manifest", &manifest[..]), ("debian", kernel), ("demo", b"initramfs")] {
+        let mut writer = Builder::new(name).mode(0o100644).write(&mut bytes, data.len() as u32);
+        std::io::Write::write_all(&mut writer, data).unwrap();
+        writer.finish().unwrap();
+    }
+    trailer(bytes).unwrap()
+}
+
+fn failure(free: u64, archive: &[u8]) -> String {
+    let Failure(text) = System::boot(&mut Model::new(free), archive).unwrap_err();
+    text
+}
+
+#[test]
+fn boots_all_partitions() {
+    let mut model = Model::new(1 << 30);
+    let archive = archive(MANIFEST, &kernel());
+    System::boot(&mut model, &archive).unwrap();
+    assert_eq!(model.ids(), [(2, "linux"), (3, "echo")]);
+    assert_eq!(model.echo_in_tree_of(2), 3);
+    assert_eq!(model.free, (1 << 30) - 272 * MIB);
+
+    let linux = &model.partitions[&2];
+    let entry = MEMORY_BASE + 2 * MIB;
+    assert_eq!(linux.started, Some((entry, MEMORY_BASE)));
+    assert_eq!(linux.memory[2 << 20..(2 << 20) + (100 << 10)], kernel());
+    assert_eq!(&linux.memory[4 << 20..(4 << 20) + 10], b"initramfs\0");
+    assert!(linux.limits[&(Account::Memory as u64)] > 256 * MIB);
+    assert!(linux.limits[&(Account::ControlMemory as u64)] > 0 && linux.limits[&(Account::Ports as u64)] > 0);
+    let tree = Fdt::new(&linux.memory).unwrap();
+    let chosen = tree.find_node("/chosen").unwrap();
+    assert_eq!(chosen.property("linux,initrd-start").unwrap().value, (MEMORY_BASE + 4 * MIB).to_be_bytes());
+    assert_eq!(chosen.property("linux,initrd-end").unwrap().value, (MEMORY_BASE + 4 * MIB + 9).to_be_bytes());
+}
+
+#[test]
+fn more_memory_than_one_call_gives() {
+    let mut model = Model::new(4 << 30);
+    let manifest = MANIFEST.replace("\"1 GiB\"", "\"4 GiB\"").replace("\"256 MiB\"", "\"1026 MiB\"");
+    System::boot(&mut model, &archive(&manifest, &kernel())).unwrap();
+    assert_eq!(model.partitions[&2].memory.len() as u64, 1026 * MIB);
+}
+
+#[test]
+fn follows_partitions_to_the_end() {
+    let mut model = Model::new(1 << 30);
+    let archive = archive(MANIFEST, &kernel());
+    let mut system = System::boot(&mut model, &archive).unwrap();
+    let request = Signal { kind: SignalKind::Connect, token: 9, partition: PartitionId::new(2), argument: 5 };
+    assert_eq!(system.answer(&mut model, request), None);
+    assert_eq!(model.refused, [(9, system_control::system::REFUSED_NO_SERVICE)]);
+
+    let signal = model.end(3, EndReason::Fault, 0);
+    assert_eq!(system.answer(&mut model, signal), None);
+    // What it held is back, and being told twice is harmless.
+    assert_eq!(model.free, (1 << 30) - 256 * MIB);
+    assert_eq!(system.answer(&mut model, signal), None);
+    let signal = model.end(2, EndReason::Exited, 3);
+    assert_eq!(system.answer(&mut model, signal), Some(3));
+    assert_eq!(model.lines, ["echo died: fatal fault (see its console)", "linux has exited with status 3"]);
+}
+
+#[test]
+fn stops_the_rest() {
+    let mut model = Model::new(1 << 30);
+    let archive = archive(&MANIFEST.replace("[\"linux\"]", "[\"echo\"]"), &kernel());
+    let mut system = System::boot(&mut model, &archive).unwrap();
+    let signal = model.end(3, EndReason::Fault, 0);
+    assert_eq!(system.answer(&mut model, signal), Some(STATUS_FAULT));
+    assert_eq!(model.partitions[&2].end, Some((EndReason::Stopped, 0)));
+    assert_eq!(model.lines.last().unwrap(), "linux was stopped");
+}
+
+#[test]
+fn restarts_after_a_reset() {
+    let mut model = Model::new(1 << 30);
+    let archive = archive(MANIFEST, &kernel());
+    let mut system = System::boot(&mut model, &archive).unwrap();
+    let signal = model.end(3, EndReason::Reset, 0);
+    assert_eq!(system.answer(&mut model, signal), None);
+    assert_eq!(model.ids(), [(2, "linux"), (4, "echo")]);
+    assert_eq!(model.partitions[&4].memory[2 << 20..(2 << 20) + (100 << 10)], kernel());
+    assert_eq!(
+        model.lines,
+        [
+            "echo has asked for a reset",
+            "echo runs again, as partition 4",
+            "linux knows only the former echo: it has no echo until it restarts too"
+        ]
+    );
+    // And then it has.
+    assert_eq!(model.echo_in_tree_of(2), 3);
+    let signal = model.end(2, EndReason::Reset, 0);
+    assert_eq!(system.answer(&mut model, signal), None);
+    assert_eq!(model.ids(), [(4, "echo"), (5, "linux")]);
+    assert_eq!(model.echo_in_tree_of(5), 4);
+    assert_eq!(model.free, (1 << 30) - 272 * MIB);
+}
+
+#[test]
+fn a_restart_that_fails_is_an_end_and_leaves_nothing() {
+    let mut model = Model::new(1 << 30);
+    let archive = archive(MANIFEST, &kernel());
+    let mut system = System::boot(&mut model, &archive).unwrap();
+    model.free = 0;
+    model.partitions.get_mut(&2).unwrap().memory.truncate(0);
+    let signal = model.end(2, EndReason::Reset, 0);
+    assert_eq!(system.answer(&mut model, signal), Some(STATUS_NOT_STARTED));
+    assert_eq!(model.ids(), [(3, "echo")]);
+    assert!(
+        model.lines[1].contains("linux cannot be given 256 MiB of memory: out of memory"),
+        "{:?}",
+        model.lines
+    );
+}
+
+#[test]
+fn says_what_is_wrong() {
+    let good = archive(MANIFEST, &kernel());
+    assert_eq!(
+        failure(1 << 30, &[]),
+        format!(
+            "the boot archive is damaged at byte 0x0 of its files: the archive ends without its trailer; {}",
+            "build it again and check what loads it"
+        )
+    );
+    assert!(failure(1 << 30, &good[..good.len() / 2]).contains("the archive ends inside a file"));
+    let find = |name: &[u8]| good.windows(name.len()).rposition(|window| window == name).unwrap();
+    let renamed = |name: &str, occurrence: usize| {
+        let mut bytes = good.clone();
+        bytes[occurrence] = b'X';
+        let text = failure(1 << 30, &bytes);
+        assert!(text.contains(&format!("the boot archive has no file `{name}`")), "{text}");
+    };
+    renamed("manifest", find(b"manifest\0"));
+    renamed("debian", find(b"debian\0"));
+    renamed("demo", find(b"demo\0"));
+
+    let unreadable = {
+        let mut bytes = good.clone();
+        let at = find(b"manifest\0") + 10;
+        bytes[at..at + 8].fill(0xff);
+        failure(1 << 30, &bytes)
+    };
+    assert!(unreadable.contains("the packed manifest cannot be read"), "{unreadable}");
+    let text = failure(1 << 30, &archive(MANIFEST, b"#!/bin/sh"));
+    assert!(
+        text.starts_with("linux cannot be started from `debian`: it is neither an arm64 Linux Image nor"),
+        "{text}"
+    );
+    let text = failure(1 << 30, &archive(&MANIFEST.replace("\"256 MiB\"", "\"2 MiB\""), &kernel()));
+    assert!(text.contains("need 4 MiB, but the partition has 2 MiB: give it more `memory`"), "{text}");
+    let text = failure(100 * MIB, &good);
+    assert!(
+        text.contains("linux cannot be given 256 MiB of memory: out of memory (100 MiB are free)"),
+        "{text}"
+    );
+}
+
+/// Whatever one byte of the archive is changed to, booting comes to an end.
+#[test]
+fn any_single_byte_of_the_manifest_may_be_wrong() {
+    let good = archive(MANIFEST, &kernel());
+    let end = 110 + 12 + 200;
+    for offset in 0..end {
+        for value in [0, 1, 0x30, 0x7f, 0x80, 0xff] {
+            let mut bytes = good.clone();
+            bytes[offset] = value;
+            // Little memory, so that a manifest that asks for all there can be is refused soon.
+            let _either = System::boot(&mut Model::new(MIB), &bytes);
+        }
+    }
+}
