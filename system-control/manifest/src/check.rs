@@ -3,6 +3,9 @@
 use crate::{MAX_NAME, MAX_PROCESSORS, MEMORY_GRANULE, Manifest, MemorySize, Partition, RESERVED_MEMORY};
 use alloc::{format, string::String};
 
+/// Names that consoles, logs and records use for what no manifest lists.
+const RESERVED_NAMES: [&str; 2] = ["control-os", "system-control"];
+
 /// One thing that is wrong with a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -66,6 +69,12 @@ impl Manifest {
         let at = |key| Place::Partition(index, Key::Value(key));
         let name = &partition.name;
         check_name(name, "partition", at("name"))?;
+        if RESERVED_NAMES.contains(&name.as_str()) {
+            return wrong(
+                at("name"),
+                format!("`{name}` is the name of a part of the system: choose another"),
+            );
+        }
         if let Some(first) = self.partitions[..index].iter().position(|other| other.name == *name) {
             let what = format!("partition {} is called `{name}` already: names are unique", first + 1);
             return wrong(at("name"), what);

@@ -97,6 +97,7 @@ fn refuses_broken_toml_and_wrong_types() {
 fn refuses_names_that_repeat_or_do_not_fit() {
     refuses("name = \"linux\"", "name = \"echo\"", 16, "partition 1 is called `echo` already");
     refuses("name = \"linux\"", "name = \"Linux\"", 16, "`Linux` cannot be the name of a partition");
+    refuses("name = \"linux\"", "name = \"system-control\"", 16, "part of the system");
     refuses("name = \"linux\"", "name = \"\"", 16, "1 to 15");
     refuses("name = \"linux\"", "name = \"sixteen-letters-\"", 16, "1 to 15");
     refuses("\"files\"", "\"fi les\"", 22, "`fi les` cannot be the name of a service");

@@ -1,0 +1,88 @@
+//! Building the packages that run on the machine.
+
+use crate::{command, workspace::Workspace};
+use anyhow::{Context, Result, bail};
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+/// The target of everything that runs without an operating system.
+pub(crate) const BARE_METAL: &str = "aarch64-unknown-none-softfloat";
+/// The target of programs for Linux guests.
+pub(crate) const LINUX: &str = "aarch64-unknown-linux-musl";
+
+/// The cargo that runs us, else the one in `PATH`.
+pub(crate) fn cargo() -> Command {
+    Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")))
+}
+
+/// Builds packages for a target, as they ship, and returns their programs' files in the same order. A program has its package's name
+/// unless `binary` says otherwise.
+pub(crate) fn build(workspace: &Workspace, target: &str, packages: &[Package<'_>]) -> Result<Vec<PathBuf>> {
+    let mut command = cargo();
+    command.current_dir(workspace.source("")).args([
+        "build",
+        "--release",
+        "--target",
+        target,
+        "--target-dir",
+    ]);
+    command.arg(workspace.target());
+    // Standard output is the partitions'.
+    command.stdout(Stdio::null());
+    if env::var_os("CARGO_TERM_VERBOSE").is_none_or(|value| value != "true") {
+        command.arg("--quiet");
+    }
+    for package in packages {
+        command.args(["--package", package.name]);
+    }
+    command::pass_through(&mut command)?;
+    let folder = workspace.target().join(target).join("release");
+    packages
+        .iter()
+        .map(|package| {
+            let file = folder.join(package.binary);
+            if !file.is_file() {
+                bail!("the package `{}` built no program `{}`", package.name, package.binary);
+            }
+            Ok(file)
+        })
+        .collect()
+}
+
+/// A package and its program.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Package<'a> {
+    name: &'a str,
+    binary: &'a str,
+}
+
+impl<'a> Package<'a> {
+    /// A package whose program has its name.
+    pub(crate) const fn new(name: &'a str) -> Self {
+        Self { name, binary: name }
+    }
+
+    /// A package whose program is called `binary`.
+    pub(crate) const fn with_binary(name: &'a str, binary: &'a str) -> Self {
+        Self { name, binary }
+    }
+}
+
+/// The bare-metal guests of this workspace: folders of `guests` with a `Cargo.toml`.
+pub(crate) fn guests(workspace: &Workspace) -> Result<Vec<String>> {
+    let folder = workspace.source("guests");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))? {
+        let entry = entry?;
+        if entry.path().join("Cargo.toml").is_file() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}

@@ -1,0 +1,254 @@
+//! What the machine boots: the control OS as a flat image, and the boot archive with system-control, the manifest and its files.
+
+use crate::{
+    cargo::{self, BARE_METAL, LINUX, Package},
+    command::Host,
+    elf,
+    initramfs::{self, Archive, Demo},
+    linux_module,
+    provision::{self, linux::Linux},
+    workspace::Workspace,
+};
+use anyhow::{Context, Result, bail};
+use handover_abi::archive::{Header, MAGIC, PAGE, VERSION};
+use handover_manifest::{KernelSource, Manifest, MemorySize, RESERVED_MEMORY};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Memory that system-control gets for itself, in bytes.
+const SYSTEM_CONTROL_MEMORY: u64 = 16 << 20;
+
+/// The files of a bootable machine, and the programs with symbols that they were made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Image {
+    /// What `-kernel` takes.
+    pub(crate) kernel: PathBuf,
+    /// What `-initrd` takes.
+    pub(crate) archive: PathBuf,
+    /// The control OS under the empty name, system-control, and every partition with a bare-metal guest.
+    pub(crate) symbols: BTreeMap<String, PathBuf>,
+}
+
+/// The name of system-control's partition.
+pub(crate) const SYSTEM_CONTROL: &str = "system-control";
+
+/// Provisions what the manifest needs, builds it, and writes the files to the folder `output` of the output.
+/// `folder` is where the manifest's paths start.
+pub(crate) fn make(workspace: &Workspace, manifest: &Manifest, folder: &Path, output: &str) -> Result<Image> {
+    let host = Host::this();
+    provision::rust::targets(&host)?;
+    let guests = guests_of(workspace, manifest)?;
+    let mut packages = vec![Package::new("handover"), Package::new(SYSTEM_CONTROL)];
+    packages.extend(guests.iter().map(|name| Package::new(name)));
+    let programs = cargo::build(workspace, BARE_METAL, &packages)?;
+
+    let mut files = Files { archive: Archive::new(), names: BTreeMap::new() };
+    let mut packed = manifest.clone();
+    let mut symbols = BTreeMap::from([
+        (String::new(), programs[0].clone()),
+        (SYSTEM_CONTROL.to_owned(), programs[1].clone()),
+    ]);
+    let linux = linux_of(workspace, &host, manifest)?;
+    for partition in &mut packed.partitions {
+        let (source, content) = match KernelSource::new(&partition.kernel) {
+            KernelSource::Guest(name) => {
+                let place = guests.iter().position(|guest| guest == name).context("a guest was not built")?;
+                let program = &programs[2 + place];
+                symbols.insert(partition.name.clone(), program.clone());
+                let stripped = elf::strip(&read(program)?);
+                (
+                    name.to_owned(),
+                    stripped.with_context(|| format!("{} cannot be packed", program.display()))?,
+                )
+            }
+            KernelSource::Debian => {
+                let linux = linux.as_ref().context("Linux was not provisioned")?;
+                ("debian".to_owned(), read(&linux.kernel)?)
+            }
+            KernelSource::Path(path) => (path.to_owned(), read(&folder.join(path))?),
+        };
+        partition.kernel = files.add("kernel", &source, &content)?;
+        if let Some(source) = &partition.initramfs {
+            let content = match source.as_str() {
+                "demo" => demo(workspace, &host, linux.as_ref().context("Linux was not provisioned")?)?,
+                path => read(&folder.join(path))?,
+            };
+            partition.initramfs = Some(files.add("initramfs", source, &content)?);
+        }
+    }
+
+    let output = workspace.output_folder(output)?;
+    let (kernel, archive) = (output.join("handover.img"), output.join("archive.img"));
+    let flat = |program: &PathBuf| {
+        elf::flatten(&read(program)?)
+            .with_context(|| format!("{} cannot be made an image", program.display()))
+    };
+    write(&kernel, &flat(&programs[0])?.bytes)?;
+    files.archive.file("manifest", &packed.pack())?;
+    let bytes = archive_of(&flat(&programs[1])?, &files.archive.finish()?)?;
+    check_room(manifest, bytes.len() as u64)?;
+    write(&archive, &bytes)?;
+    Ok(Image { kernel, archive, symbols })
+}
+
+/// Files of the boot archive; one source is stored once.
+struct Files {
+    archive: Archive,
+    names: BTreeMap<(&'static str, String), String>,
+}
+
+impl Files {
+    fn add(&mut self, kind: &'static str, source: &str, content: &[u8]) -> Result<String> {
+        let key = (kind, source.to_owned());
+        if let Some(name) = self.names.get(&key) {
+            return Ok(name.clone());
+        }
+        let base = Path::new(source).file_name().map_or(source.into(), |name| name.to_string_lossy());
+        let mut name = format!("{kind}/{base}");
+        if self.names.values().any(|other| *other == name) {
+            name = format!("{name}-{}", self.names.len());
+        }
+        self.archive.file(&name, content)?;
+        self.names.insert(key, name.clone());
+        Ok(name)
+    }
+}
+
+/// Header page, system-control's image, files; each on a page of its own.
+fn archive_of(system_control: &elf::Flat, files: &[u8]) -> Result<Vec<u8>> {
+    let to_page = |size: usize| size.next_multiple_of(PAGE as usize);
+    let files_offset = PAGE as usize + to_page(system_control.bytes.len());
+    let size = files_offset + files.len();
+    if system_control.memory_size >= SYSTEM_CONTROL_MEMORY {
+        let (needs, gets) = (system_control.memory_size, SYSTEM_CONTROL_MEMORY);
+        bail!("system-control needs {needs} bytes of memory, but gets {gets}");
+    }
+    let header = Header {
+        magic: MAGIC,
+        version: VERSION,
+        processors: 1,
+        size: size as u64,
+        image_offset: PAGE,
+        image_size: system_control.bytes.len() as u64,
+        memory_size: SYSTEM_CONTROL_MEMORY,
+        files_offset: files_offset as u64,
+        files_size: files.len() as u64,
+    };
+    if let Err(problem) = header.check(size as u64) {
+        bail!("the boot archive is wrong: {problem}");
+    }
+    let mut bytes = zerocopy::IntoBytes::as_bytes(&header).to_vec();
+    bytes.resize(PAGE as usize, 0);
+    bytes.extend_from_slice(&system_control.bytes);
+    bytes.resize(files_offset, 0);
+    bytes.extend_from_slice(files);
+    Ok(bytes)
+}
+
+/// The boot archive stays in memory beside the partitions.
+fn check_room(manifest: &Manifest, archive: u64) -> Result<()> {
+    let partitions: u64 = manifest.partitions.iter().map(|partition| partition.memory.0).sum();
+    let needed = (partitions + RESERVED_MEMORY + archive).next_multiple_of(1 << 20);
+    if needed > manifest.machine.memory.0 {
+        bail!(
+            "the partitions, the boot archive of {archive} bytes and {} for the control OS and system-control take {}, but the machine has {}: \
+             raise `memory` under [machine]",
+            MemorySize(RESERVED_MEMORY),
+            MemorySize(needed),
+            manifest.machine.memory
+        );
+    }
+    Ok(())
+}
+
+/// The bare-metal guests that the manifest runs, each once.
+fn guests_of(workspace: &Workspace, manifest: &Manifest) -> Result<Vec<String>> {
+    let known = cargo::guests(workspace)?;
+    let mut guests = Vec::new();
+    for partition in &manifest.partitions {
+        if let KernelSource::Guest(name) = KernelSource::new(&partition.kernel) {
+            if !known.iter().any(|guest| guest == name) {
+                bail!(
+                    "partition `{}` runs `guest:{name}`, but the guests are: {}",
+                    partition.name,
+                    known.join(", ")
+                );
+            }
+            if !guests.iter().any(|guest| guest == name) {
+                guests.push(name.to_owned());
+            }
+        }
+    }
+    Ok(guests)
+}
+
+/// Debian's kernel and busybox, if the manifest runs them.
+fn linux_of(workspace: &Workspace, host: &Host, manifest: &Manifest) -> Result<Option<Linux>> {
+    let needed = manifest.partitions.iter().any(|partition| {
+        KernelSource::new(&partition.kernel) == KernelSource::Debian
+            || partition.initramfs.as_deref() == Some("demo")
+    });
+    needed.then(|| provision::linux::find(host, &workspace.output_folder("provision")?)).transpose()
+}
+
+fn demo(workspace: &Workspace, host: &Host, linux: &Linux) -> Result<Vec<u8>> {
+    let tool = cargo::build(workspace, LINUX, &[Package::with_binary("handover-tool", "handover")])?;
+    initramfs::demo(&Demo {
+        busybox: &linux.busybox,
+        init: &workspace.source("guests/linux/initramfs/init"),
+        module: &linux_module::build(workspace, host, linux)?,
+        tool: &tool[0],
+    })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn archive_is_what_its_header_says() {
+        let image = elf::Flat { bytes: vec![7; 5000], memory_size: 9000 };
+        let bytes = archive_of(&image, b"files").unwrap();
+        let header = <Header as zerocopy::FromBytes>::read_from_prefix(&bytes).unwrap().0;
+        assert_eq!(header.check(bytes.len() as u64), Ok(()));
+        let part = |offset: u64, size: u64| &bytes[offset as usize..(offset + size) as usize];
+        assert_eq!(part(header.image_offset, header.image_size), &image.bytes);
+        assert_eq!(part(header.files_offset, header.files_size), b"files");
+    }
+
+    #[test]
+    fn system_control_must_fit_its_memory() {
+        let image = elf::Flat { bytes: vec![7; 16], memory_size: SYSTEM_CONTROL_MEMORY };
+        assert!(archive_of(&image, b"").unwrap_err().to_string().contains("needs 16777216 bytes"));
+    }
+
+    #[test]
+    fn one_source_is_stored_once() {
+        let mut files = Files { archive: Archive::new(), names: BTreeMap::new() };
+        assert_eq!(files.add("kernel", "a/Image", b"1").unwrap(), "kernel/Image");
+        assert_eq!(files.add("kernel", "b/Image", b"2").unwrap(), "kernel/Image-1");
+        assert_eq!(files.add("kernel", "a/Image", b"1").unwrap(), "kernel/Image");
+        assert_eq!(files.add("initramfs", "a/Image", b"3").unwrap(), "initramfs/Image");
+        assert_eq!(files.archive.entries(), 3);
+    }
+
+    #[test]
+    fn counts_the_archive_as_memory() {
+        let text = "machine = { processors = 1, memory = \"82 MiB\" }\n[[partition]]\nname = \"a\"\nkernel = \"guest:a\"\nprocessors = 1\nmemory = \"16 MiB\"\n";
+        let manifest = handover_manifest::parse(text, Path::new("m.toml")).unwrap();
+        assert!(check_room(&manifest, 1 << 20).is_ok());
+        let error = check_room(&manifest, 3 << 20).unwrap_err().to_string();
+        assert!(error.contains("take 83 MiB, but the machine has 82 MiB"), "{error}");
+    }
+}

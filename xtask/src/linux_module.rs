@@ -1,0 +1,63 @@
+//! Our Linux kernel module, built for the guest's kernel.
+
+use crate::{
+    command::Host,
+    progress::Step,
+    provision::linux::{Linux, Module},
+    workspace::{Workspace, write_if_changed},
+};
+use anyhow::{Context, Result, bail};
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Builds `handover.ko` out of `guests/linux/driver`, or takes the one that the user named.
+pub(crate) fn build(workspace: &Workspace, host: &Host, linux: &Linux) -> Result<PathBuf> {
+    let (headers, programs, libraries) = match &linux.module {
+        Module::Ready(module) => return Ok(module.clone()),
+        Module::Build { headers, programs, libraries } => (headers, programs, libraries),
+    };
+    let folder = workspace.output_folder("linux-module")?;
+    copy_sources(&workspace.source("guests/linux/driver"), &folder)?;
+    let step = Step::begin("Building the Linux driver");
+    let mut make =
+        host.command(if programs.join("make").is_file() { programs.join("make") } else { "make".into() });
+    make.arg("-C").arg(headers).arg(assignment("M", folder.as_os_str()));
+    make.args(["ARCH=arm64", "CROSS_COMPILE=aarch64-linux-gnu-", "modules"]);
+    let path = host.search_path.clone().or_else(|| env::var_os("PATH")).unwrap_or_default();
+    let search = [programs.clone()].into_iter().chain(env::split_paths(&path));
+    make.env("PATH", env::join_paths(search)?).env("LD_LIBRARY_PATH", libraries);
+    // An outer make's or cargo's choices are not for the kernel's build.
+    make.env_remove("MAKEFLAGS").env_remove("CC");
+    crate::command::run(&mut make).context("the Linux driver does not build")?;
+    let module = folder.join("handover.ko");
+    if !module.is_file() {
+        bail!("building the Linux driver made no {}", module.display());
+    }
+    step.done("Built the Linux driver");
+    Ok(module)
+}
+
+fn assignment(name: &str, value: &std::ffi::OsStr) -> OsString {
+    let mut assignment = OsString::from(format!("{name}="));
+    assignment.push(value);
+    assignment
+}
+
+/// Copies a folder's files, those that changed; make goes by their times.
+fn copy_sources(from: &Path, to: &Path) -> Result<()> {
+    for entry in fs::read_dir(from).with_context(|| format!("cannot list {}", from.display()))? {
+        let entry = entry?;
+        let copy = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            fs::create_dir_all(&copy)?;
+            copy_sources(&entry.path(), &copy)?;
+        } else {
+            write_if_changed(&copy, &fs::read(entry.path())?)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! One run of the machine, from its first byte on the serial line to its end.
+
+use crate::{
+    console::{Demultiplexer, Lines, end_status},
+    machine::{Event, Machine},
+};
+use anyhow::{Context, Result};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitStatus,
+    sync::mpsc::RecvTimeoutError,
+    time::{Duration, Instant},
+};
+
+/// Nobody has written for this long: prompts are due.
+const QUIET: Duration = Duration::from_millis(150);
+
+/// Who sees what the partitions write; the control OS's own stream has no name.
+pub(crate) trait Viewer {
+    /// A stream's next bytes.
+    fn output(&mut self, stream: &str, bytes: &[u8]) -> Result<()>;
+    /// No bytes for a while.
+    fn quiet(&mut self) -> Result<()>;
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    /// The control OS recorded this status and switched the machine off.
+    Status(i32),
+    /// QEMU ended without that record, with this exit status and these messages.
+    NoRecord(ExitStatus, String),
+    /// Who sat at the keyboard left.
+    Left,
+    /// A signal told us to end.
+    Signal(i32),
+    /// The time given was over; QEMU's messages.
+    TimedOut(String),
+}
+
+/// Lets the machine run to its end, and sees to it that QEMU is gone then. `log` keeps every stream as it came.
+pub(crate) fn watch(
+    machine: Machine,
+    log: &mut Log,
+    viewer: &mut dyn Viewer,
+    limit: Option<Duration>,
+) -> Result<Ending> {
+    let deadline = limit.map(|limit| Instant::now() + limit);
+    let mut demultiplexer = Demultiplexer::default();
+    let mut control_os = Lines::default();
+    let mut status = None;
+    loop {
+        let left =
+            deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
+        if left.is_zero() {
+            return machine.end().map(Ending::TimedOut);
+        }
+        match machine.events().recv_timeout(QUIET.min(left)) {
+            Ok(Event::Output(bytes)) => {
+                let mut result = Ok(());
+                demultiplexer.feed(&bytes, |stream, bytes| {
+                    if stream.is_empty() {
+                        control_os.feed(bytes, |line| status = end_status(line).or(status));
+                    }
+                    if result.is_ok() {
+                        result = log.write(stream, bytes).and_then(|()| viewer.output(stream, bytes));
+                    }
+                });
+                result?;
+            }
+            Err(RecvTimeoutError::Timeout) => viewer.quiet()?,
+            Ok(Event::Leave) => return machine.end().map(|_| Ending::Left),
+            Ok(Event::Signal(signal)) => return machine.end().map(|_| Ending::Signal(signal)),
+            Ok(Event::Closed) | Err(RecvTimeoutError::Disconnected) => {
+                let (exit, messages) = machine.wait()?;
+                return Ok(status.map_or(Ending::NoRecord(exit, messages), Ending::Status));
+            }
+        }
+    }
+}
+
+/// A file for each stream, with its bytes as they came.
+pub(crate) struct Log {
+    folder: PathBuf,
+    files: BTreeMap<String, File>,
+}
+
+impl Log {
+    /// Logs to `folder`; what an earlier run left there goes.
+    pub(crate) fn create(folder: &Path) -> Result<Self> {
+        let describe = || format!("cannot write logs to {}", folder.display());
+        fs::create_dir_all(folder).with_context(describe)?;
+        for entry in fs::read_dir(folder).with_context(describe)? {
+            let file = entry?.path();
+            if file.extension().is_some_and(|extension| extension == "log") {
+                fs::remove_file(&file).with_context(describe)?;
+            }
+        }
+        Ok(Self { folder: folder.to_owned(), files: BTreeMap::new() })
+    }
+
+    fn write(&mut self, stream: &str, bytes: &[u8]) -> Result<()> {
+        if !self.files.contains_key(stream) {
+            let name = if stream.is_empty() { crate::view::CONTROL_OS } else { stream };
+            let path = self.folder.join(format!("{name}.log"));
+            let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+            self.files.insert(stream.to_owned(), file);
+        }
+        let file = self.files.get_mut(stream).context("a log file was just made")?;
+        file.write_all(bytes)
+            .with_context(|| format!("cannot write to the logs in {}", self.folder.display()))
+    }
+}
