@@ -2,6 +2,8 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use std::{
+    collections::BTreeMap,
+    env,
     ffi::{OsStr, OsString},
     io::ErrorKind,
     path::{Path, PathBuf},
@@ -14,34 +16,44 @@ const SHOWN_LINES: usize = 15;
 /// The programs and system files of the machine this runs on; tests put stand-ins in their place.
 #[derive(Clone, Debug)]
 pub(crate) struct Host {
-    /// Where programs are looked for; `None` is `PATH`.
-    pub(crate) search_path: Option<OsString>,
-    /// Names the distribution.
+    /// Where programs are looked for, as in `PATH`.
+    pub(crate) search_path: OsString,
+    /// The user's own folder, where it is not what our own environment says.
+    pub(crate) home: Option<PathBuf>,
+    /// The file that names the distribution.
     pub(crate) os_release: PathBuf,
-    /// Environment variables that programs get on top of ours.
-    pub(crate) environment: Vec<(OsString, OsString)>,
+    /// The variables of our environment by which a user names files of his own.
+    pub(crate) variables: BTreeMap<&'static str, PathBuf>,
 }
+
+/// What a user may name instead of having it fetched.
+const VARIABLES: [&str; 4] = ["HANDOVER_QEMU", "HANDOVER_KERNEL", "HANDOVER_MODULE", "HANDOVER_BUSYBOX"];
 
 impl Host {
     /// This machine as it is.
     pub(crate) fn this() -> Self {
-        Self { search_path: None, os_release: "/etc/os-release".into(), environment: Vec::new() }
+        let named = |name: &'static str| env::var_os(name).map(|value| (name, PathBuf::from(value)));
+        Self {
+            search_path: env::var_os("PATH").unwrap_or_default(),
+            home: None,
+            os_release: "/etc/os-release".into(),
+            variables: VARIABLES.into_iter().filter_map(named).collect(),
+        }
     }
 
     /// A command that runs `program`, found as a shell would find it.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
-        if let Some(path) = &self.search_path {
-            command.env("PATH", path);
+        command.env("PATH", &self.search_path);
+        if let Some(home) = &self.home {
+            command.env("HOME", home);
         }
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 
     /// Where a shell would find `program`.
     pub(crate) fn find(&self, program: &str) -> Option<PathBuf> {
-        let path = self.search_path.clone().or_else(|| std::env::var_os("PATH"))?;
-        std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+        env::split_paths(&self.search_path).map(|folder| folder.join(program)).find(|file| file.is_file())
     }
 
     /// The value of `key` in the file that names the distribution, like `VERSION_CODENAME`.

@@ -31,6 +31,9 @@ pub(crate) fn flatten(file: &[u8]) -> Result<Flat> {
     for segment in &segments {
         let start = usize::try_from(segment.p_paddr - base)?;
         let content = content(file, segment)?;
+        if content.is_empty() {
+            continue;
+        }
         if bytes.len() < start + content.len() {
             bytes.resize(start + content.len(), 0);
         }

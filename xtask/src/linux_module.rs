@@ -27,8 +27,7 @@ pub(crate) fn build(workspace: &Workspace, host: &Host, linux: &Linux) -> Result
         host.command(if programs.join("make").is_file() { programs.join("make") } else { "make".into() });
     make.arg("-C").arg(headers).arg(assignment("M", folder.as_os_str()));
     make.args(["ARCH=arm64", "CROSS_COMPILE=aarch64-linux-gnu-", "modules"]);
-    let path = host.search_path.clone().or_else(|| env::var_os("PATH")).unwrap_or_default();
-    let search = [programs.clone()].into_iter().chain(env::split_paths(&path));
+    let search = [programs.clone()].into_iter().chain(env::split_paths(&host.search_path));
     make.env("PATH", env::join_paths(search)?).env("LD_LIBRARY_PATH", libraries);
     // An outer make's or cargo's choices are not for the kernel's build.
     make.env_remove("MAKEFLAGS").env_remove("CC");

@@ -6,7 +6,6 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
-    env,
     ffi::OsString,
     fmt, fs,
     path::{Path, PathBuf},
@@ -63,10 +62,11 @@ struct Stamp {
 
 /// Finds the pieces, and fetches them where the user names none.
 pub(crate) fn find(host: &Host, folder: &Path) -> Result<Linux> {
-    let named = ["HANDOVER_KERNEL", "HANDOVER_MODULE", "HANDOVER_BUSYBOX"].map(env::var_os);
+    let named = ["HANDOVER_KERNEL", "HANDOVER_MODULE", "HANDOVER_BUSYBOX"]
+        .map(|name| host.variables.get(name).cloned());
     match named {
         [Some(kernel), Some(module), Some(busybox)] => {
-            let files = [kernel, module, busybox].map(PathBuf::from);
+            let files = [kernel, module, busybox];
             if let Some(missing) = files.iter().find(|file| !file.is_file()) {
                 bail!(
                     "HANDOVER_KERNEL, HANDOVER_MODULE or HANDOVER_BUSYBOX names {}, which is no file",

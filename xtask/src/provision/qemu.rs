@@ -39,9 +39,8 @@ impl Qemu {
 
 /// Finds QEMU, and fetches it where there is none or only an old one.
 pub(crate) fn find(host: &Host, folder: &Path) -> Result<Qemu> {
-    if let Some(program) = env::var_os("HANDOVER_QEMU") {
-        let program = PathBuf::from(program);
-        return match examine(host, &program, None)? {
+    if let Some(program) = host.variables.get("HANDOVER_QEMU") {
+        return match examine(host, program, None)? {
             (qemu, major) if major >= OLDEST => Ok(qemu),
             (qemu, _) => bail!(
                 "HANDOVER_QEMU names {} of version {}, but {OLDEST}.0 or newer is needed",
