@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Hypercalls, and what their errors are called here. */
+
+#include <linux/device.h>
+#include <linux/errno.h>
+#include <linux/kernel.h>
+
+#include "handover.h"
+
+static const char *const accounts[] = {
+	"processor time", "address space", "memory", "control memory", "ports", "devices", "cache colours", "bus",
+};
+
+static int limit_reached(struct handover *handover, u64 account)
+{
+	dev_warn_ratelimited(handover->dev, "limit reached: %s\n",
+			     account < ARRAY_SIZE(accounts) ? accounts[account] : "an account this driver does not know");
+	return -EDQUOT;
+}
+
+/*
+ * Makes a call with arguments in regs->a1 and up, and leaves the results there. Returns 0 or an errno: -EAGAIN, nothing to take;
+ * -ENOBUFS, the peer's queue is full; -EPIPE, the peer has gone; -ENOTCONN, not connected or refused; -E2BIG, the region does not
+ * fit (its size is in a1).
+ */
+int handover_call(struct handover *handover, u32 function, handover_regs *regs)
+{
+	regs->a0 = function;
+	arm_smccc_1_2_hvc(regs, regs);
+
+	switch ((long)regs->a0) {
+	case 0:
+		return 0;
+	case HANDOVER_ERROR_NOT_SUPPORTED:
+		return -EOPNOTSUPP;
+	case HANDOVER_ERROR_INVALID_ARGUMENT:
+		return -EINVAL;
+	case HANDOVER_ERROR_BAD_HANDLE:
+		return -ENXIO;
+	case HANDOVER_ERROR_BAD_ADDRESS:
+		return -EADDRNOTAVAIL;
+	case HANDOVER_ERROR_IN_USE:
+		return -EBUSY;
+	case HANDOVER_ERROR_WOULD_BLOCK:
+		return -EAGAIN;
+	case HANDOVER_ERROR_QUEUE_FULL:
+		return -ENOBUFS;
+	case HANDOVER_ERROR_PEER_CLOSED:
+		return -EPIPE;
+	case HANDOVER_ERROR_NOT_CONNECTED:
+		return -ENOTCONN;
+	case HANDOVER_ERROR_LIMIT:
+		return limit_reached(handover, regs->a1);
+	case HANDOVER_ERROR_NO_MEMORY:
+		return -ENOMEM;
+	case HANDOVER_ERROR_DENIED:
+		return -EACCES;
+	case HANDOVER_ERROR_WRONG_STATE:
+		return -EBADFD;
+	case HANDOVER_ERROR_TOO_LARGE:
+		return -E2BIG;
+	}
+	dev_err_ratelimited(handover->dev, "call %#x answered %#lx, which this driver does not know\n", function, regs->a0);
+	return -EIO;
+}

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The Handover driver.
+ *
+ * Locking
+ *
+ * Who takes two locks takes them in this order:
+ *
+ *	mmap_lock > region->lock > mapping->i_mmap_rwsem, page-table locks
+ *	channel->receive_lock > region->lock, window->lock
+ *	listener lock (handover->listen_lock) > nothing
+ *	ports (xa_lock, interrupts off) > wait queue locks
+ *
+ * region->lock (rwsem): shared by who uses a region's bytes (the fault handler while it enters a page, read() and
+ * write() while they copy), exclusive for who sends or destroys it. The fault handler runs under mmap_lock; therefore
+ * nobody touches user memory while holding it: read() and write() copy through a buffer of their own. A send takes it
+ * exclusively, which waits for the copies in progress, removes every user mapping and the kernel mapping, and makes the
+ * hypercall; a fault that comes meanwhile waits, and finds either the region alive, or no region and raises SIGBUS. So at
+ * the time of the hypercall no page table of this kernel maps the region, and none will after it succeeded.
+ *
+ * channel->receive_lock (mutex): one receiver at a time; guards the spare slot and the message set aside.
+ *
+ * listen_lock (mutex): the list of listeners and the requests of each.
+ *
+ * ports (xarray of channels by port number): a port comes to life, and an event is taken and told to its channel, under
+ * the xarray's lock. So no event of a new port is dropped, and no channel is freed under the interrupt handler's hands.
+ *
+ * Events only wake: each bumps channel->events. Who has to wait reads that counter, asks the control OS, and sleeps until the
+ * counter is another one.
+ *
+ * Every descriptor holds the module (file_operations.owner), and so does every mapping through its file. The driver cannot be
+ * unbound by sysfs, so that struct handover outlives all of them.
+ */
+#ifndef HANDOVER_H
+#define HANDOVER_H
+
+#include <linux/arm-smccc.h>
+#include <linux/fs.h>
+#include <linux/list.h>
+#include <linux/miscdevice.h>
+#include <linux/mutex.h>
+#include <linux/rwsem.h>
+#include <linux/spinlock.h>
+#include <linux/wait.h>
+#include <linux/workqueue.h>
+#include <linux/xarray.h>
+
+#include "abi.h"
+#include "uapi/handover.h"
+
+/* Slots of the message window. */
+struct handover_window {
+	spinlock_t lock;
+	u64 base;
+	u64 size;
+	unsigned long slots;
+	unsigned long hint; /* where the next search starts */
+	unsigned long *used;
+};
+
+struct handover {
+	struct device *dev;
+	int irq; /* 0: not requested yet */
+	struct miscdevice misc;
+	struct handover_window window;
+	struct xarray ports;
+
+	struct mutex listen_lock;
+	struct list_head listeners;
+	struct work_struct signal_work;
+
+	struct handover_info info;
+	struct handover_service *services;
+};
+
+struct handover_region {
+	struct handover *handover;
+	struct rw_semaphore lock;
+	struct address_space *mapping; /* NULL while it has no file */
+	u32 handle; /* 0: not ours */
+	u64 size;
+	u64 address; /* 0: no slot */
+	u64 slot_size;
+	void *kernel; /* made at the first read() or write() */
+};
+
+typedef struct arm_smccc_1_2_regs handover_regs;
+
+/* call.c */
+int handover_call(struct handover *handover, u32 function, handover_regs *regs);
+
+/* window.c */
+int handover_window_init(struct handover *handover, u64 base, u64 size);
+u64 handover_window_take(struct handover_window *window, u64 size);
+void handover_window_give(struct handover_window *window, u64 address, u64 size);
+
+/* region.c */
+int handover_region_fs_init(void);
+void handover_region_fs_exit(void);
+struct handover_region *handover_region_alloc(struct handover *handover, u64 size);
+void handover_region_free(struct handover_region *region);
+struct file *handover_region_file(struct handover_region *region);
+struct file *handover_region_get(int fd, struct handover_region **region);
+void handover_region_unmap(struct handover_region *region);
+void handover_region_gone(struct handover_region *region);
+int handover_region_create(struct handover *handover, void __user *argument);
+
+/* channel.c */
+struct handover_channel;
+struct handover_channel *handover_channel_alloc(struct handover *handover, u32 flags, int *fd, struct file **file);
+void handover_channel_abandon(struct file *file, int fd);
+int handover_channel_open(struct handover_channel *channel, u32 function, u64 x1, u64 x2);
+void handover_channel_event(struct handover_channel *channel, u32 causes);
+int handover_connect(struct handover *handover, void __user *argument);
+
+/* listener.c */
+void handover_signal_work(struct work_struct *work);
+int handover_listen(struct handover *handover, void __user *argument);
+
+#endif
