@@ -1,0 +1,129 @@
+//! What the partition has: its device tree.
+
+use core::ops::Range;
+
+use fdt::{Fdt, node::FdtNode};
+use handover_abi::{PartitionId, ServiceId};
+
+/// A service of another partition (or of this one) that this partition may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Who provides it.
+    pub partition: PartitionId,
+    /// Its number.
+    pub service: ServiceId,
+}
+
+/// The device tree that the partition was started with.
+#[derive(Clone, Copy)]
+pub struct Boot {
+    tree: Fdt<'static>,
+}
+
+impl Boot {
+    /// Reads a device tree blob.
+    ///
+    /// # Errors
+    ///
+    /// A text that says what is wrong with it.
+    pub fn new(blob: &'static [u8]) -> Result<Boot, &'static str> {
+        match Fdt::new(blob) {
+            Ok(tree) => Ok(Boot { tree }),
+            Err(_) => Err("no device tree where x0 points"),
+        }
+    }
+
+    /// The tree itself.
+    #[must_use]
+    pub fn tree(&self) -> &Fdt<'static> {
+        &self.tree
+    }
+
+    /// The memory, as intermediate physical addresses.
+    #[must_use]
+    pub fn memory(&self) -> Range<u64> {
+        self.range("/memory").unwrap_or(0..0)
+    }
+
+    /// Bytes of memory.
+    #[must_use]
+    pub fn memory_size(&self) -> u64 {
+        let memory = self.memory();
+        memory.end - memory.start
+    }
+
+    /// The message window; `None` where there is no control OS.
+    #[must_use]
+    pub fn window(&self) -> Option<Range<u64>> {
+        self.range("/hypervisor")
+    }
+
+    /// Logical processors.
+    #[must_use]
+    pub fn processors(&self) -> usize {
+        let cpus = self.tree.find_node("/cpus");
+        cpus.map_or(1, |cpus| cpus.children().filter(|node| node.name.starts_with("cpu@")).count())
+    }
+
+    /// The arguments the partition was started with, in one string.
+    #[must_use]
+    pub fn arguments(&self) -> &'static str {
+        self.node("/chosen").and_then(|chosen| text(chosen, "bootargs")).unwrap_or("")
+    }
+
+    /// The value of the argument `name=value`; an empty string for `name` alone.
+    #[must_use]
+    pub fn argument(&self, name: &str) -> Option<&'static str> {
+        self.arguments().split_ascii_whitespace().find_map(|word| match word.split_once('=') {
+            Some((key, value)) => (key == name).then_some(value),
+            None => (word == name).then_some(""),
+        })
+    }
+
+    /// The service of that name that this partition may ask for.
+    #[must_use]
+    pub fn service(&self, name: &str) -> Option<Service> {
+        self.services().find_map(|(found, service)| (found == name).then_some(service))
+    }
+
+    /// All services that this partition may ask for.
+    pub fn services(&self) -> impl Iterator<Item = (&'static str, Service)> {
+        self.children("service@").filter_map(|node| {
+            let partition = PartitionId::new(number(node, "partition")?);
+            let service = ServiceId::new(number(node, "service")?);
+            Some((text(node, "service-name")?, Service { partition, service }))
+        })
+    }
+
+    /// The number of a service that this partition provides.
+    #[must_use]
+    pub fn provided(&self, name: &str) -> Option<ServiceId> {
+        self.children("provides@")
+            .filter(|node| text(*node, "service-name") == Some(name))
+            .find_map(|node| number(node, "service").map(ServiceId::new))
+    }
+
+    fn node(&self, path: &str) -> Option<FdtNode<'_, 'static>> {
+        self.tree.find_node(path)
+    }
+
+    fn range(&self, path: &str) -> Option<Range<u64>> {
+        let register = self.node(path)?.reg()?.next()?;
+        let start = register.starting_address.addr() as u64;
+        Some(start..start.checked_add(register.size? as u64)?)
+    }
+
+    fn children(&self, prefix: &'static str) -> impl Iterator<Item = FdtNode<'_, 'static>> {
+        let node = self.node("/hypervisor");
+        node.into_iter().flat_map(|node| node.children()).filter(move |node| node.name.starts_with(prefix))
+    }
+}
+
+fn text(node: FdtNode<'_, 'static>, name: &str) -> Option<&'static str> {
+    node.property(name)?.as_str()
+}
+
+fn number(node: FdtNode<'_, 'static>, name: &str) -> Option<u32> {
+    let bytes = node.property(name)?.value;
+    Some(u32::from_be_bytes(bytes.try_into().ok()?))
+}

@@ -1,0 +1,317 @@
+//! Message channels.
+
+use core::fmt;
+
+use handover_abi::{Causes, Error, MessageWord, PartitionId, Port, ServiceId, region_order};
+
+use crate::{
+    Region, Service, Short, events, hvc,
+    window::{SLOT_ORDER, WINDOW},
+};
+
+/// What is sent and received: a region, or up to 128 bytes, or both.
+#[derive(Debug)]
+pub struct Message {
+    /// The region, which moves.
+    pub region: Option<Region>,
+    /// The bytes, which are copied.
+    pub short: Short,
+}
+
+impl From<Region> for Message {
+    #[inline]
+    fn from(region: Region) -> Message {
+        Message { region: Some(region), short: Short::EMPTY }
+    }
+}
+
+impl From<Short> for Message {
+    #[inline]
+    fn from(short: Short) -> Message {
+        Message { region: None, short }
+    }
+}
+
+impl From<(Region, Short)> for Message {
+    #[inline]
+    fn from((region, short): (Region, Short)) -> Message {
+        Message { region: Some(region), short }
+    }
+}
+
+impl<const N: usize> From<&[u8; N]> for Message {
+    fn from(bytes: &[u8; N]) -> Message {
+        Short::from(bytes).into()
+    }
+}
+
+/// A message that was not sent.
+#[derive(Debug)]
+pub struct SendError {
+    /// Why.
+    pub error: Error,
+    /// The message's region, if it had one.
+    pub region: Option<Region>,
+}
+
+impl From<SendError> for Error {
+    fn from(error: SendError) -> Error {
+        error.error
+    }
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "message not sent: {}", self.error)
+    }
+}
+
+impl core::error::Error for SendError {}
+
+/// Why there is no channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectError {
+    /// The other side said no, for a reason of its own.
+    Refused(u32),
+    /// A call failed.
+    Failed(Error),
+}
+
+impl From<Error> for ConnectError {
+    fn from(error: Error) -> ConnectError {
+        ConnectError::Failed(error)
+    }
+}
+
+impl From<ConnectError> for Error {
+    fn from(error: ConnectError) -> Error {
+        match error {
+            ConnectError::Refused(_) => Error::NotConnected,
+            ConnectError::Failed(error) => error,
+        }
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConnectError::Refused(reason) => write!(f, "connection refused, reason {reason}"),
+            ConnectError::Failed(error) => write!(f, "connection failed: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for ConnectError {}
+
+/// A channel that was asked for and not yet answered. Dropping it takes the request back.
+#[derive(Debug)]
+pub struct Connecting(Channel);
+
+impl Connecting {
+    /// The port, whose event tells that there is an answer.
+    #[must_use]
+    pub fn port(&self) -> Port {
+        self.0.port
+    }
+
+    /// The channel if the other side has accepted, this again if it has not answered.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Channel::connect`].
+    pub fn poll(self) -> Result<Result<Channel, Connecting>, ConnectError> {
+        let status = hvc::port_status(self.0.port)?;
+        if status.causes.contains(Causes::REFUSED) {
+            Err(ConnectError::Refused(status.reason))
+        } else if status.causes.contains(Causes::CONNECTED) {
+            Ok(Ok(self.0))
+        } else if status.causes.contains(Causes::PEER_CLOSED) {
+            Err(ConnectError::Failed(Error::PeerClosed))
+        } else {
+            Ok(Err(self))
+        }
+    }
+
+    /// Waits for the answer.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Channel::connect`].
+    pub fn wait(mut self) -> Result<Channel, ConnectError> {
+        loop {
+            match self.poll()? {
+                Ok(channel) => return Ok(channel),
+                Err(connecting) => self = connecting,
+            }
+            events::wait_for(self.port())?;
+        }
+    }
+}
+
+/// One end of a channel to another partition, or to this one. Dropping it disconnects.
+#[derive(Debug)]
+pub struct Channel {
+    port: Port,
+    /// A slot of the message window for the next region to be received.
+    slot: Option<u64>,
+}
+
+impl Channel {
+    /// Asks for a channel to a service and waits for the answer.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError::Refused`] by the other side, [`ConnectError::Failed`] when it is not there or a limit is reached.
+    pub fn connect(service: Service) -> Result<Channel, ConnectError> {
+        Channel::request(service.partition, service.service)?.wait()
+    }
+
+    /// Asks for a channel to a service of a partition.
+    ///
+    /// # Errors
+    ///
+    /// Those of the call.
+    pub fn request(partition: PartitionId, service: ServiceId) -> Result<Connecting, Error> {
+        Ok(Connecting(Channel::from_port(hvc::connect(partition, service)?)))
+    }
+
+    pub(crate) fn from_port(port: Port) -> Channel {
+        Channel { port, slot: None }
+    }
+
+    /// The port, by which events name this end.
+    #[inline]
+    #[must_use]
+    pub fn port(&self) -> Port {
+        self.port
+    }
+
+    /// Sends a message: a [`Region`], a [`Short`] (`b"bytes"` makes one), or both as a pair.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::QueueFull`] when the peer has to receive first, [`Error::PeerClosed`], [`Error::Limit`]; the region comes back.
+    #[inline]
+    pub fn send(&self, message: impl Into<Message>) -> Result<(), SendError> {
+        let Message { region, short } = message.into();
+        let word = MessageWord::new(self.port, region.as_ref().map(Region::handle), short.length());
+        // SAFETY: `region` is owned here, so nothing refers into it, and it is forgotten when it has been sent.
+        let sent = unsafe {
+            if short.length() == 0 { hvc::send_word(word) } else { hvc::send(word, short.words()) }
+        };
+        match sent {
+            Ok(()) => {
+                if let Some(region) = region {
+                    region.gone();
+                }
+                Ok(())
+            }
+            Err(error) => Err(SendError { error, region }),
+        }
+    }
+
+    /// Sends a message, waiting while the peer's queue is full.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Channel::send), and those of [`events::wait_for`].
+    pub fn send_wait(&self, message: impl Into<Message>) -> Result<(), SendError> {
+        let Message { mut region, short } = message.into();
+        loop {
+            region = match self.send(Message { region, short }) {
+                Err(SendError { error: Error::QueueFull, region }) => region,
+                done => return done,
+            };
+            if let Err(error) = events::wait_for(self.port) {
+                return Err(SendError { error, region });
+            }
+        }
+    }
+
+    /// Takes the next message, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PeerClosed`] when there will be none; [`Error::InUse`] when the message window is full.
+    #[inline]
+    pub fn receive(&mut self) -> Result<Option<Message>, Error> {
+        let address = match self.slot.take() {
+            Some(address) => address,
+            None => WINDOW.claim(SLOT_ORDER).ok_or(Error::InUse)?,
+        };
+        match hvc::receive(self.port, address) {
+            Ok(received) => {
+                let short = Short::from_registers(received.data, received.word.length());
+                let region = match received.word.region() {
+                    Some(handle) => {
+                        // SAFETY: just received, mapped at `address`; `TooLarge` would have told of one larger than a slot.
+                        Some(unsafe { Region::from_parts(handle, address, received.word.order()) })
+                    }
+                    None => {
+                        self.slot = Some(address);
+                        None
+                    }
+                };
+                Ok(Some(Message { region, short }))
+            }
+            Err(failure) => {
+                self.slot = Some(address);
+                match failure.error {
+                    Error::WouldBlock => Ok(None),
+                    Error::TooLarge => self.receive_large(failure.detail).map(Some),
+                    error => Err(error),
+                }
+            }
+        }
+    }
+
+    /// Takes a message with a region of more than a slot.
+    #[cold]
+    fn receive_large(&mut self, size: u64) -> Result<Message, Error> {
+        let order = region_order(size).ok_or(Error::TooLarge)?;
+        let address = WINDOW.claim(order).ok_or(Error::InUse)?;
+        let received = hvc::receive(self.port, address).inspect_err(|_| WINDOW.release(address, order));
+        let received = received.map_err(|failure| failure.error)?;
+        let short = Short::from_registers(received.data, received.word.length());
+        let Some(handle) = received.word.region() else {
+            WINDOW.release(address, order);
+            return Ok(Message { region: None, short });
+        };
+        // SAFETY: just received, mapped at `address`, where there is room for it.
+        let region = unsafe { Region::from_parts(handle, address, received.word.order()) };
+        Ok(Message { region: Some(region), short })
+    }
+
+    /// Takes the next message, waiting for it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`receive`](Channel::receive), and those of [`events::wait_for`].
+    pub fn receive_wait(&mut self) -> Result<Message, Error> {
+        loop {
+            if let Some(message) = self.receive()? {
+                return Ok(message);
+            }
+            events::wait_for(self.port)?;
+        }
+    }
+
+    /// Sends the peer an event ([`Causes::SIGNAL`]) and no message.
+    ///
+    /// # Errors
+    ///
+    /// Those of the call.
+    pub fn signal(&self) -> Result<(), Error> {
+        hvc::event_send(self.port)
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        if let Some(address) = self.slot {
+            WINDOW.release(address, SLOT_ORDER);
+        }
+        // Fails only if the port is not there, which is what is wanted.
+        let _gone: Result<(), Error> = hvc::disconnect(self.port);
+    }
+}

@@ -1,0 +1,353 @@
+//! The hypercalls, one function for each [`Call`].
+//!
+//! Arguments and results stay in registers; only the registers that a call changes are told to the compiler, because all
+//! others are preserved. A function is `unsafe` when the call can take away memory that a reference may point into.
+
+use core::arch::asm;
+
+use handover_abi::{
+    Account, Call, Error, Event, Features, Message, MessageWord, PartitionId, Port, RegionHandle,
+    SHORT_WORDS, ServiceId, Signal, SignalKind,
+};
+
+#[cfg(feature = "privileged")]
+mod privileged;
+#[cfg(feature = "privileged")]
+pub use privileged::*;
+
+/// `x0` of an answer.
+#[inline]
+fn result(x0: u64) -> Result<(), Error> {
+    if x0 == 0 { Ok(()) } else { Err(Error::from_x0(x0).unwrap_or(Error::NotSupported)) }
+}
+
+/// `hvc!(call, operands…)` makes a call. Operands are those of `asm!`, for `x1` to `x17`; every call must name `x1`, which
+/// a failed call may change.
+macro_rules! hvc {
+    ($call:expr, $($operands:tt)*) => {{
+        let x0: u64;
+        asm!(
+            "hvc #0",
+            inlateout("x0") $call as u64 => x0,
+            $($operands)*,
+            options(nostack, preserves_flags)
+        );
+        $crate::hvc::result(x0)
+    }};
+}
+#[cfg(feature = "privileged")]
+use hvc;
+
+/// Makes the call that `registers[0]` names with `x0` to `x17` as they are, and returns them as the call left them.
+///
+/// # Safety
+///
+/// The call must not take memory away that a reference points into.
+pub unsafe fn raw(mut registers: [u64; 18]) -> [u64; 18] {
+    let [x0, x1, x2, x3, x4, x5, x6, x7, x8, x9, x10, x11, x12, x13, x14, x15, x16, x17] = &mut registers;
+    // SAFETY: the control OS changes x0 to x17 at most, and memory only as the caller has promised for.
+    unsafe {
+        asm!(
+            "hvc #0",
+            inlateout("x0") * x0,
+            inlateout("x1") * x1,
+            inlateout("x2") * x2,
+            inlateout("x3") * x3,
+            inlateout("x4") * x4,
+            inlateout("x5") * x5,
+            inlateout("x6") * x6,
+            inlateout("x7") * x7,
+            inlateout("x8") * x8,
+            inlateout("x9") * x9,
+            inlateout("x10") * x10,
+            inlateout("x11") * x11,
+            inlateout("x12") * x12,
+            inlateout("x13") * x13,
+            inlateout("x14") * x14,
+            inlateout("x15") * x15,
+            inlateout("x16") * x16,
+            inlateout("x17") * x17,
+            options(nostack, preserves_flags)
+        );
+    }
+    registers
+}
+
+/// [`Call::Version`]: version and features.
+#[inline]
+pub fn version() -> Result<(u32, Features), Error> {
+    let (version, features): (u64, u64);
+    // SAFETY: changes no memory.
+    unsafe { hvc!(Call::Version, lateout("x1") version, lateout("x2") features) }?;
+    Ok((version as u32, Features::from_bits_retain(features)))
+}
+
+/// What [`identify`] returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// This partition.
+    pub partition: PartitionId,
+    /// Whether it may make the privileged calls.
+    pub privileged: bool,
+    /// INTID of the event interrupt.
+    pub event_interrupt: u32,
+}
+
+/// [`Call::Identify`]: who am I?
+#[inline]
+pub fn identify() -> Result<Identity, Error> {
+    let (partition, privileged, interrupt): (u64, u64, u64);
+    // SAFETY: changes no memory.
+    unsafe {
+        hvc!(Call::Identify, lateout("x1") partition, lateout("x2") privileged, lateout("x3") interrupt)
+    }?;
+    Ok(Identity {
+        partition: PartitionId::new(partition as u32),
+        privileged: privileged != 0,
+        event_interrupt: interrupt as u32,
+    })
+}
+
+/// [`Call::End`]: ends this partition. Returns only if nobody answers.
+pub fn end(status: u64) {
+    // SAFETY: does not return; where it does, nobody took the call.
+    let _unanswered = unsafe { hvc!(Call::End, inlateout("x1") status => _) };
+}
+
+/// Use and limit of an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Charge {
+    /// What is used now.
+    pub used: u64,
+    /// What may be used at most.
+    pub limit: u64,
+}
+
+/// [`Call::AccountRead`]: an account of `partition`, of the caller's own if `None`.
+pub fn account_read(partition: Option<PartitionId>, account: Account) -> Result<Charge, Error> {
+    let partition = u64::from(partition.map_or(0, PartitionId::get));
+    let (used, limit): (u64, u64);
+    // SAFETY: changes no memory.
+    unsafe {
+        hvc!(Call::AccountRead, inlateout("x1") partition => used, inlateout("x2") account as u64 => limit)
+    }?;
+    Ok(Charge { used, limit })
+}
+
+/// [`Call::RegionCreate`]: a region of `size` bytes of zeroes, mapped at `address` unless that is 0.
+#[inline]
+pub fn region_create(size: u64, address: u64) -> Result<RegionHandle, Error> {
+    let handle: u64;
+    // SAFETY: maps memory that nothing was mapped at before.
+    unsafe { hvc!(Call::RegionCreate, inlateout("x1") size => handle, in("x2") address) }?;
+    Ok(RegionHandle::new(handle as u32))
+}
+
+/// [`Call::RegionDestroy`].
+///
+/// # Safety
+///
+/// No reference may point into the region.
+#[inline]
+pub unsafe fn region_destroy(region: RegionHandle) -> Result<(), Error> {
+    // SAFETY: the caller's promise.
+    unsafe { hvc!(Call::RegionDestroy, inlateout("x1") u64::from(region.get()) => _) }
+}
+
+/// [`Call::RegionMap`]: maps a region at `address`.
+#[inline]
+pub fn region_map(region: RegionHandle, address: u64) -> Result<(), Error> {
+    // SAFETY: maps memory that nothing was mapped at before.
+    unsafe { hvc!(Call::RegionMap, inlateout("x1") u64::from(region.get()) => _, in("x2") address) }
+}
+
+/// [`Call::RegionUnmap`].
+///
+/// # Safety
+///
+/// No reference may point into the region.
+#[inline]
+pub unsafe fn region_unmap(region: RegionHandle) -> Result<(), Error> {
+    // SAFETY: the caller's promise.
+    unsafe { hvc!(Call::RegionUnmap, inlateout("x1") u64::from(region.get()) => _) }
+}
+
+/// [`Call::RegionInfo`]: size in bytes, and address or 0.
+pub fn region_info(region: RegionHandle) -> Result<(u64, u64), Error> {
+    let (size, address): (u64, u64);
+    // SAFETY: changes no memory.
+    unsafe {
+        hvc!(Call::RegionInfo, inlateout("x1") u64::from(region.get()) => size, lateout("x2") address)
+    }?;
+    Ok((size, address))
+}
+
+/// [`Call::Connect`].
+pub fn connect(partition: PartitionId, service: ServiceId) -> Result<Port, Error> {
+    let port: u64;
+    // SAFETY: changes no memory.
+    unsafe {
+        hvc!(
+            Call::Connect,
+            inlateout("x1") u64::from(partition.get()) => port,
+            in("x2") u64::from(service.get())
+        )
+    }?;
+    Ok(Port::new(port as u32))
+}
+
+/// [`Call::Accept`].
+pub fn accept(token: u64) -> Result<Port, Error> {
+    let port: u64;
+    // SAFETY: changes no memory.
+    unsafe { hvc!(Call::Accept, inlateout("x1") token => port) }?;
+    Ok(Port::new(port as u32))
+}
+
+/// [`Call::Refuse`].
+pub fn refuse(token: u64, reason: u32) -> Result<(), Error> {
+    // SAFETY: changes no memory.
+    unsafe { hvc!(Call::Refuse, inlateout("x1") token => _, in("x2") u64::from(reason)) }
+}
+
+/// [`Call::Disconnect`].
+pub fn disconnect(port: Port) -> Result<(), Error> {
+    // SAFETY: frees what is queued, which is mapped nowhere.
+    unsafe { hvc!(Call::Disconnect, inlateout("x1") u64::from(port.get()) => _) }
+}
+
+/// [`Call::Send`] with a short message.
+///
+/// # Safety
+///
+/// No reference may point into the region that `word` names.
+#[inline]
+pub unsafe fn send(word: MessageWord, data: &[u64; SHORT_WORDS]) -> Result<(), Error> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        hvc!(
+            Call::Send,
+            inlateout("x1") word.to_register() => _,
+            in("x2") data[0], in("x3") data[1], in("x4") data[2], in("x5") data[3],
+            in("x6") data[4], in("x7") data[5], in("x8") data[6], in("x9") data[7],
+            in("x10") data[8], in("x11") data[9], in("x12") data[10], in("x13") data[11],
+            in("x14") data[12], in("x15") data[13], in("x16") data[14], in("x17") data[15]
+        )
+    }
+}
+
+/// [`Call::Send`] of a region alone: `word`'s length must be 0, so that nothing of `x2` to `x17` is sent.
+///
+/// # Safety
+///
+/// No reference may point into the region that `word` names.
+#[inline]
+pub unsafe fn send_word(word: MessageWord) -> Result<(), Error> {
+    debug_assert_eq!(word.length(), 0);
+    // SAFETY: the caller's promise.
+    unsafe { hvc!(Call::Send, inlateout("x1") word.to_register() => _) }
+}
+
+/// A call that did not succeed, and what `x1` told of it: for [`Error::Limit`] the account, for [`Error::TooLarge`] the
+/// region's size in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Why.
+    pub error: Error,
+    /// `x1`.
+    pub detail: u64,
+}
+
+/// [`Call::Receive`]: the next message; its region, if it has one, is mapped at `address` unless that is 0.
+#[inline]
+pub fn receive(port: Port, address: u64) -> Result<Message, Failure> {
+    let word: u64;
+    let mut data = [0; SHORT_WORDS];
+    // SAFETY: maps memory that nothing was mapped at before.
+    unsafe {
+        hvc!(
+            Call::Receive,
+            inlateout("x1") u64::from(port.get()) => word,
+            inlateout("x2") address => data[0], lateout("x3") data[1], lateout("x4") data[2], lateout("x5") data[3],
+            lateout("x6") data[4], lateout("x7") data[5], lateout("x8") data[6], lateout("x9") data[7],
+            lateout("x10") data[8], lateout("x11") data[9], lateout("x12") data[10], lateout("x13") data[11],
+            lateout("x14") data[12], lateout("x15") data[13], lateout("x16") data[14], lateout("x17") data[15]
+        )
+    }
+    .map_err(|error| Failure { error, detail: word })?;
+    Ok(Message { word: MessageWord::from_register(word), data })
+}
+
+/// What [`port_status`] returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortStatus {
+    /// The causes that hold now.
+    pub causes: handover_abi::Causes,
+    /// Who has the other end.
+    pub peer: PartitionId,
+    /// Why the request was refused, if it was.
+    pub reason: u32,
+}
+
+/// [`Call::PortStatus`].
+pub fn port_status(port: Port) -> Result<PortStatus, Error> {
+    let (causes, peer, reason): (u64, u64, u64);
+    // SAFETY: changes no memory.
+    unsafe {
+        hvc!(
+            Call::PortStatus,
+            inlateout("x1") u64::from(port.get()) => causes,
+            lateout("x2") peer,
+            lateout("x3") reason
+        )
+    }?;
+    Ok(PortStatus {
+        causes: handover_abi::Causes::from_bits_retain(causes as u32),
+        peer: PartitionId::new(peer as u32),
+        reason: reason as u32,
+    })
+}
+
+/// [`Call::EventNext`]; `None` when no event is pending.
+#[inline]
+pub fn event_next() -> Result<Option<Event>, Error> {
+    let event: u64;
+    // SAFETY: changes no memory.
+    match unsafe { hvc!(Call::EventNext, lateout("x1") event) } {
+        Ok(()) => Ok(Some(Event::from_register(event))),
+        Err(Error::WouldBlock) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// [`Call::EventSend`].
+#[inline]
+pub fn event_send(port: Port) -> Result<(), Error> {
+    // SAFETY: changes no memory.
+    unsafe { hvc!(Call::EventSend, inlateout("x1") u64::from(port.get()) => _) }
+}
+
+/// [`Call::SignalNext`]; `None` when there is none.
+pub fn signal_next() -> Result<Option<Signal>, Error> {
+    let (kind, token, partition, argument): (u64, u64, u64, u64);
+    // SAFETY: changes no memory.
+    let result = unsafe {
+        hvc!(
+            Call::SignalNext,
+            lateout("x1") kind,
+            lateout("x2") token,
+            lateout("x3") partition,
+            lateout("x4") argument
+        )
+    };
+    match result {
+        Ok(()) => Ok(Some(Signal {
+            kind: SignalKind::try_from(kind)?,
+            token,
+            partition: PartitionId::new(partition as u32),
+            argument,
+        })),
+        Err(Error::WouldBlock) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,227 @@
+//! Interrupts: the GICv3 as this partition sees it.
+//!
+//! [`Boot`](crate::Boot) programs find the controller set up for processor 0, the event interrupt enabled, and
+//! interrupts masked at the processor. They either stay masked and [`wait`], or [`unmask`] and have handlers called.
+
+use core::{
+    arch::asm,
+    mem,
+    ptr::{self, NonNull},
+    sync::atomic::{AtomicPtr, Ordering},
+};
+
+use arm_gic::{
+    IntId, InterruptGroup, Trigger as GicTrigger, UniqueMmioPointer,
+    gicv3::{GicCpuInterface, GicV3},
+};
+use handover_abi::{
+    Error,
+    layout::{EVENT_INTID, GICD_BASE, GICR_BASE, PROCESSORS_MAX},
+};
+
+use crate::processor::{self, Lock};
+
+/// INTIDs that can have a handler.
+const INTIDS: usize = 96;
+/// Anything is more urgent than this.
+const LOWEST_PRIORITY: u8 = 0xff;
+
+static GIC: Lock<Option<GicV3<'static>>> = Lock::new(None);
+static HANDLERS: [AtomicPtr<()>; INTIDS] = [const { AtomicPtr::new(ptr::null_mut()) }; INTIDS];
+
+/// Called with interrupts masked, the INTID as argument.
+pub type Handler = fn(u32);
+
+/// How an interrupt is signalled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// Pending since an edge.
+    Edge,
+    /// Pending while the line is high.
+    Level,
+}
+
+/// Interrupts are masked while this exists.
+pub struct Masked {
+    daif: u64,
+}
+
+impl Masked {
+    /// Masks interrupts at this processor.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Masked {
+        let daif: u64;
+        // SAFETY: masks interrupts; no `nomem`, so that memory accesses stay inside.
+        unsafe { asm!("mrs {}, daif", "msr daifset, #2", out(reg) daif, options(nostack, preserves_flags)) };
+        Masked { daif }
+    }
+}
+
+impl Default for Masked {
+    fn default() -> Masked {
+        Masked::new()
+    }
+}
+
+impl Drop for Masked {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: restores what `new` found.
+        unsafe { asm!("msr daif, {}", in(reg) self.daif, options(nostack, preserves_flags)) };
+    }
+}
+
+/// Lets interrupts be taken: their handlers run.
+pub fn unmask() {
+    // SAFETY: handlers save what they use.
+    unsafe { asm!("msr daifclr, #2", options(nostack, preserves_flags)) };
+}
+
+/// Masks interrupts.
+pub fn mask() {
+    // SAFETY: masks interrupts.
+    unsafe { asm!("msr daifset, #2", options(nostack, preserves_flags)) };
+}
+
+/// WFI: stops this processor until an interrupt is pending for it, masked or not.
+#[inline]
+pub fn wait_for_interrupt() {
+    // SAFETY: a hint, after which anything shared may have changed, hence no `nomem`.
+    unsafe { asm!("dsb sy", "wfi", options(nostack, preserves_flags)) };
+}
+
+/// Acknowledges the most urgent pending interrupt, which is then active until [`end`].
+#[inline]
+pub fn acknowledge() -> Option<u32> {
+    GicCpuInterface::get_and_acknowledge_interrupt(InterruptGroup::Group1).map(IntId::raw_value)
+}
+
+/// Ends what [`acknowledge`] returned.
+#[inline]
+pub fn end(intid: u32) {
+    if let Some(intid) = int_id(intid) {
+        GicCpuInterface::end_interrupt(intid, InterruptGroup::Group1);
+    }
+}
+
+/// Waits for an interrupt and takes it: its handler runs. Interrupts must be masked, or the handler may have run before
+/// the wait starts.
+#[inline]
+pub fn wait() {
+    wait_for_interrupt();
+    take();
+}
+
+/// Takes one pending interrupt, if there is one.
+#[inline]
+fn take() {
+    if let Some(intid) = acknowledge() {
+        if let Some(handler) = HANDLERS.get(intid as usize) {
+            let handler = handler.load(Ordering::Acquire);
+            if !handler.is_null() {
+                // SAFETY: `enable` alone stores here, and only a `Handler`.
+                let handler: Handler = unsafe { mem::transmute(handler) };
+                handler(intid);
+            }
+        }
+        end(intid);
+    }
+}
+
+/// Sets up the interrupt controller and this processor's part of it, and enables the event interrupt.
+///
+/// # Errors
+///
+/// [`Error::NotSupported`] when there is no GICv3.
+pub fn init() -> Result<(), Error> {
+    let distributor = NonNull::new(ptr::with_exposed_provenance_mut(GICD_BASE as usize));
+    let redistributors = NonNull::new(ptr::with_exposed_provenance_mut(GICR_BASE as usize));
+    let (Some(distributor), Some(redistributors)) = (distributor, redistributors) else {
+        return Err(Error::NotSupported);
+    };
+    let mut gic = GIC.lock();
+    // SAFETY: a partition's address map has the GICv3 frames there, which the start code maps as Device memory; the
+    // lock is held and what was in it is replaced, so there is no other driver of them.
+    let mut created = unsafe {
+        GicV3::new(UniqueMmioPointer::new(distributor), redistributors, PROCESSORS_MAX as usize)
+            .map_err(|_| Error::NotSupported)?
+    };
+    created.distributor().configure_default_settings();
+    *gic = Some(created);
+    drop(gic);
+    init_processor(processor::index());
+    set_up(EVENT_INTID, Trigger::Edge)
+}
+
+/// Sets up the part of the interrupt controller that belongs to this processor.
+pub(crate) fn init_processor(index: usize) {
+    if let Some(gic) = GIC.lock().as_mut() {
+        gic.init_cpu(index);
+        if let Ok(mut redistributor) = gic.redistributor(index) {
+            redistributor.configure_default_settings();
+        }
+        GicCpuInterface::set_priority_mask(LOWEST_PRIORITY);
+        GicCpuInterface::enable_group1(true);
+    }
+}
+
+/// Has `handler` called for an interrupt (an SGI or PPI of this processor, or an SPI, which is routed to this
+/// processor), and enables it.
+///
+/// # Errors
+///
+/// [`Error::InvalidArgument`] for an INTID that cannot have a handler; [`Error::WrongState`] before [`init`].
+pub fn enable(intid: u32, trigger: Trigger, handler: Handler) -> Result<(), Error> {
+    let entry = HANDLERS.get(intid as usize).ok_or(Error::InvalidArgument)?;
+    entry.store(handler as *mut (), Ordering::Release);
+    set_up(intid, trigger)
+}
+
+fn set_up(intid: u32, trigger: Trigger) -> Result<(), Error> {
+    let intid = int_id(intid).ok_or(Error::InvalidArgument)?;
+    let trigger = match trigger {
+        Trigger::Edge => GicTrigger::Edge,
+        Trigger::Level => GicTrigger::Level,
+    };
+    let index = processor::index();
+    let _masked = Masked::new();
+    let mut gic = GIC.lock();
+    let gic = gic.as_mut().ok_or(Error::WrongState)?;
+    if !intid.is_sgi() {
+        gic.set_trigger(intid, Some(index), trigger).map_err(|_| Error::InvalidArgument)?;
+    }
+    if !intid.is_private() {
+        gic.distributor().set_routing(intid, Some(index as u64)).map_err(|_| Error::InvalidArgument)?;
+    }
+    gic.enable_interrupt(intid, Some(index), true).map_err(|_| Error::InvalidArgument)
+}
+
+/// Disables an interrupt.
+///
+/// # Errors
+///
+/// [`Error::InvalidArgument`] for an INTID that is not there; [`Error::WrongState`] before [`init`].
+pub fn disable(intid: u32) -> Result<(), Error> {
+    let intid = int_id(intid).ok_or(Error::InvalidArgument)?;
+    let _masked = Masked::new();
+    let mut gic = GIC.lock();
+    let gic = gic.as_mut().ok_or(Error::WrongState)?;
+    gic.enable_interrupt(intid, Some(processor::index()), false).map_err(|_| Error::InvalidArgument)
+}
+
+#[inline]
+fn int_id(intid: u32) -> Option<IntId> {
+    match intid {
+        0..16 => Some(IntId::sgi(intid)),
+        16..32 => Some(IntId::ppi(intid - 16)),
+        32..1020 => Some(IntId::spi(intid - 32)),
+        _ => None,
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn handover_interrupt() {
+    // A fault in a handler is the handler's own, not that of what it interrupted.
+    crate::fault::outside_catch(take);
+}

@@ -1,0 +1,108 @@
+//! Short messages.
+
+use core::{fmt, ops::Deref};
+
+use handover_abi::{Error, SHORT_MAX, SHORT_WORDS};
+use zerocopy::IntoBytes;
+
+/// Up to 128 bytes that travel in registers. Dereferences to the bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Short {
+    words: [u64; SHORT_WORDS],
+    length: u8,
+}
+
+impl Short {
+    /// No bytes.
+    pub const EMPTY: Short = Short { words: [0; SHORT_WORDS], length: 0 };
+
+    /// A copy of `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] for more than 128 bytes.
+    #[inline]
+    pub fn new(bytes: &[u8]) -> Result<Short, Error> {
+        let mut short = Short::EMPTY;
+        let destination = short.words.as_mut_bytes().get_mut(..bytes.len()).ok_or(Error::InvalidArgument)?;
+        destination.copy_from_slice(bytes);
+        short.length = bytes.len() as u8;
+        Ok(short)
+    }
+
+    /// All 128 bytes, as the registers hold them (little-endian).
+    #[inline]
+    #[must_use]
+    pub const fn from_words(words: [u64; SHORT_WORDS]) -> Short {
+        Short { words, length: SHORT_MAX as u8 }
+    }
+
+    /// As received: `length` of more than 128 counts as 128.
+    #[inline]
+    pub(crate) const fn from_registers(words: [u64; SHORT_WORDS], length: u8) -> Short {
+        Short { words, length: if length as usize > SHORT_MAX { SHORT_MAX as u8 } else { length } }
+    }
+
+    /// The registers' contents; bytes beyond the length are zero.
+    #[inline]
+    #[must_use]
+    pub const fn words(&self) -> &[u64; SHORT_WORDS] {
+        &self.words
+    }
+
+    /// Number of bytes.
+    #[inline]
+    pub(crate) const fn length(&self) -> u8 {
+        self.length
+    }
+
+    /// The bytes, to change in place.
+    pub fn as_mut_bytes(&mut self) -> &mut [u8] {
+        &mut self.words.as_mut_bytes()[..usize::from(self.length)]
+    }
+}
+
+impl Deref for Short {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.words.as_bytes()[..usize::from(self.length)]
+    }
+}
+
+impl fmt::Debug for Short {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl<const N: usize> From<&[u8; N]> for Short {
+    fn from(bytes: &[u8; N]) -> Short {
+        const { assert!(N <= SHORT_MAX, "a short message has 128 bytes at most") };
+        let mut short = Short::EMPTY;
+        short.words.as_mut_bytes()[..N].copy_from_slice(bytes);
+        short.length = N as u8;
+        short
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_become_registers_and_back() {
+        let short = Short::from(b"\x01\x02\x03\x04\x05\x06\x07\x08\x09");
+        assert_eq!(short.words()[..3], [0x0807_0605_0403_0201, 9, 0]);
+        assert_eq!(&*short, b"\x01\x02\x03\x04\x05\x06\x07\x08\x09");
+        assert_eq!(Short::from_registers(*short.words(), short.length()), short);
+        assert_eq!(Short::from_registers([0; SHORT_WORDS], 255).len(), SHORT_MAX);
+    }
+
+    #[test]
+    fn length_is_checked() {
+        assert_eq!(Short::new(&[7; SHORT_MAX]).map(|short| short.len()), Ok(SHORT_MAX));
+        assert_eq!(Short::new(&[7; SHORT_MAX + 1]), Err(Error::InvalidArgument));
+        assert!(Short::EMPTY.is_empty());
+    }
+}

@@ -1,0 +1,140 @@
+//! Message regions.
+
+use core::{
+    fmt, mem,
+    ops::{Deref, DerefMut},
+    ptr, slice,
+};
+
+use handover_abi::{Error, RegionHandle, region_order};
+
+use crate::{hvc, window::WINDOW};
+
+/// A message region that this partition owns, mapped in its message window. Dereferences to its bytes.
+///
+/// Dropping it gives its memory back.
+///
+/// ```ignore
+/// let mut region = Region::create(2 << 20)?;
+/// region.fill(0x5a);
+/// channel.send(region)?; // gone: the compiler knows, and so does the MMU
+/// ```
+pub struct Region {
+    handle: RegionHandle,
+    address: u64,
+    order: u8,
+}
+
+impl Region {
+    /// A region of `size` bytes of zeroes; a power of two, 4 KiB to 1 GiB.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] for any other size; [`Error::Limit`] and [`Error::NoMemory`] from the control OS;
+    /// [`Error::InUse`] when the message window is full.
+    pub fn create(size: usize) -> Result<Region, Error> {
+        let order = region_order(size as u64).ok_or(Error::InvalidArgument)?;
+        let address = WINDOW.claim(order).ok_or(Error::InUse)?;
+        match hvc::region_create(size as u64, address) {
+            Ok(handle) => Ok(Region { handle, address, order }),
+            Err(error) => {
+                WINDOW.release(address, order);
+                Err(error)
+            }
+        }
+    }
+
+    /// The region that `handle` names.
+    ///
+    /// # Safety
+    ///
+    /// The partition must own it, with `1 << order` bytes mapped at `address`, which must have been claimed from [`WINDOW`]
+    /// with `claim_order`, at least that; nobody else may use either.
+    #[inline]
+    pub(crate) unsafe fn from_parts(handle: RegionHandle, address: u64, order: u8) -> Region {
+        Region { handle, address, order }
+    }
+
+    /// The region leaves this partition: gives the window's slot back, and nothing else.
+    #[inline]
+    pub(crate) fn gone(self) {
+        WINDOW.release(self.address, self.order);
+        mem::forget(self);
+    }
+
+    /// Its name in this partition.
+    #[inline]
+    #[must_use]
+    pub fn handle(&self) -> RegionHandle {
+        self.handle
+    }
+
+    /// Where it is mapped.
+    #[must_use]
+    pub fn address(&self) -> u64 {
+        self.address
+    }
+
+    /// Its size in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        1 << self.order
+    }
+
+    /// Its bytes.
+    #[inline]
+    #[must_use]
+    pub fn as_slice(&self) -> &[u8] {
+        // SAFETY: the region is mapped there, read-write, for as long as this exists, and for this partition alone.
+        unsafe { slice::from_raw_parts(ptr::with_exposed_provenance(self.address as usize), self.size()) }
+    }
+
+    /// Its bytes, to change.
+    #[inline]
+    #[must_use]
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        // SAFETY: as for `as_slice`.
+        unsafe {
+            slice::from_raw_parts_mut(ptr::with_exposed_provenance_mut(self.address as usize), self.size())
+        }
+    }
+}
+
+impl Deref for Region {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        self.as_slice()
+    }
+}
+
+impl DerefMut for Region {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.as_mut_slice()
+    }
+}
+
+impl fmt::Debug for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Region {{ handle: {}, address: {:#x}, size: {:#x} }}",
+            self.handle,
+            self.address,
+            self.size()
+        )
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: references into it borrowed `self`.
+        let destroyed = unsafe { hvc::region_destroy(self.handle) };
+        // A region that is still mapped keeps its slot.
+        if destroyed.is_ok() {
+            WINDOW.release(self.address, self.order);
+        }
+    }
+}
