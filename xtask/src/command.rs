@@ -69,8 +69,13 @@ impl Host {
 pub(crate) enum Failure {
     /// It is not installed.
     Missing(OsString),
-    /// It said this.
-    Failed(String),
+    /// It ended so; the last of what it said, and all of it.
+    Failed {
+        /// The command and the last lines.
+        summary: String,
+        /// Standard output, then standard error.
+        output: String,
+    },
 }
 
 impl std::fmt::Display for Failure {
@@ -86,18 +91,31 @@ impl std::fmt::Display for Failure {
                 };
                 write!(f, "the program `{program}` is not installed{hint}")
             }
-            Self::Failed(what) => f.write_str(what),
+            Self::Failed { summary, .. } => f.write_str(summary),
         }
     }
 }
 
 impl std::error::Error for Failure {}
 
+impl Failure {
+    /// Everything the program said.
+    pub(crate) fn whole_output(&self) -> &str {
+        match self {
+            Self::Missing(_) => "",
+            Self::Failed { output, .. } => output,
+        }
+    }
+}
+
 /// Runs a command to its end and returns what it wrote to its standard output.
 pub(crate) fn output(command: &mut Command) -> Result<String, Failure> {
     let Output { status, stdout, stderr } = command.output().map_err(|error| match error.kind() {
         ErrorKind::NotFound => Failure::Missing(command.get_program().to_owned()),
-        _ => Failure::Failed(format!("{} cannot be run: {error}", shown(command))),
+        _ => Failure::Failed {
+            summary: format!("{} cannot be run: {error}", shown(command)),
+            output: String::new(),
+        },
     })?;
     let text = String::from_utf8_lossy(&stdout);
     if status.success() {
@@ -106,7 +124,10 @@ pub(crate) fn output(command: &mut Command) -> Result<String, Failure> {
     let stderr = String::from_utf8_lossy(&stderr);
     let said: Vec<&str> = text.lines().chain(stderr.lines()).filter(|line| !line.trim().is_empty()).collect();
     let last = said[said.len().saturating_sub(SHOWN_LINES)..].join("\n    ");
-    Err(Failure::Failed(format!("`{}` failed ({status}):\n    {last}", shown(command))))
+    Err(Failure::Failed {
+        summary: format!("`{}` failed ({status}):\n    {last}", shown(command)),
+        output: format!("{text}{stderr}"),
+    })
 }
 
 /// Runs a command with our own output as its own.

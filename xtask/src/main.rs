@@ -13,6 +13,7 @@ mod provision;
 mod run;
 mod session;
 mod terminal;
+mod test;
 mod view;
 mod workspace;
 
@@ -38,6 +39,8 @@ enum Task {
     Run(run::Options),
     /// Build the boot image and the boot archive of a manifest, and boot nothing
     Build(run::BuildOptions),
+    /// Run the tests: lints, unit and model tests, provisioning, and cases on the machine
+    Test(test::Options),
     /// Fetch what is missing: Rust targets, QEMU, the Linux guest's kernel and tools
     Provision(provision::Options),
 }
@@ -58,6 +61,7 @@ fn carry_out(task: Task) -> Result<ExitCode> {
     match task {
         Task::Run(options) => run::run(&workspace, &options),
         Task::Build(options) => run::build(&workspace, &options).map(|()| ExitCode::SUCCESS),
+        Task::Test(options) => test::test(&workspace, &options),
         Task::Provision(options) => provision::provision(&workspace, &options).map(|()| ExitCode::SUCCESS),
     }
 }

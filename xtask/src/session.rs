@@ -114,3 +114,77 @@ impl Log {
             .with_context(|| format!("cannot write to the logs in {}", self.folder.display()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[derive(Default)]
+    struct Seen {
+        text: BTreeMap<String, String>,
+        quiet: bool,
+    }
+
+    impl Viewer for Seen {
+        fn output(&mut self, stream: &str, bytes: &[u8]) -> Result<()> {
+            self.text.entry(stream.to_owned()).or_default().push_str(&String::from_utf8_lossy(bytes));
+            Ok(())
+        }
+
+        fn quiet(&mut self) -> Result<()> {
+            self.quiet = true;
+            Ok(())
+        }
+    }
+
+    /// Runs a shell script in QEMU's place.
+    fn run(script: &str, limit: Option<Duration>) -> (Ending, Seen, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut shell = Command::new("/bin/sh");
+        shell.arg("-c").arg(script);
+        let mut seen = Seen::default();
+        let mut log = Log::create(folder.path()).unwrap();
+        let ending = watch(Machine::start(shell).unwrap(), &mut log, &mut seen, limit).unwrap();
+        (ending, seen, folder)
+    }
+
+    #[test]
+    fn ends_with_the_recorded_status_and_keeps_logs() {
+        let script = r"printf 'boot\n\035echo\037hi \033[1mthere\n\035\037handover: end status=7\n'";
+        let (ending, seen, logs) = run(script, None);
+        assert!(matches!(ending, Ending::Status(7)), "{ending:?}");
+        assert_eq!(seen.text["echo"], "hi \x1b[1mthere\n");
+        let log = |name: &str| fs::read_to_string(logs.path().join(name)).unwrap();
+        assert_eq!(log("echo.log"), "hi \x1b[1mthere\n");
+        assert_eq!(log("control-os.log"), "boot\nhandover: end status=7\n");
+    }
+
+    #[test]
+    fn a_guest_cannot_forge_the_record() {
+        let script = r"printf '\035echo\037handover: end status=0\n'; echo 'no such device' >&2; exit 3";
+        let (ending, _, _) = run(script, None);
+        let Ending::NoRecord(exit, messages) = ending else { panic!("{ending:?}") };
+        assert_eq!((exit.code(), messages.as_str()), (Some(3), "no such device"));
+    }
+
+    #[test]
+    fn a_machine_that_hangs_is_ended() {
+        let script = r"printf '\035echo\037%s' $$; exec sleep 1000";
+        let (ending, seen, _) = run(script, Some(Duration::from_millis(600)));
+        assert!(matches!(ending, Ending::TimedOut(_)), "{ending:?}");
+        assert!(seen.quiet);
+        assert!(!Path::new(&format!("/proc/{}", seen.text["echo"])).exists());
+    }
+
+    #[test]
+    fn logs_of_an_earlier_run_go() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["old.log", "notes.txt"] {
+            fs::write(folder.path().join(name), "x").unwrap();
+        }
+        Log::create(folder.path()).unwrap();
+        assert!(!folder.path().join("old.log").exists());
+        assert!(folder.path().join("notes.txt").exists());
+    }
+}

@@ -20,6 +20,8 @@ pub(crate) struct Apt<'a> {
     host: &'a Host,
     folder: PathBuf,
     native: String,
+    codename: String,
+    mirror: String,
 }
 
 impl<'a> Apt<'a> {
@@ -34,18 +36,19 @@ impl<'a> Apt<'a> {
         let mirror = mirror(host, &codename)?;
         let native =
             command::output(host.command("dpkg").arg("--print-architecture")).map_err(|f| anyhow!(f))?;
-        let apt = Self { host, folder, native: native.trim().to_owned() };
+        let apt = Self { host, folder, native: native.trim().to_owned(), codename, mirror };
+        let codename = &apt.codename;
         apt.configure()?;
 
         let step = Step::begin(&format!("Fetching the package lists of Debian {codename}"));
         let backports = format!("{codename} {codename}-updates {codename}-backports");
         let update = |suites: &str, release: &str| {
-            apt.write_sources(&mirror, suites, release)?;
+            apt.write_sources(suites, release)?;
             command::run(apt.get().args(["update", "--error-on=any"]))
         };
         // Testing and unstable have no backports, and need none.
         update(&backports, &format!("{codename}-backports")).or_else(|first| {
-            update(&codename, &codename).map_err(|_| {
+            update(codename, codename).map_err(|_| {
                 anyhow!(
                     "Debian's package lists cannot be fetched: {first}\n  what to do: check the network, and that \
                      `apt-get update` works; or set HANDOVER_QEMU, HANDOVER_KERNEL, HANDOVER_MODULE and HANDOVER_BUSYBOX to files of your own"
@@ -59,6 +62,16 @@ impl<'a> Apt<'a> {
     /// This processor's architecture in Debian's words.
     pub(crate) fn native(&self) -> &str {
         &self.native
+    }
+
+    /// The release that runs here.
+    pub(crate) fn codename(&self) -> &str {
+        &self.codename
+    }
+
+    /// Where the host takes this release from.
+    pub(crate) fn mirror(&self) -> &str {
+        &self.mirror
     }
 
     /// The packages that the newest `package` depends on, without versions.
@@ -131,10 +144,11 @@ impl<'a> Apt<'a> {
         self.folder.join("apt.conf")
     }
 
-    fn write_sources(&self, mirror: &str, suites: &str, release: &str) -> Result<()> {
+    fn write_sources(&self, suites: &str, release: &str) -> Result<()> {
         let signed_by =
             if Path::new(KEYRING).exists() { format!("Signed-By: {KEYRING}\n") } else { String::new() };
-        let sources = format!("Types: deb\nURIs: {mirror}\nSuites: {suites}\nComponents: main\n{signed_by}");
+        let sources =
+            format!("Types: deb\nURIs: {}\nSuites: {suites}\nComponents: main\n{signed_by}", self.mirror);
         fs::write(self.folder.join("debian.sources"), sources)?;
         let release = format!("APT::Default-Release \"{release}\";\n");
         fs::write(self.folder.join("release.conf"), release)?;

@@ -25,7 +25,7 @@ pub(crate) fn targets(host: &Host) -> Result<()> {
             Failure::Missing(_) => {
                 "this Rust was not installed by rustup: install its core library for these targets by hand"
             }
-            Failure::Failed(_) => "check the network, then run this again",
+            Failure::Failed { .. } => "check the network, then run this again",
         };
         anyhow!(
             "the Rust targets {} are missing and cannot be added: {failure}\n  what to do: {advice}",

@@ -1,0 +1,137 @@
+//! What this machine itself tests: formatting, lints, and cargo's own tests.
+
+use super::Count;
+use crate::{
+    cargo::{self, BARE_METAL, LINUX},
+    command,
+    workspace::Workspace,
+};
+use std::process::Command;
+
+/// Packages with tests that run here, besides the workspace's default members.
+const ALSO_TESTED: [&str; 3] = ["system-control", "handover-linux", "handover-tool"];
+
+/// Formatting, and clippy for each target that code is built for.
+pub(crate) fn lint(workspace: &Workspace) -> Count {
+    let mut count = Count::default();
+    let mut check = |name: &str, arguments: &[&str]| {
+        let mut command = cargo(workspace);
+        command.args(arguments);
+        match command::output(&mut command) {
+            Ok(_) => {
+                println!("ok      lint {name}");
+                count.add(Count::PASSED);
+            }
+            Err(failure) => {
+                println!("FAILED  lint {name}: {failure}");
+                count.add(Count::FAILED);
+            }
+        }
+    };
+    check("format", &["fmt", "--all", "--check"]);
+    let strict = ["--", "-D", "warnings"];
+    let mut here = vec!["clippy", "--quiet", "--all-targets"];
+    for package in DEFAULT_MEMBERS.iter().chain(&ALSO_TESTED) {
+        here.extend(["--package", package]);
+    }
+    here.extend(strict);
+    check("host", &here);
+    let guests = cargo::guests(workspace).unwrap_or_default();
+    let mut bare = vec!["clippy", "--quiet", "--release", "--target", BARE_METAL];
+    for package in
+        ["handover", "system-control", "handover-guest"].into_iter().chain(guests.iter().map(String::as_str))
+    {
+        bare.extend(["--package", package]);
+    }
+    bare.extend(strict);
+    check("bare metal", &bare);
+    let linux = [
+        "clippy",
+        "--quiet",
+        "--release",
+        "--target",
+        LINUX,
+        "--package",
+        "handover-linux",
+        "--package",
+        "handover-tool",
+    ];
+    check("Linux programs", &[&linux[..], &strict].concat());
+    count
+}
+
+/// The workspace's default members.
+const DEFAULT_MEMBERS: [&str; 4] = ["handover-abi", "handover-core", "handover-manifest", "xtask"];
+
+/// Cargo's tests whose name contains `part`.
+pub(crate) fn unit(workspace: &Workspace, part: &str) -> Count {
+    let packages: Vec<_> = DEFAULT_MEMBERS.into_iter().chain(ALSO_TESTED).collect();
+    cargo_test(workspace, "unit", &packages, part)
+}
+
+/// The rules against their model, over random sequences of operations.
+pub(crate) fn model(workspace: &Workspace) -> Count {
+    cargo_test(workspace, "model", &["handover-core"], "model")
+}
+
+fn cargo_test(workspace: &Workspace, name: &str, packages: &[&str], part: &str) -> Count {
+    let mut command = cargo(workspace);
+    command.args(["test", "--quiet", "--no-fail-fast"]);
+    for package in packages {
+        command.args(["--package", package]);
+    }
+    if !part.is_empty() {
+        command.arg("--").arg(part);
+    }
+    let (text, failure) = match command::output(&mut command) {
+        Ok(text) => (text, None),
+        Err(failure) => (failure.whole_output().to_owned(), Some(failure)),
+    };
+    let mut count = counted(&text);
+    if let Some(failure) = failure {
+        // Nothing failed that libtest counted: something does not build, or crashed.
+        count.failed = count.failed.max(1);
+        println!("{}", failure.whole_output());
+        println!(
+            "FAILED  {name}: {} passed, {} failed; `{}`",
+            count.passed,
+            count.failed,
+            command::shown(&command)
+        );
+    } else if count.passed > 0 {
+        println!("ok      {name}: {} passed", count.passed);
+    }
+    count
+}
+
+/// Adds up libtest's results.
+fn counted(output: &str) -> Count {
+    let number = |line: &str, what: &str| -> usize {
+        let words: Vec<_> = line.split([' ', ';']).filter(|word| !word.is_empty()).collect();
+        words.windows(2).find(|pair| pair[1] == what).and_then(|pair| pair[0].parse().ok()).unwrap_or(0)
+    };
+    let mut count = Count::default();
+    for line in output.lines().filter(|line| line.starts_with("test result: ")) {
+        count.add(Count { passed: number(line, "passed"), failed: number(line, "failed") });
+    }
+    count
+}
+
+fn cargo(workspace: &Workspace) -> Command {
+    let mut command = cargo::cargo();
+    command.current_dir(workspace.source("")).env("CARGO_TARGET_DIR", workspace.target());
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adds_up_what_libtest_says() {
+        let output = "\nrunning 6 tests\n......\ntest result: ok. 6 passed; 0 failed; 0 ignored; 0 measured\nnoise: 9 passed\n\
+                      test result: FAILED. 2 passed; 3 failed; 1 ignored\n";
+        assert_eq!(counted(output), Count { passed: 8, failed: 3 });
+        assert_eq!(counted("error: could not compile"), Count::default());
+    }
+}

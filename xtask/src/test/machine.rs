@@ -1,0 +1,259 @@
+//! Tests on the machine: a manifest is booted, and its consoles and its end are held against what is expected.
+
+use super::Count;
+use crate::{
+    command::Host,
+    console::Lines,
+    image::{self, Image},
+    machine::{self, Machine},
+    provision::qemu::{self, Qemu},
+    session::{self, Ending, Log, Viewer},
+    workspace::Workspace,
+};
+use anyhow::{Context, Result};
+use handover_manifest::Manifest;
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::PathBuf,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+/// Lines of each log that a failed case shows.
+const SHOWN_LINES: usize = 20;
+
+/// One boot of a manifest, and what must come of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Case {
+    /// Unique; names its folder too.
+    pub(crate) name: &'static str,
+    /// TOML; paths start at the workspace's folder.
+    pub(crate) manifest: &'static str,
+    /// What the consoles must say, and must not.
+    pub(crate) lines: &'static [Line],
+    /// The status that the system must end with.
+    pub(crate) status: i32,
+    /// Ends a machine that hangs, in seconds: far beyond what a slow host needs.
+    pub(crate) limit: u64,
+}
+
+/// Something about a console's lines. An empty name is the control OS's own console.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Line {
+    /// A line of this console contains this text, after the lines that the entries before it found there.
+    Has(&'static str, &'static str),
+    /// So many lines of this console contain this text.
+    Count(&'static str, &'static str, usize),
+    /// No line of this console contains this text.
+    Lacks(&'static str, &'static str),
+}
+
+/// A case with everything built.
+struct Ready<'a> {
+    case: &'a Case,
+    manifest: Manifest,
+    image: Image,
+    folder: PathBuf,
+}
+
+/// Builds and runs cases, `jobs` machines at a time.
+pub(crate) fn run(workspace: &Workspace, cases: &[Case], jobs: usize) -> Result<Count> {
+    let mut count = Count::default();
+    if cases.is_empty() {
+        return Ok(count);
+    }
+    let qemu = qemu::find(&Host::this(), &workspace.output_folder("provision")?)?;
+    let mut ready = Vec::new();
+    for case in cases {
+        match build(workspace, case) {
+            Ok(built) => ready.push(built),
+            Err(error) => {
+                println!("FAILED  {}: it cannot be built: {error:#}", case.name);
+                count.add(Count::FAILED);
+            }
+        }
+    }
+    ready.reverse();
+    let (queue, total) = (Mutex::new(ready), Mutex::new(count));
+    let next = || queue.lock().ok().and_then(|mut queue| queue.pop());
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                while let Some(ready) = next() {
+                    let result = carry_out(&qemu, &ready);
+                    if let Ok(mut total) = total.lock() {
+                        total.add(report(&ready, result));
+                    }
+                }
+            });
+        }
+    });
+    total.into_inner().ok().context("a test thread panicked")
+}
+
+fn build<'a>(workspace: &Workspace, case: &'a Case) -> Result<Ready<'a>> {
+    let manifest = handover_manifest::parse(case.manifest, &workspace.source(case.name))?;
+    let output = format!("test/{}", case.name);
+    let image = image::make(workspace, &manifest, &workspace.source(""), &output)?;
+    Ok(Ready { case, manifest, image, folder: workspace.output(&output) })
+}
+
+/// Runs a case and returns everything that is wrong with it, and how long it took.
+fn carry_out(qemu: &Qemu, ready: &Ready<'_>) -> Result<(Vec<String>, Duration)> {
+    let start = Instant::now();
+    let command = machine::command(qemu, &ready.image, &ready.manifest.machine, machine::Options::default());
+    let mut consoles = Consoles::default();
+    let mut log = Log::create(&ready.folder)?;
+    let limit = Duration::from_secs(ready.case.limit);
+    let ending = session::watch(Machine::start(command)?, &mut log, &mut consoles, Some(limit))?;
+    Ok((wrong(ready.case, &consoles.finish(), &ending), start.elapsed()))
+}
+
+fn report(ready: &Ready<'_>, result: Result<(Vec<String>, Duration)>) -> Count {
+    let name = ready.case.name;
+    let wrong = match result {
+        Ok((wrong, took)) if wrong.is_empty() => {
+            println!("ok      {name} ({:.1} s)", took.as_secs_f64());
+            return Count::PASSED;
+        }
+        Ok((wrong, _)) => wrong,
+        Err(error) => vec![format!("{error:#}")],
+    };
+    println!("FAILED  {name}");
+    for wrong in wrong {
+        println!("    {wrong}");
+    }
+    for (file, tail) in tails(&ready.folder) {
+        println!("    the end of {}:\n        {}", file.display(), tail.join("\n        "));
+    }
+    Count::FAILED
+}
+
+/// The last lines of each log, made harmless for a terminal.
+fn tails(folder: &PathBuf) -> Vec<(PathBuf, Vec<String>)> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "log"));
+    files.sort();
+    let tail = |file: PathBuf| {
+        let text =
+            fs::read(&file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+        let lines: Vec<_> = text.lines().map(|line| line.escape_debug().to_string()).collect();
+        (file, lines[lines.len().saturating_sub(SHOWN_LINES)..].to_vec())
+    };
+    files.into_iter().map(tail).collect()
+}
+
+/// What does not meet a case's expectations.
+fn wrong(case: &Case, consoles: &BTreeMap<String, Vec<String>>, ending: &Ending) -> Vec<String> {
+    let mut wrong = Vec::new();
+    match ending {
+        Ending::Status(status) if *status == case.status => {}
+        Ending::Status(status) => wrong.push(format!("it ended with status {status}, not {}", case.status)),
+        Ending::TimedOut(_) => wrong.push(format!("it did not end within {} s", case.limit)),
+        other => wrong.push(format!("it stopped without a record of the end: {other:?}")),
+    }
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    let of = |console: &str| consoles.get(console).map_or(&[][..], Vec::as_slice);
+    let shown =
+        |console: &str| if console.is_empty() { "the control OS".to_owned() } else { format!("`{console}`") };
+    for line in case.lines {
+        match *line {
+            Line::Has(console, text) => {
+                let from = seen.get(console).copied().unwrap_or(0);
+                match of(console)[from..].iter().position(|line| line.contains(text)) {
+                    Some(place) => {
+                        seen.insert(console, from + place + 1);
+                    }
+                    None => wrong
+                        .push(format!("{} did not say `{text}`, at least not in its turn", shown(console))),
+                }
+            }
+            Line::Count(console, text, expected) => {
+                let found = of(console).iter().filter(|line| line.contains(text)).count();
+                if found != expected {
+                    wrong.push(format!("{} said `{text}` {found} times, not {expected}", shown(console)));
+                }
+            }
+            Line::Lacks(console, text) => {
+                if let Some(line) = of(console).iter().find(|line| line.contains(text)) {
+                    wrong.push(format!("{} said `{}`", shown(console), line.escape_debug()));
+                }
+            }
+        }
+    }
+    wrong
+}
+
+/// Every console's lines.
+#[derive(Default)]
+pub(crate) struct Consoles {
+    consoles: BTreeMap<String, (Lines, Vec<String>)>,
+}
+
+impl Consoles {
+    /// The lines, the last of each console even if it is unfinished.
+    pub(crate) fn finish(self) -> BTreeMap<String, Vec<String>> {
+        let finish = |(name, (partial, mut lines)): (String, (Lines, Vec<String>))| {
+            let last = partial.partial();
+            lines.extend((!last.is_empty()).then_some(last));
+            (name, lines)
+        };
+        self.consoles.into_iter().map(finish).collect()
+    }
+}
+
+impl Viewer for Consoles {
+    fn output(&mut self, stream: &str, bytes: &[u8]) -> Result<()> {
+        let (partial, lines) = self.consoles.entry(stream.to_owned()).or_default();
+        partial.feed(bytes, |line| lines.push(line.to_owned()));
+        Ok(())
+    }
+
+    fn quiet(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(lines: &'static [Line], console: &[&str], ending: &Ending) -> Vec<String> {
+        let case = Case { name: "case", manifest: "", lines, status: 3, limit: 1 };
+        let lines = console.iter().map(|line| (*line).to_owned()).collect();
+        wrong(&case, &BTreeMap::from([("a".to_owned(), lines)]), ending)
+    }
+
+    #[test]
+    fn lines_must_come_in_order() {
+        const LINES: &[Line] = &[
+            Line::Has("a", "one"),
+            Line::Has("a", "two"),
+            Line::Lacks("a", "bad"),
+            Line::Count("a", "o", 2),
+        ];
+        let good = Ending::Status(3);
+        assert!(judge(LINES, &["- one -", "x", "two"], &good).is_empty());
+        assert_eq!(judge(LINES, &["two", "one"], &good).len(), 1);
+        assert_eq!(judge(LINES, &["one two"], &good).len(), 2);
+        assert_eq!(judge(LINES, &["one", "two", "bad"], &good).len(), 1);
+        assert_eq!(judge(&[Line::Has("b", "one")], &["one"], &good).len(), 1);
+    }
+
+    #[test]
+    fn the_end_must_be_the_expected_one() {
+        assert!(judge(&[], &[], &Ending::Status(0))[0].contains("status 0, not 3"));
+        assert!(judge(&[], &[], &Ending::TimedOut(String::new()))[0].contains("within 1 s"));
+        assert!(judge(&[], &[], &Ending::Signal(15))[0].contains("without a record"));
+    }
+
+    #[test]
+    fn unfinished_lines_count() {
+        let mut consoles = Consoles::default();
+        consoles.output("a", b"one\ntw").unwrap();
+        consoles.output("a", b"o").unwrap();
+        assert_eq!(consoles.finish()["a"], ["one", "two"]);
+    }
+}
