@@ -1,0 +1,79 @@
+//! [`Control`] by hypercalls.
+
+use core::fmt;
+
+use handover_guest::{
+    abi::{Account, EndReason, Error, Name, PartitionId, smccc},
+    hvc, println,
+};
+use system_control::{control::Control, device_tree::Seeds};
+
+/// Random bits of one `TRNG_RND64`: the most it gives (DEN0098, 2.5).
+const BITS: u64 = 192;
+
+/// The control OS, reached by `hvc`.
+pub(crate) struct Hypercalls;
+
+impl Control for Hypercalls {
+    fn create(&mut self, name: Name, processors: u32) -> Result<PartitionId, Error> {
+        hvc::partition_create(name, processors)
+    }
+
+    fn set_limit(&mut self, id: PartitionId, account: Account, limit: u64) -> Result<(), Error> {
+        hvc::partition_set_limit(id, account, limit)
+    }
+
+    fn add_memory(&mut self, id: PartitionId, address: u64, size: u64) -> Result<(), Error> {
+        hvc::partition_add_memory(id, address, size)
+    }
+
+    fn write(&mut self, id: PartitionId, address: u64, bytes: &[u8]) -> Result<(), Error> {
+        hvc::partition_write(id, address, bytes)
+    }
+
+    fn start(&mut self, id: PartitionId, entry: u64, x0: u64) -> Result<(), Error> {
+        hvc::partition_start(id, entry, x0)
+    }
+
+    fn stop(&mut self, id: PartitionId) -> Result<(), Error> {
+        hvc::partition_stop(id)
+    }
+
+    fn destroy(&mut self, id: PartitionId) -> Result<(), Error> {
+        hvc::partition_destroy(id)
+    }
+
+    fn end_of(&mut self, id: PartitionId) -> Result<(EndReason, u64), Error> {
+        hvc::partition_status(id).map(|status| (status.reason, status.exit_status))
+    }
+
+    fn free_memory(&mut self) -> Result<u64, Error> {
+        hvc::machine_info().map(|info| info.free_memory)
+    }
+
+    fn refuse(&mut self, token: u64, reason: u32) -> Result<(), Error> {
+        hvc::refuse(token, reason)
+    }
+
+    fn seeds(&mut self) -> Option<Seeds> {
+        let (first, second) = (random()?, random()?);
+        let mut random = [0; 32];
+        for (bytes, word) in random.chunks_exact_mut(8).zip([first[1], first[2], second[0], second[1]]) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+        Some(Seeds { kaslr: first[0], random })
+    }
+
+    fn say(&mut self, line: fmt::Arguments<'_>) {
+        println!("{line}");
+    }
+}
+
+/// [`BITS`] random bits, if the control OS has a source and the source has them now.
+fn random() -> Option<[u64; 3]> {
+    let mut registers = [0; 18];
+    (registers[0], registers[1]) = (u64::from(smccc::TRNG_RND64), BITS);
+    // SAFETY: the call returns bits in registers and touches no memory (DEN0098, 2.5).
+    let [status, bits @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _] = unsafe { hvc::raw(registers) };
+    (status == 0).then_some(bits)
+}
