@@ -100,6 +100,24 @@ impl Region {
     }
 }
 
+impl Region {
+    /// Its first 8 bytes, without a slice's bounds.
+    #[inline]
+    #[must_use]
+    pub fn first_word(&self) -> u64 {
+        // SAFETY: mapped there, aligned to its size, which is 4 KiB at least; all bits are valid for a number.
+        unsafe { *ptr::with_exposed_provenance(self.address as usize) }
+    }
+
+    /// Its first 8 bytes, to change.
+    #[inline]
+    #[must_use]
+    pub fn first_word_mut(&mut self) -> &mut u64 {
+        // SAFETY: as for `first_word`; borrowed as long as `self`.
+        unsafe { &mut *ptr::with_exposed_provenance_mut(self.address as usize) }
+    }
+}
+
 impl Deref for Region {
     type Target = [u8];
 

@@ -1,0 +1,71 @@
+//! The side that measures.
+
+use handover_guest::{
+    Boot, Channel, Error, Message, Region, Short, Status, abi::layout::WINDOW_BASE, abi::layout::WINDOW_SIZE,
+    abi::layout::WINDOW_SLOT, events, hvc, interrupts, println, timer,
+};
+
+use crate::sample::{measure, measure_pair};
+
+/// What makes a tick an instruction.
+const FREQUENCY: u64 = 1_000_000_000;
+
+pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
+    if timer::frequency() != FREQUENCY {
+        println!("warning: the counter runs at {} Hz; its ticks are not instructions", timer::frequency());
+    }
+    let Some(service) = boot.service("bench") else {
+        println!("error: the device tree lists no service \"bench\"; add it to the manifest");
+        return Ok(Status::FAILURE);
+    };
+    let mut channel = Channel::connect(service)?;
+
+    measure("null_call", (), |()| hvc::version().map(|_| ()))?;
+    let words = core::array::from_fn(|index| index as u64);
+    measure("short_round_trip", Short::from_words(words), |short| {
+        exchange(&mut channel, short.into()).map(|answer| answer.short)
+    })?;
+    for (name, size) in [("echo_4k", 4 << 10), ("echo_64k", 64 << 10), ("echo_2m", 2 << 20)] {
+        measure(name, Region::create(size)?, |region| echo(&mut channel, region))?;
+    }
+    create_and_destroy(["region_create_4k", "region_destroy_4k"], 4 << 10)?;
+    create_and_destroy(["region_create_2m", "region_destroy_2m"], 2 << 20)?;
+    Ok(Status::SUCCESS)
+}
+
+/// Sends a message and waits for the answer by WFI.
+#[inline]
+fn exchange(channel: &mut Channel, message: Message) -> Result<Message, Error> {
+    channel.send(message)?;
+    loop {
+        interrupts::wait();
+        events::next()?;
+        if let Some(answer) = channel.receive()? {
+            return Ok(answer);
+        }
+    }
+}
+
+/// Sends a region there and back, touching a word on each way.
+#[inline]
+fn echo(channel: &mut Channel, mut region: Region) -> Result<Region, Error> {
+    let sent = region.first_word() + 1;
+    *region.first_word_mut() = sent;
+    let answer = exchange(channel, region.into())?;
+    let region = answer.region.ok_or(Error::BadHandle)?;
+    // A server that did not have the region could not have flipped the word.
+    if region.first_word() == !sent { Ok(region) } else { Err(Error::BadAddress) }
+}
+
+/// Measures the calls alone, at an address of the window's end, which the SDK takes last.
+fn create_and_destroy(names: [&str; 2], size: u64) -> Result<(), Error> {
+    let address = WINDOW_BASE + WINDOW_SIZE - WINDOW_SLOT;
+    measure_pair(
+        names,
+        || hvc::region_create(size, address),
+        |region| {
+            // SAFETY: nothing refers into it.
+            unsafe { hvc::region_destroy(region) }
+        },
+    )
+}

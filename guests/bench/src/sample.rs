@@ -1,0 +1,67 @@
+//! Samples and their median.
+
+use handover_guest::{Error, println, timer};
+
+/// Samples that count.
+const SAMPLES: usize = 100;
+/// Samples before them, which do not.
+const WARM_UP: usize = 20;
+
+/// Ticks from one reading of the counter to the next with nothing between.
+fn reading() -> u64 {
+    (0..WARM_UP).map(|_| ticks(|| ()).0).min().unwrap_or(0)
+}
+
+#[inline(always)]
+fn ticks<T>(operation: impl FnOnce() -> T) -> (u64, T) {
+    let start = timer::now();
+    let result = operation();
+    let end = timer::now();
+    (end - start, result)
+}
+
+fn print_median(name: &str, mut samples: [u64; SAMPLES]) {
+    samples.sort_unstable();
+    println!("bench: {name} {}", samples[SAMPLES / 2].saturating_sub(reading()));
+}
+
+/// Measures `operation` and prints the figure. It gets what the operation before it returned, `state` at first.
+pub(crate) fn measure<S>(
+    name: &str,
+    mut state: S,
+    mut operation: impl FnMut(S) -> Result<S, Error>,
+) -> Result<S, Error> {
+    let mut samples = [0; SAMPLES];
+    for round in 0..WARM_UP + SAMPLES {
+        let (sample, result) = ticks(|| operation(state));
+        state = result?;
+        if let Some(counted) = round.checked_sub(WARM_UP) {
+            samples[counted] = sample;
+        }
+    }
+    print_median(name, samples);
+    Ok(state)
+}
+
+/// Measures `first` and `second`, which takes what `first` made, and prints a figure for each.
+pub(crate) fn measure_pair<T>(
+    names: [&str; 2],
+    mut first: impl FnMut() -> Result<T, Error>,
+    mut second: impl FnMut(T) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut samples = [[0; SAMPLES]; 2];
+    for round in 0..WARM_UP + SAMPLES {
+        let (made, result) = ticks(&mut first);
+        let result = result?;
+        let (unmade, done) = ticks(|| second(result));
+        done?;
+        if let Some(counted) = round.checked_sub(WARM_UP) {
+            samples[0][counted] = made;
+            samples[1][counted] = unmade;
+        }
+    }
+    let [first, second] = samples;
+    print_median(names[0], first);
+    print_median(names[1], second);
+    Ok(())
+}

@@ -1,0 +1,47 @@
+//! The side that answers.
+
+use handover_guest::{Boot, Channel, Error, Port, Status, events, interrupts, println, signals};
+
+pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
+    let Some(service) = boot.provided("bench") else {
+        println!(
+            "error: the device tree lists no service \"bench\" of this partition; add it to the manifest"
+        );
+        return Ok(Status::FAILURE);
+    };
+    loop {
+        events::wait_for(Port::CONTROL)?;
+        while let Some(signal) = signals::next()? {
+            match signal {
+                signals::Signal::Connect(request) if request.service == service => {
+                    return answer(request.accept()?);
+                }
+                signals::Signal::Connect(request) => request.refuse(1)?,
+                signals::Signal::PartitionEnded { .. } => {}
+            }
+        }
+    }
+}
+
+/// Sends every message back, the first word of its region flipped, until the client closes.
+fn answer(mut channel: Channel) -> Result<Status, Error> {
+    loop {
+        let mut message = match channel.receive() {
+            Ok(Some(message)) => message,
+            Ok(None) => {
+                interrupts::wait();
+                events::next()?;
+                continue;
+            }
+            Err(Error::PeerClosed) => return Ok(Status::SUCCESS),
+            Err(error) => return Err(error),
+        };
+        if let Some(region) = &mut message.region {
+            let word = region.first_word_mut();
+            *word = !*word;
+        }
+        channel.send(message)?;
+        interrupts::wait();
+        events::next()?;
+    }
+}
