@@ -1,0 +1,70 @@
+//! The state of 32 interrupts, one bit each.
+
+/// The SGIs in the first bank of a processor.
+pub(super) const SGIS: u32 = 0xffff;
+
+/// Priority bits that exist: the five upper ones (ICH_VTR_EL2.PRIbits is at least 5 wherever it is implemented).
+pub(super) const PRIORITY_MASK: u8 = 0xf8;
+
+/// 32 interrupts with successive INTIDs; bit n of each word, and byte n of `priority`, is the nth.
+pub(super) struct Bank {
+    /// GICD_ISENABLER.
+    pub(super) enabled: u32,
+    /// An edge or a write to GICD_ISPENDR made it pending, and no list register has taken that over.
+    pub(super) latch: u32,
+    /// The input line is high. A linked interrupt uses `latch` instead: the physical interrupt samples its line.
+    pub(super) line: u32,
+    /// It is active: if it is loaded, as of the last look at its list register.
+    pub(super) active: u32,
+    /// Edge-triggered (GICD_ICFGR); level-sensitive otherwise.
+    pub(super) edge: u32,
+    /// A list register holds it.
+    pub(super) loaded: u32,
+    /// It is loaded, and its list register carries the pending state that `latch` had. To unload it gives that back.
+    pub(super) carried: u32,
+    /// It is loaded, and `active` is an order of the guest's for its list register.
+    pub(super) ordered: u32,
+    /// GICD_IPRIORITYR; 0 is the highest.
+    pub(super) priority: [u8; 32],
+}
+
+impl Bank {
+    /// SGIs and PPIs out of reset: SGIs are edge-triggered, PPIs level-sensitive, and neither can change.
+    pub(super) const fn private() -> Self {
+        Self { edge: SGIS, ..Self::shared() }
+    }
+
+    /// SPIs out of reset.
+    pub(super) const fn shared() -> Self {
+        Self {
+            enabled: 0,
+            latch: 0,
+            line: 0,
+            active: 0,
+            edge: 0,
+            loaded: 0,
+            carried: 0,
+            ordered: 0,
+            priority: [0; 32],
+        }
+    }
+
+    /// Pending as GICD_ISPENDR shows it (chapter 4.1.2): a latch, or the level of a level-sensitive line.
+    pub(super) const fn pending(&self) -> u32 {
+        self.latch | self.carried | self.line & !self.edge
+    }
+
+    /// Pending, enabled, and its group enabled too.
+    pub(super) const fn deliverable(&self, group1: bool) -> u32 {
+        if group1 { self.pending() & self.enabled } else { 0 }
+    }
+
+    /// What belongs into a list register: what can be delivered, and what is active, so that it can be deactivated.
+    pub(super) const fn wanted(&self, group1: bool) -> u32 {
+        self.deliverable(group1) | self.active
+    }
+
+    pub(super) const fn priority(&self, number: usize) -> u8 {
+        self.priority[number & 31]
+    }
+}

@@ -1,0 +1,345 @@
+//! Interrupts into list registers, and back.
+
+use super::list_register::{ACTIVE, EOI, GROUP1, HW, PENDING, PHYSICAL_INTID_SHIFT, PRIORITY_SHIFT};
+use super::{BANKS, Kick, LIST_REGISTERS_MAX, ListRegisterAccess, Vgic, bit, bits, intid, place};
+
+/// ICH_HCR_EL2.UIE: maintenance interrupt when at most one list register is valid.
+const UIE: u64 = 1 << 1;
+/// ICH_HCR_EL2.NPIE: maintenance interrupt when no list register is pending.
+const NPIE: u64 = 1 << 3;
+
+/// What [`Vgic::flush`] leaves to the caller.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Entry {
+    /// Other processors to kick: an interrupt has moved on to them.
+    pub kick: Kick,
+    /// Maintenance interrupts to enable in ICH_HCR_EL2, NPIE or UIE, beside En; all others must be off. Not zero while
+    /// interrupts wait for a list register.
+    pub maintenance: u64,
+    /// Linked PPIs that the guest has deactivated through GICR_ICACTIVER0: deactivate the physical ones.
+    pub deactivate: u32,
+}
+
+/// One interrupt in one list register.
+struct Slot {
+    number: usize,
+    intid: u8,
+    pending: bool,
+    active: bool,
+}
+
+impl Vgic {
+    /// Brings the list registers of `processor` up to date. Call it before the guest is entered if [`Vgic::dirty`], and
+    /// at each maintenance interrupt (chapter 4.8), whose cause it removes.
+    pub fn flush(&mut self, processor: usize, registers: &mut impl ListRegisterAccess) -> Entry {
+        let mut entry = Entry::default();
+        if self.processor(processor).stale {
+            entry.kick |= self.sync(processor, registers);
+        }
+        for number in bits(self.processor(processor).occupied & registers.empty_status()) {
+            entry.kick |= self.release(processor, number);
+        }
+        for number in bits(self.processor(processor).eoi) {
+            if registers.read(number) & (PENDING | ACTIVE) == 0 {
+                registers.write(number, 0);
+                entry.kick |= self.release(processor, number);
+            }
+        }
+
+        let available = bit(registers.count().min(LIST_REGISTERS_MAX)).wrapping_sub(1);
+        let mut overflow = false;
+        for word in bits(self.processor(processor).attention_banks) {
+            let held = self.bank(processor, word).loaded & self.attention(processor, word);
+            for number in bits(held) {
+                let intid = intid(word, number);
+                *self.attention_mut(processor, word) &= !bit(number);
+                if word != 0 && usize::from(self.home[usize::from(intid)]) != processor {
+                    continue;
+                }
+                if let Some(number) = self.processor(processor).list_register_of(intid) {
+                    self.reconcile(processor, number, registers, &mut entry);
+                }
+            }
+            let missing = self.attention(processor, word) & !self.bank(processor, word).loaded;
+            for number in bits(missing) {
+                let intid = intid(word, number);
+                if !self.wanted_here(processor, intid) {
+                    *self.attention_mut(processor, word) &= !bit(number);
+                    continue;
+                }
+                let free = available & !self.processor(processor).occupied;
+                if free == 0 {
+                    overflow = true;
+                    break;
+                }
+                *self.attention_mut(processor, word) &= !bit(number);
+                self.load(processor, free.trailing_zeros() as usize, intid, registers);
+            }
+        }
+        if overflow {
+            entry.maintenance = self.choose(processor, available, registers);
+        }
+        self.settle(processor);
+        entry.kick = entry.kick.without(processor);
+        entry
+    }
+
+    /// Learns from the list registers of `processor` what the guest has done with its interrupts, and changes none of
+    /// those still in use. Needed before the processor leaves for good; reads of pending and active states call it.
+    pub fn sync(&mut self, processor: usize, registers: &mut impl ListRegisterAccess) -> Kick {
+        let mut kick = Kick::NONE;
+        for number in bits(self.processor(processor).occupied) {
+            let value = registers.read(number);
+            if value & (PENDING | ACTIVE) == 0 {
+                registers.write(number, 0);
+                kick |= self.release(processor, number);
+            } else {
+                self.observe(processor, self.processor(processor).intid(number), value);
+            }
+        }
+        self.processor_mut(processor).stale = false;
+        kick
+    }
+
+    /// Whether an interrupt is there that ends the guest's WFI, given ICH_VMCR_EL2. Call it after a `flush`.
+    pub fn signals(&self, processor: usize, registers: &impl ListRegisterAccess, vmcr: u64) -> bool {
+        const VENG1: u64 = 1 << 1;
+        const VPMR_SHIFT: u32 = 24;
+        let state = self.processor(processor);
+        let used = state.occupied & !registers.empty_status();
+        vmcr & VENG1 != 0
+            && (state.attention_banks != 0
+                || bits(used).any(|number| {
+                    let value = registers.read(number);
+                    value & PENDING != 0 && value >> PRIORITY_SHIFT & 0xff < vmcr >> VPMR_SHIFT & 0xff
+                }))
+    }
+
+    /// The linked PPIs of `processor` whose physical interrupts it has taken and not deactivated: those must be active on
+    /// the physical processor that takes this one over, and the other linked ones must not.
+    pub fn in_flight(&self, processor: usize, registers: &impl ListRegisterAccess) -> u32 {
+        let bank = &self.processor(processor).private;
+        let mut taken = (bank.latch | bank.loaded) & self.linked;
+        if taken & bank.loaded & !bank.latch != 0 {
+            for number in bits(self.processor(processor).occupied & registers.empty_status()) {
+                let (word, mask) = place(self.processor(processor).intid(number));
+                if word == 0 {
+                    taken &= !mask | bank.latch;
+                }
+            }
+        }
+        taken
+    }
+
+    fn attention(&self, processor: usize, word: usize) -> u32 {
+        self.processor(processor).attention[word & (BANKS - 1)]
+    }
+
+    fn attention_mut(&mut self, processor: usize, word: usize) -> &mut u32 {
+        &mut self.processor_mut(processor).attention[word & (BANKS - 1)]
+    }
+
+    /// The flush is over: what is still marked waits for a list register.
+    fn settle(&mut self, processor: usize) {
+        let state = self.processor_mut(processor);
+        for word in bits(state.attention_banks) {
+            if state.attention[word & (BANKS - 1)] == 0 {
+                state.attention_banks &= !bit(word);
+            }
+        }
+        state.dirty = false;
+    }
+
+    /// Whether `intid` goes to `processor` rather than to another one or nowhere.
+    fn goes_to(&self, processor: usize, intid: u8) -> bool {
+        u32::from(intid) < super::PRIVATE_COUNT || self.target(intid) == Some(processor)
+    }
+
+    fn wanted_here(&self, processor: usize, intid: u8) -> bool {
+        let (word, mask) = place(intid);
+        self.bank(processor, word).wanted(self.group1) & mask != 0 && self.goes_to(processor, intid)
+    }
+
+    /// The guest is done with list register `number`. What has become pending meanwhile is marked again.
+    pub(super) fn release(&mut self, processor: usize, number: usize) -> Kick {
+        let state = self.processor_mut(processor);
+        state.occupied &= !bit(number);
+        state.eoi &= !bit(number);
+        let (word, mask) = place(state.intid(number));
+        let bank = self.bank_mut(processor, word);
+        bank.active &= !mask | bank.ordered;
+        bank.loaded &= !mask;
+        bank.carried &= !mask;
+        bank.ordered &= !mask;
+        self.notice(processor, word, mask)
+    }
+
+    /// Takes over what a list register that is in use shows.
+    fn observe(&mut self, processor: usize, intid: u8, value: u64) {
+        let (word, mask) = place(intid);
+        let bank = self.bank_mut(processor, word);
+        if bank.ordered & mask == 0 {
+            bank.active &= !mask;
+            if value & ACTIVE != 0 {
+                bank.active |= mask;
+            }
+        }
+        if value & PENDING == 0 {
+            bank.carried &= !mask;
+        }
+    }
+
+    /// Puts `intid`, which no list register holds, into the free list register `number`.
+    fn load(&mut self, processor: usize, number: usize, intid: u8, registers: &mut impl ListRegisterAccess) {
+        let (word, mask) = place(intid);
+        let bank = self.bank_mut(processor, word);
+        bank.loaded |= mask;
+        let active = bank.active & mask != 0;
+        self.home[usize::from(intid)] = processor as u8;
+        let state = self.processor_mut(processor);
+        state.occupied |= bit(number);
+        state.intids[number & (LIST_REGISTERS_MAX - 1)] = intid;
+        let pending = self.hand_over(processor, intid, active);
+        self.store(processor, Slot { number, intid, pending, active }, registers);
+    }
+
+    /// Decides whether the list register of `intid` is to be pending, and moves the latch there or back accordingly.
+    fn hand_over(&mut self, processor: usize, intid: u8, active: bool) -> bool {
+        let (word, mask) = place(intid);
+        let here = self.goes_to(processor, intid);
+        let (group1, linked) = (self.group1, self.linked_in(word) & mask != 0);
+        let bank = self.bank_mut(processor, word);
+        if linked && active {
+            // Pending and active is not allowed with HW; the physical interrupt comes again if its line is still high.
+            bank.latch &= !mask;
+            bank.carried &= !mask;
+            return false;
+        }
+        // A level-sensitive interrupt is sampled again at its end instead of being pending while it is active.
+        let level = bank.edge & mask == 0;
+        let pending = here && bank.deliverable(group1) & mask != 0 && !(active && level);
+        if pending {
+            bank.carried |= bank.latch & mask;
+            bank.latch &= !mask;
+        } else {
+            bank.latch |= bank.carried & mask;
+            bank.carried &= !mask;
+        }
+        pending
+    }
+
+    /// Writes a list register. Its interrupt asks for a maintenance interrupt at its end if someone has to look then: it
+    /// is level-sensitive, or active here and pending for another processor.
+    fn store(&mut self, processor: usize, slot: Slot, registers: &mut impl ListRegisterAccess) {
+        let (word, mask) = place(slot.intid);
+        let bank = self.bank(processor, word);
+        let mut value = u64::from(slot.intid)
+            | u64::from(bank.priority(usize::from(slot.intid))) << PRIORITY_SHIFT
+            | GROUP1;
+        if slot.pending {
+            value |= PENDING;
+        }
+        if slot.active {
+            value |= ACTIVE;
+        }
+        let elsewhere = slot.active && !slot.pending && bank.latch & mask != 0;
+        if self.linked_in(word) & mask != 0 {
+            value |= HW | u64::from(slot.intid) << PHYSICAL_INTID_SHIFT;
+        } else if bank.edge & mask == 0 || elsewhere {
+            value |= EOI;
+        }
+        let state = self.processor_mut(processor);
+        state.eoi &= !bit(slot.number);
+        if value & EOI != 0 {
+            state.eoi |= bit(slot.number);
+        }
+        registers.write(slot.number, value);
+    }
+
+    /// Makes list register `number` agree with the model, after a change to the interrupt it holds.
+    fn reconcile(
+        &mut self,
+        processor: usize,
+        number: usize,
+        registers: &mut impl ListRegisterAccess,
+        entry: &mut Entry,
+    ) {
+        let intid = self.processor(processor).intid(number);
+        let (word, mask) = place(intid);
+        let value = registers.read(number);
+        self.observe(processor, intid, value);
+        let linked = self.linked_in(word) & mask;
+        let bank = self.bank_mut(processor, word);
+        let active = bank.active & mask != 0;
+        if value & ACTIVE != 0 && !active {
+            entry.deactivate |= linked;
+        }
+        bank.ordered &= !mask;
+        // An empty list register has nothing to hand over: it is loaded again if there is something.
+        let pending = value & (PENDING | ACTIVE) != 0 && self.hand_over(processor, intid, active);
+        if pending || active {
+            self.store(processor, Slot { number, intid, pending, active }, registers);
+        } else {
+            registers.write(number, 0);
+            entry.kick |= self.release(processor, number);
+        }
+    }
+
+    /// There are more interrupts than list registers: the most urgent ones get them. Returns the maintenance interrupt
+    /// that tells when to choose again.
+    fn choose(&mut self, processor: usize, available: u32, registers: &mut impl ListRegisterAccess) -> u64 {
+        for number in bits(self.processor(processor).occupied) {
+            if registers.read(number) & (PENDING | ACTIVE) == PENDING {
+                let intid = self.processor(processor).intid(number);
+                let (word, mask) = place(intid);
+                let bank = self.bank_mut(processor, word);
+                bank.latch |= bank.carried & mask;
+                registers.write(number, 0);
+                // It stays on this processor: one with another target would have been marked, and reconciled.
+                let _ = self.release(processor, number);
+            }
+        }
+        for number in bits(available & !self.processor(processor).occupied) {
+            let Some(intid) = self.most_urgent(processor) else { break };
+            let (word, mask) = place(intid);
+            *self.attention_mut(processor, word) &= !mask;
+            self.load(processor, number, intid, registers);
+        }
+        if self.processor(processor).attention.iter().all(|&word| word == 0) {
+            return 0;
+        }
+
+        let occupied = self.processor(processor).occupied;
+        if bits(occupied).any(|number| registers.read(number) & (PENDING | ACTIVE) == PENDING) {
+            return NPIE;
+        }
+        // All are active; NPIE would not cease. The end of any of them makes room.
+        let mut told = false;
+        for number in bits(occupied) {
+            let value = registers.read(number);
+            if value & HW == 0 {
+                told = true;
+                registers.write(number, value | EOI);
+                self.processor_mut(processor).eoi |= bit(number);
+            }
+        }
+        if told || occupied.count_ones() < 2 { 0 } else { UIE }
+    }
+
+    /// The marked interrupt to serve first: one that can be delivered before one that is only active, then the highest
+    /// priority, then the lowest INTID.
+    fn most_urgent(&self, processor: usize) -> Option<u8> {
+        bits(self.processor(processor).attention_banks)
+            .flat_map(|word| {
+                let bank = self.bank(processor, word);
+                let deliverable = bank.deliverable(self.group1);
+                bits(self.attention(processor, word) & !bank.loaded).map(move |number| {
+                    (deliverable & bit(number) == 0, bank.priority(number), intid(word, number))
+                })
+            })
+            .filter(|&(_, _, intid)| self.wanted_here(processor, intid))
+            .min()
+            .map(|(_, _, intid)| intid)
+    }
+}
