@@ -22,6 +22,7 @@ pub mod maintenance;
 mod partition;
 mod stage2;
 mod system;
+pub mod vgic;
 
 pub use account::Accounts;
 pub use addr::{Ipa, PAGE, Pa};
