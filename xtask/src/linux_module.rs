@@ -47,12 +47,12 @@ fn assignment(name: &str, value: &std::ffi::OsStr) -> OsString {
 }
 
 /// Copies a folder's files, those that changed; make goes by their times.
-fn copy_sources(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn copy_sources(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to).with_context(|| format!("cannot make {}", to.display()))?;
     for entry in fs::read_dir(from).with_context(|| format!("cannot list {}", from.display()))? {
         let entry = entry?;
         let copy = to.join(entry.file_name());
         if entry.file_type()?.is_dir() {
-            fs::create_dir_all(&copy)?;
             copy_sources(&entry.path(), &copy)?;
         } else {
             write_if_changed(&copy, &fs::read(entry.path())?)?;

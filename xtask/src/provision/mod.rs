@@ -4,8 +4,10 @@ pub(crate) mod apt;
 pub(crate) mod linux;
 pub(crate) mod qemu;
 pub(crate) mod rust;
+#[cfg(test)]
+mod tests;
 
-use crate::{command::Host, workspace::Workspace};
+use crate::{command::Host, linux_module, workspace::Workspace};
 use anyhow::{Context, Result};
 use std::fs;
 
@@ -18,12 +20,14 @@ enum Part {
     Qemu,
     /// The Linux guest's kernel and busybox, and what builds our driver
     Linux,
+    /// Our driver, built for that kernel
+    Driver,
 }
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// What to fetch; everything by default
-    #[arg(default_values_t = [Part::Rust, Part::Qemu, Part::Linux], value_enum)]
+    /// What to fetch or build; everything by default
+    #[arg(default_values_t = [Part::Rust, Part::Qemu, Part::Linux, Part::Driver], value_enum)]
     parts: Vec<Part>,
     /// Fetch again, in the newest version
     #[arg(long)]
@@ -49,6 +53,10 @@ pub(crate) fn provision(workspace: &Workspace, options: &Options) -> Result<()> 
             Part::Linux => {
                 renew("linux").context("the old Linux guest cannot be removed")?;
                 println!("{}", linux::find(&host, &folder)?);
+            }
+            Part::Driver => {
+                let linux = linux::find(&host, &folder)?;
+                println!("Linux driver: {}", linux_module::build(workspace, &host, &linux)?.display());
             }
         }
     }

@@ -74,6 +74,11 @@ pub(crate) fn model(workspace: &Workspace) -> Count {
     cargo_test(workspace, "model", &["handover-core"], "model")
 }
 
+/// Provisioning with stand-ins for the programs it calls.
+pub(crate) fn provision(workspace: &Workspace) -> Count {
+    cargo_test(workspace, "provision", &["xtask"], "provision::")
+}
+
 fn cargo_test(workspace: &Workspace, name: &str, packages: &[&str], part: &str) -> Count {
     let mut command = cargo(workspace);
     command.args(["test", "--quiet", "--no-fail-fast"]);

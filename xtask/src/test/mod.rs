@@ -50,7 +50,7 @@ pub(crate) fn test(workspace: &Workspace, options: &Options) -> Result<ExitCode>
         Some("model") => count.add(host::model(workspace)),
         Some("qemu") => count.add(machine::run(workspace, &cases::all(), options.jobs)?),
         Some("provision") => {
-            count.add(host::unit(workspace, "provision::"));
+            count.add(host::provision(workspace));
             count.add(scratch::provision(workspace));
         }
         Some(part) => {

@@ -3,6 +3,7 @@
 use super::Count;
 use crate::{
     command::{self, Host},
+    linux_module::copy_sources,
     progress::Step,
     provision::apt::Apt,
     workspace::Workspace,
@@ -52,6 +53,8 @@ fn in_scratch_root(workspace: &Workspace, host: &Host) -> Result<()> {
             .env("HOME", "/nowhere");
         command::output(&mut chroot)
     };
+    let driver = workspace.source("guests/linux/driver");
+    copy_sources(&driver, &root.join(driver.strip_prefix("/")?))?;
     for (what, tells) in [
         ("qemu", "/target/provision/qemu/usr/bin/qemu-system-aarch64"),
         ("linux", "/target/provision/linux/guest/boot/vmlinuz-"),
