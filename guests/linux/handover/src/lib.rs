@@ -1,1 +1,54 @@
+//! Channels and message regions for Linux programs in a Handover partition, on top of `/dev/handover`.
+//!
+//! A [`Channel`] leads to a service of another partition. A message has a [short part](Short) of at most 128 bytes and,
+//! if wanted, a [`Region`]: memory that leaves this partition when it is sent, and arrives there without being copied.
+//! [`Channel::send`] therefore takes the region, and gives it back if it fails.
+//!
+//! ```no_run
+//! use handover_linux::{Channel, Handover, Region};
+//!
+//! let handover = Handover::open()?;
+//! let echo = handover.service("echo")?;
+//! let channel = Channel::connect(&handover, &echo)?;
+//!
+//! let mut region = Region::create(&handover, 4096)?;
+//! region[..5].copy_from_slice(b"hello");
+//! channel.send((region, 5u64.to_le_bytes()))?;
+//!
+//! let answer = channel.receive()?;
+//! println!("{:x?}", answer.region.map(|region| region[..5].to_vec()));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A program that offers a service listens for it, and says yes or no to each request:
+//!
+//! ```no_run
+//! use handover_linux::{Handover, Listener, Short};
+//!
+//! let handover = Handover::open()?;
+//! let listener = Listener::listen(&handover, &handover.provided("upper")?)?;
+//! loop {
+//!     let request = listener.request()?;
+//!     let channel = listener.accept(request)?;
+//!     while let Ok(message) = channel.receive() {
+//!         channel.send(Short::new(&message.short.to_ascii_uppercase())?)?;
+//!     }
+//! }
+//! # #[allow(unreachable_code)]
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Errors are [`std::io::Error`]s with the driver's `errno`; `uapi/handover.h` lists them.
 
+mod channel;
+mod device;
+mod listener;
+mod message;
+mod region;
+pub mod uapi;
+
+pub use channel::{Channel, ConnectError, SendError, Status};
+pub use device::{Handover, Info, Role, Service};
+pub use listener::{Listener, Request};
+pub use message::{Message, SHORT_MAX, Short, TooLong};
+pub use region::{REGION_MAX, REGION_MIN, Region, region_size};
