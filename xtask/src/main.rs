@@ -1,5 +1,6 @@
 //! Provision, build, run, test and measure Handover: `cargo xtask --help`.
 
+mod bench;
 mod cargo;
 mod command;
 mod console;
@@ -41,6 +42,8 @@ enum Task {
     Build(run::BuildOptions),
     /// Run the tests: lints, unit and model tests, provisioning, and cases on the machine
     Test(test::Options),
+    /// Measure what things cost, in instructions
+    Bench(bench::Options),
     /// Fetch what is missing: Rust targets, QEMU, the Linux guest's kernel and tools
     Provision(provision::Options),
 }
@@ -62,6 +65,7 @@ fn carry_out(task: Task) -> Result<ExitCode> {
         Task::Run(options) => run::run(&workspace, &options),
         Task::Build(options) => run::build(&workspace, &options).map(|()| ExitCode::SUCCESS),
         Task::Test(options) => test::test(&workspace, &options),
+        Task::Bench(options) => bench::bench(&workspace, &options).map(|()| ExitCode::SUCCESS),
         Task::Provision(options) => provision::provision(&workspace, &options).map(|()| ExitCode::SUCCESS),
     }
 }
