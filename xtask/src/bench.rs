@@ -171,8 +171,8 @@ mod tests {
         figures.rows.push(Row { name: "linux_boot".to_owned(), instructions: 100, ratio: Some(1.25) });
         assert_eq!(
             figures.table(),
-            "measured       instructions\nnull_call               59\necho_2m          1,234,567\n\
-             linux_boot             100  1.2500 times the bare machine's\n"
+            "measured       instructions\nnull_call                59\necho_2m           1,234,567\n\
+             linux_boot              100  1.2500 times the bare machine's\n"
         );
         let json = json!({
             "null_call": { "instructions": 59 },
