@@ -106,8 +106,8 @@ pub fn forget(control: &mut impl Control, name: &str, id: PartitionId) {
     }
 }
 
-/// Fills a partition and starts it. `ids` are those of the manifest's partitions, as far as they exist.
-pub fn start(
+/// Fills a partition with its kernel, initramfs and device tree. `ids` are those of the manifest's partitions, as far as they exist.
+pub fn fill(
     control: &mut impl Control,
     manifest: &Manifest,
     index: usize,
@@ -132,10 +132,20 @@ pub fn start(
     let tree = describe(control, manifest, partition, content, ids)
         .map_err(|error| Failure(format!("{name} cannot be given its device tree: {error}")))?;
     write(control, id, plan.device_tree, &tree)
-        .map_err(|error| failed(name, format_args!("given its device tree"), error))?;
+        .map_err(|error| failed(name, format_args!("given its device tree"), error))
+}
+
+/// Starts a partition that has been filled.
+pub fn start(
+    control: &mut impl Control,
+    partition: &Partition,
+    content: &Content<'_>,
+    id: PartitionId,
+) -> Result<(), Failure> {
+    let Plan { entry, device_tree, .. } = content.plan;
     control
-        .start(id, plan.entry, plan.device_tree)
-        .map_err(|error| failed(name, format_args!("started at {:#x}", plan.entry), error))
+        .start(id, entry, device_tree)
+        .map_err(|error| failed(&partition.name, format_args!("started at {entry:#x}"), error))
 }
 
 fn write(control: &mut impl Control, id: PartitionId, address: u64, bytes: &[u8]) -> Result<(), Error> {

@@ -24,8 +24,8 @@ pub struct System<'a> {
 }
 
 impl<'a> System<'a> {
-    /// Reads the boot archive, makes every partition, and then fills and starts them in order, so that each one's device tree
-    /// can name those that start after it.
+    /// Reads the boot archive, makes every partition, fills every one, and then starts them in order: a device tree can name partitions
+    /// that start later, and those start so soon after that their services are there.
     pub fn boot(control: &mut impl Control, files: &'a [u8]) -> Result<System<'a>, Failure> {
         let (archive, manifest) = open(files)?;
         let contents: Result<Vec<Content<'a>>, Failure> =
@@ -36,7 +36,11 @@ impl<'a> System<'a> {
             ids.push(Some(partition::create(control, partition)?));
         }
         for (index, content) in contents.iter().enumerate() {
-            partition::start(control, &manifest, index, content, &ids)?;
+            partition::fill(control, &manifest, index, content, &ids)?;
+        }
+        for ((partition, content), id) in manifest.partitions.iter().zip(&contents).zip(ids.iter().flatten())
+        {
+            partition::start(control, partition, content, *id)?;
         }
         let supervisor = Supervisor::new(&manifest);
         Ok(System { manifest, contents, ids, supervisor })
@@ -103,7 +107,8 @@ impl<'a> System<'a> {
         };
         let id = partition::create(control, partition)?;
         *slot = Some(id);
-        partition::start(control, &self.manifest, index, content, &self.ids).inspect_err(|_| {
+        let filled = partition::fill(control, &self.manifest, index, content, &self.ids);
+        filled.and_then(|()| partition::start(control, partition, content, id)).inspect_err(|_| {
             if let Some(slot) = self.ids.get_mut(index) {
                 *slot = None;
             }
