@@ -270,11 +270,11 @@ impl Channel {
     fn receive_large(&mut self, size: u64) -> Result<Message, Error> {
         let order = region_order(size).ok_or(Error::TooLarge)?;
         let address = WINDOW.claim(order).ok_or(Error::InUse)?;
-        let received = hvc::receive(self.port, address).inspect_err(|_| WINDOW.release(address, order));
+        let received = hvc::receive(self.port, address).inspect_err(|_| WINDOW.release(address));
         let received = received.map_err(|failure| failure.error)?;
         let short = Short::from_registers(received.data, received.word.length());
         let Some(handle) = received.word.region() else {
-            WINDOW.release(address, order);
+            WINDOW.release(address);
             return Ok(Message { region: None, short });
         };
         // SAFETY: just received, mapped at `address`, where there is room for it.
@@ -309,9 +309,10 @@ impl Channel {
 impl Drop for Channel {
     fn drop(&mut self) {
         if let Some(address) = self.slot {
-            WINDOW.release(address, SLOT_ORDER);
+            WINDOW.release(address);
         }
         // Fails only if the port is not there, which is what is wanted.
         let _gone: Result<(), Error> = hvc::disconnect(self.port);
+        events::forget(self.port);
     }
 }

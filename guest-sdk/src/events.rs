@@ -93,6 +93,13 @@ fn take_kept(wanted: impl Fn(&Event) -> bool) -> Option<Event> {
     Some(event)
 }
 
+/// Forgets the events of a port that is gone: its number may come back.
+pub(crate) fn forget(port: Port) {
+    if ANY_KEPT.load(Ordering::Relaxed) {
+        take_kept(|event| event.port == port);
+    }
+}
+
 /// There must be room for it.
 fn keep(event: Event) {
     let mut kept = KEPT.lock();

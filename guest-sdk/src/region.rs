@@ -38,7 +38,7 @@ impl Region {
         match hvc::region_create(size as u64, address) {
             Ok(handle) => Ok(Region { handle, address, order }),
             Err(error) => {
-                WINDOW.release(address, order);
+                WINDOW.release(address);
                 Err(error)
             }
         }
@@ -49,7 +49,7 @@ impl Region {
     /// # Safety
     ///
     /// The partition must own it, with `1 << order` bytes mapped at `address`, which must have been claimed from [`WINDOW`]
-    /// with `claim_order`, at least that; nobody else may use either.
+    /// for at least that; nobody else may use either.
     #[inline]
     pub(crate) unsafe fn from_parts(handle: RegionHandle, address: u64, order: u8) -> Region {
         Region { handle, address, order }
@@ -58,7 +58,7 @@ impl Region {
     /// The region leaves this partition: gives the window's slot back, and nothing else.
     #[inline]
     pub(crate) fn gone(self) {
-        WINDOW.release(self.address, self.order);
+        WINDOW.release(self.address);
         mem::forget(self);
     }
 
@@ -152,7 +152,7 @@ impl Drop for Region {
         let destroyed = unsafe { hvc::region_destroy(self.handle) };
         // A region that is still mapped keeps its slot.
         if destroyed.is_ok() {
-            WINDOW.release(self.address, self.order);
+            WINDOW.release(self.address);
         }
     }
 }

@@ -1,4 +1,7 @@
 //! Which parts of the message window are taken.
+//!
+//! Regions of up to 2 MiB take a slot of 2 MiB in the window's lower half; larger ones a GiB in its upper half, because a
+//! GiB that has held the small ones is cut up for good.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -6,47 +9,66 @@ use handover_abi::layout::{REGION_MAX, WINDOW_BASE, WINDOW_SIZE, WINDOW_SLOT};
 
 /// log2 of a slot's size.
 pub(crate) const SLOT_ORDER: u8 = WINDOW_SLOT.trailing_zeros() as u8;
-const ORDER_MAX: u8 = REGION_MAX.trailing_zeros() as u8;
-const SLOTS: usize = (WINDOW_SIZE / WINDOW_SLOT) as usize;
-const WORDS: usize = SLOTS / 64;
+/// log2 of what a larger region takes.
+const LARGE_ORDER: u8 = REGION_MAX.trailing_zeros() as u8;
+/// Where the larger regions start.
+const LARGE_BASE: u64 = WINDOW_BASE + WINDOW_SIZE / 2;
+
+const SLOT_WORDS: usize = ((LARGE_BASE - WINDOW_BASE) >> SLOT_ORDER) as usize / 64;
+const LARGE_WORDS: usize = ((WINDOW_BASE + WINDOW_SIZE - LARGE_BASE) >> LARGE_ORDER) as usize / 64;
 
 /// The partition's window.
 #[cfg_attr(not(target_os = "none"), expect(dead_code, reason = "its users are built for the machine alone"))]
 pub(crate) static WINDOW: Window = Window::new();
 
-/// A bit for each slot of the message window, set while it is taken.
+/// The message window's places.
 pub(crate) struct Window {
-    taken: [AtomicU64; WORDS],
-    /// A word that had a free slot.
-    hint: AtomicU32,
+    slots: Places<SLOT_WORDS>,
+    large: Places<LARGE_WORDS>,
 }
 
 impl Window {
     const fn new() -> Window {
-        Window { taken: [const { AtomicU64::new(0) }; WORDS], hint: AtomicU32::new(0) }
+        Window { slots: Places::new(), large: Places::new() }
     }
 
-    /// Takes room for a region of `1 << order` bytes, aligned as it must be; its address.
+    /// Takes room for a region of `1 << order` bytes; its address.
     #[inline]
     pub(crate) fn claim(&self, order: u8) -> Option<u64> {
         if order <= SLOT_ORDER {
-            self.claim_slot()
-        } else if order <= ORDER_MAX {
-            self.claim_slots(1 << (order - SLOT_ORDER))
+            self.slots.claim().map(|place| WINDOW_BASE + (place << SLOT_ORDER))
+        } else if order <= LARGE_ORDER {
+            self.large.claim().map(|place| LARGE_BASE + (place << LARGE_ORDER))
         } else {
             None
         }
     }
 
-    /// Gives back what `claim(order)` returned.
+    /// Gives back what `claim` returned.
     #[inline]
-    pub(crate) fn release(&self, address: u64, order: u8) {
-        let slot = ((address - WINDOW_BASE) >> SLOT_ORDER) as usize;
-        self.release_slots(slot, 1 << order.saturating_sub(SLOT_ORDER));
+    pub(crate) fn release(&self, address: u64) {
+        if address < LARGE_BASE {
+            self.slots.release((address - WINDOW_BASE) >> SLOT_ORDER);
+        } else {
+            self.large.release((address - LARGE_BASE) >> LARGE_ORDER);
+        }
+    }
+}
+
+/// A bit for each place, set while it is taken.
+struct Places<const WORDS: usize> {
+    taken: [AtomicU64; WORDS],
+    /// A word that had a free place.
+    hint: AtomicU32,
+}
+
+impl<const WORDS: usize> Places<WORDS> {
+    const fn new() -> Places<WORDS> {
+        Places { taken: [const { AtomicU64::new(0) }; WORDS], hint: AtomicU32::new(0) }
     }
 
     #[inline]
-    fn claim_slot(&self) -> Option<u64> {
+    fn claim(&self) -> Option<u64> {
         let hint = self.hint.load(Ordering::Relaxed) as usize;
         for step in 0..WORDS {
             let index = (hint + step) % WORDS;
@@ -58,102 +80,55 @@ impl Window {
                 }
                 if word.fetch_or(1 << free, Ordering::Acquire) & 1 << free == 0 {
                     self.hint.store(index as u32, Ordering::Relaxed);
-                    return Some(address(index * 64 + free as usize));
+                    return Some(index as u64 * 64 + u64::from(free));
                 }
             }
         }
         None
     }
 
-    /// `count` is a power of two, from 2 to 512.
-    fn claim_slots(&self, count: usize) -> Option<u64> {
-        (0..SLOTS).step_by(count).find(|&slot| self.try_claim(slot, count)).map(address)
-    }
-
-    fn try_claim(&self, slot: usize, count: usize) -> bool {
-        let mut claimed = 0;
-        while claimed < count {
-            let (index, mask) = mask(slot + claimed, count);
-            let claim = |word| (word & mask == 0).then_some(word | mask);
-            if self.taken[index].fetch_update(Ordering::Acquire, Ordering::Relaxed, claim).is_err() {
-                self.release_slots(slot, claimed);
-                return false;
-            }
-            claimed += mask.count_ones() as usize;
-        }
-        true
-    }
-
     #[inline]
-    fn release_slots(&self, slot: usize, count: usize) {
-        let mut released = 0;
-        while released < count {
-            let (index, mask) = mask(slot + released, count);
-            self.taken[index].fetch_and(!mask, Ordering::Release);
-            released += mask.count_ones() as usize;
+    fn release(&self, place: u64) {
+        if let Some(word) = self.taken.get((place / 64) as usize) {
+            word.fetch_and(!(1 << (place % 64)), Ordering::Release);
         }
     }
-}
-
-/// The word that `slot` is in, and the bits of it that `count` slots from there take: all of it if they fill it.
-#[inline]
-fn mask(slot: usize, count: usize) -> (usize, u64) {
-    let bits = if count >= 64 { u64::MAX } else { ((1 << count) - 1) << (slot % 64) };
-    (slot / 64, bits)
-}
-
-#[inline]
-fn address(slot: usize) -> u64 {
-    WINDOW_BASE + ((slot as u64) << SLOT_ORDER)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn slot(index: u64) -> u64 {
+        WINDOW_BASE + index * WINDOW_SLOT
+    }
+
     #[test]
     fn slots_are_distinct_and_come_back() {
         let window = Window::new();
         let first: Vec<u64> = (0..200).filter_map(|_| window.claim(12)).collect();
-        let expected: Vec<u64> = (0..200).map(address).collect();
-        assert_eq!(first, expected);
-        window.release(first[70], 12);
-        assert_eq!(window.claim(SLOT_ORDER), Some(address(200)), "the hint points behind");
-        for &slot in &first[..70] {
-            window.release(slot, 12);
+        assert_eq!(first, (0..200).map(slot).collect::<Vec<_>>());
+        window.release(first[70]);
+        assert_eq!(window.claim(SLOT_ORDER), Some(slot(200)), "the hint points behind");
+        for &address in &first[..70] {
+            window.release(address);
         }
-        assert_eq!((0..SLOTS).filter_map(|_| window.claim(12)).count(), SLOTS - 201 + 71);
+        assert_eq!((0..SLOT_WORDS * 64).filter_map(|_| window.claim(12)).count(), SLOT_WORDS * 64 - 201 + 71);
         assert_eq!(window.claim(12), None);
     }
 
     #[test]
-    fn large_regions_are_aligned_and_do_not_overlap() {
+    fn large_regions_have_a_gib_each_behind_the_slots() {
         let window = Window::new();
-        let small = window.claim(12).unwrap();
-        for order in SLOT_ORDER + 1..=ORDER_MAX {
-            let large = window.claim(order).unwrap();
-            assert_eq!(large % (1 << order), 0, "order {order}");
-            assert!(large > small);
-            let again = window.claim(order).unwrap();
-            assert!(again.abs_diff(large) >= 1 << order);
-            window.release(large, order);
-            assert_eq!(window.claim(order), Some(large));
-            window.release(large, order);
-            window.release(again, order);
-        }
-        assert_eq!(window.claim(ORDER_MAX + 1), None);
-        let taken: u32 = window.taken.iter().map(|word| word.load(Ordering::Relaxed).count_ones()).sum();
-        assert_eq!(taken, 1);
-    }
-
-    #[test]
-    fn a_failed_claim_takes_nothing() {
-        let window = Window::new();
-        for slot in (0..SLOTS).step_by(512) {
-            assert!(window.try_claim(slot + 511, 1));
-        }
-        assert_eq!(window.claim(ORDER_MAX), None);
-        let taken: u32 = window.taken.iter().map(|word| word.load(Ordering::Relaxed).count_ones()).sum();
-        assert_eq!(taken as usize, SLOTS / 512);
+        assert_eq!(window.claim(SLOT_ORDER), Some(WINDOW_BASE));
+        let large: Vec<u64> =
+            core::iter::from_fn(|| window.claim(SLOT_ORDER + 1)).take(LARGE_WORDS * 64 + 1).collect();
+        assert_eq!(large.len() as u64, (WINDOW_SIZE / 2) >> LARGE_ORDER);
+        assert!(large.iter().all(|address| address.is_multiple_of(REGION_MAX)));
+        assert_eq!(large.last(), Some(&(WINDOW_BASE + WINDOW_SIZE - REGION_MAX)));
+        window.release(large[7]);
+        assert_eq!(window.claim(LARGE_ORDER), Some(large[7]));
+        assert_eq!(window.claim(LARGE_ORDER + 1), None);
+        assert_eq!(window.claim(SLOT_ORDER), Some(slot(1)));
     }
 }
