@@ -15,17 +15,28 @@
 
 mod account;
 mod addr;
+mod channel;
+mod close;
+mod event;
 mod failure;
 pub mod frames;
+mod list;
 mod machine;
 pub mod maintenance;
+mod memory;
+mod message;
 mod partition;
+mod reap;
+mod region;
+mod signal;
 mod stage2;
 mod system;
+mod table;
 pub mod vgic;
 
 pub use account::Accounts;
 pub use addr::{Ipa, PAGE, Pa};
+pub use channel::QUEUE_DEPTH;
 pub use failure::{Failure, Progress};
 pub use machine::Machine;
 pub use maintenance::Maintenance;

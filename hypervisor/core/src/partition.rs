@@ -2,6 +2,13 @@
 
 use handover_abi::{EndReason, Name, PartitionId, PartitionState};
 
+use crate::channel::Ports;
+use crate::event::Latch;
+use crate::list::List;
+use crate::message::Entries;
+use crate::reap::Reap;
+use crate::region::Regions;
+use crate::signal::{Ended, Signals};
 use crate::{Accounts, Pa};
 
 /// Where a partition is in the system's table. Used again after [`crate::System::destroy`].
@@ -21,6 +28,11 @@ impl PartitionIndex {
     #[inline]
     pub const fn get(self) -> usize {
         self.0 as usize
+    }
+
+    /// From a byte of our own making, which may name nobody.
+    pub(crate) const fn from_byte(index: u8) -> PartitionIndex {
+        PartitionIndex(index)
     }
 
     /// The VMID of its translation: never 0.
@@ -55,6 +67,20 @@ pub struct Partition {
     pub(crate) root: Pa,
     pub(crate) vmid: u16,
     pub(crate) accounts: Accounts,
+    pub(crate) regions: Regions,
+    pub(crate) ports: Ports,
+    pub(crate) entries: Entries,
+    /// Ports with events that were not taken.
+    pub(crate) pending: List,
+    /// The event of port 0.
+    pub(crate) control: Latch,
+    pub(crate) signals_queued: List,
+    pub(crate) signals_delivered: List,
+    pub(crate) ended: Ended,
+    /// Who made it and pays for `shell_bytes` and the root.
+    pub(crate) creator: Option<(PartitionIndex, PartitionId)>,
+    pub(crate) shell_bytes: u64,
+    pub(crate) reap: Reap,
 }
 
 impl Partition {
@@ -71,6 +97,25 @@ impl Partition {
             root: Pa::new(0),
             vmid: 0,
             accounts: Accounts::new(),
+            regions: Regions::new(),
+            ports: Ports::new(),
+            entries: Entries::new(),
+            pending: List::new(),
+            control: Latch::new(),
+            signals_queued: List::new(),
+            signals_delivered: List::new(),
+            ended: Ended::new(),
+            creator: None,
+            shell_bytes: 0,
+            reap: Reap::Unlink,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn signals(&mut self, list: Signals) -> &mut List {
+        match list {
+            Signals::Queued => &mut self.signals_queued,
+            Signals::Delivered => &mut self.signals_delivered,
         }
     }
 

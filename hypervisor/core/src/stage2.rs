@@ -1,12 +1,114 @@
 //! Stage-2 translation: 4 KiB granule, 39-bit addresses, so that a root is one level-1 table of 512 GiB.
+//!
+//! A root's lower half maps memory (and system-control's files) through level-2 tables that the partition owns. Its upper half is the message
+//! window: an entry is empty, a region's own (larger than 2 MiB), or a level-2 window table of the partition's, each of whose
+//! entries is empty or a region's own. So a region enters and leaves a tree by one store.
 
-use crate::Pa;
+use handover_abi::{Error, layout};
+
+use crate::addr::{BLOCK, GIB};
+use crate::{Failure, Ipa, Machine, Maintenance, PAGE, Pa};
+
+/// Entries of a table.
+pub(crate) const ENTRIES: usize = 512;
+
+const VALID: u64 = 1;
+/// At levels 1 and 2: a table. At level 3: a page.
+const TABLE: u64 = 1 << 1;
+const S2AP_READ: u64 = 1 << 6;
+const S2AP_WRITE: u64 = 1 << 7;
+const INNER_SHAREABLE: u64 = 0b11 << 8;
+const ACCESS_FLAG: u64 = 1 << 10;
+/// XN[1:0] = 0b10: execution at neither EL1 nor EL0.
+const EXECUTE_NEVER: u64 = 1 << 54;
+/// Bits 58:55 are for software. In a root: a window table of the partition's, not a region.
+const OWN: u64 = 1 << 55;
+const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
 
 /// How the processors interpret stage-2 memory attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attributes {
     /// `HCR_EL2.FWB` is set (FEAT_S2FWB).
     pub fwb: bool,
+}
+
+/// What a leaf descriptor allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A partition's memory: read, write, execute.
+    Memory,
+    /// A region: read, write.
+    Region,
+    /// System-control's files: read.
+    Files,
+}
+
+impl Attributes {
+    fn leaf(self, kind: Kind) -> u64 {
+        // MemAttr, bits 5:2: with FWB, 0b0110 makes it write-back whatever stage 1 says; without, 0b1111 allows write-back.
+        let attributes = if self.fwb { 0b0110 << 2 } else { 0b1111 << 2 };
+        let access = match kind {
+            Kind::Memory => S2AP_READ | S2AP_WRITE,
+            Kind::Region => S2AP_READ | S2AP_WRITE | EXECUTE_NEVER,
+            Kind::Files => S2AP_READ | EXECUTE_NEVER,
+        };
+        VALID | attributes | access | INNER_SHAREABLE | ACCESS_FLAG
+    }
+
+    /// A level-1 or level-2 block.
+    pub(crate) fn block(self, pa: Pa, kind: Kind) -> u64 {
+        pa.get() | self.leaf(kind)
+    }
+
+    /// A level-3 page.
+    pub(crate) fn page(self, pa: Pa, kind: Kind) -> u64 {
+        self.block(pa, kind) | TABLE
+    }
+}
+
+/// A table descriptor.
+pub(crate) fn table(pa: Pa) -> u64 {
+    pa.get() | TABLE | VALID
+}
+
+/// Where a descriptor leads.
+#[inline(always)]
+pub(crate) fn address(descriptor: u64) -> Pa {
+    Pa::new(descriptor & ADDRESS)
+}
+
+/// Whether a level-1 or level-2 descriptor is a table's.
+#[inline(always)]
+pub(crate) fn is_table(descriptor: u64) -> bool {
+    descriptor & TABLE != 0
+}
+
+/// Whether a root's descriptor is a window table of the partition's own.
+#[inline(always)]
+pub(crate) fn is_own(descriptor: u64) -> bool {
+    descriptor & OWN != 0
+}
+
+/// The same without the valid bit: no walk follows it, but it still says where things are.
+pub(crate) fn invalid(descriptor: u64) -> u64 {
+    descriptor & !VALID
+}
+
+/// Which entry of the root an address is under.
+#[inline(always)]
+pub(crate) fn level1(at: u64) -> usize {
+    (at >> 30) as usize & (ENTRIES - 1)
+}
+
+/// Which entry of its level-2 table an address is under.
+#[inline(always)]
+pub(crate) fn level2(at: u64) -> usize {
+    (at >> 21) as usize & (ENTRIES - 1)
+}
+
+/// Which entry of its level-3 table an address is under.
+pub(crate) fn level3(at: u64) -> usize {
+    (at >> 12) as usize & (ENTRIES - 1)
 }
 
 /// Where an address leads.
@@ -18,4 +120,148 @@ pub struct Span {
     pub size: u64,
     /// Whether the partition may write there.
     pub writable: bool,
+}
+
+/// Walks a tree as the hardware does.
+pub(crate) fn walk(m: &impl Machine, root: Pa, at: Ipa) -> Option<Span> {
+    let at = at.get();
+    if at >> layout::IPA_BITS != 0 {
+        return None;
+    }
+    let found = |descriptor: u64, size: u64| {
+        let within = at & size.wrapping_sub(1);
+        let pa = address(descriptor).plus(within);
+        (descriptor & VALID != 0).then_some(Span {
+            pa,
+            size: size.wrapping_sub(within),
+            writable: descriptor & S2AP_WRITE != 0,
+        })
+    };
+    let first = m.entry(root, level1(at));
+    if first & VALID == 0 || !is_table(first) {
+        return found(first, GIB);
+    }
+    let second = m.entry(address(first), level2(at));
+    if second & VALID == 0 || !is_table(second) {
+        return found(second, BLOCK);
+    }
+    found(m.entry(address(second), level3(at)), PAGE)
+}
+
+/// A place in the message window that is free and fits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    at: u64,
+    index: usize,
+    /// The table whose entry it is; `None` where a window table must be made first.
+    table: Option<Pa>,
+}
+
+/// The place at `at` for a region of `1 << order` bytes.
+///
+/// [`Error::InvalidArgument`]: not a multiple of 2 MiB. [`Error::BadAddress`]: not in the window. [`Error::TooLarge`]: larger than 2 MiB, and not
+/// a multiple of 1 GiB. [`Error::InUse`]: something is there; a GiB that ever held regions of up to 2 MiB holds no larger one.
+#[inline]
+pub(crate) fn place(m: &impl Machine, root: Pa, at: u64, order: u8) -> Result<Place, Failure> {
+    if !at.is_multiple_of(layout::WINDOW_SLOT) {
+        return Err(Error::InvalidArgument.into());
+    }
+    if at.wrapping_sub(layout::WINDOW_BASE) >= layout::WINDOW_SIZE {
+        return Err(Error::BadAddress.into());
+    }
+    let first = m.entry(root, level1(at));
+    if order > 21 {
+        if !at.is_multiple_of(GIB) {
+            return Err(Failure::too_large(1 << order));
+        }
+        return match first {
+            0 => Ok(Place { at, index: level1(at), table: Some(root) }),
+            _ => Err(Error::InUse.into()),
+        };
+    }
+    let index = level2(at);
+    if first == 0 {
+        return Ok(Place { at, index, table: None });
+    }
+    let table = address(first);
+    if !is_own(first) || m.entry(table, index) != 0 {
+        return Err(Error::InUse.into());
+    }
+    Ok(Place { at, index, table: Some(table) })
+}
+
+impl Place {
+    /// Whether [`Place::link`] needs a frame for a window table.
+    #[inline]
+    pub(crate) fn needs_table(&self) -> bool {
+        self.table.is_none()
+    }
+
+    /// Puts a region's descriptor there. → the table it is in.
+    #[inline]
+    pub(crate) fn link(
+        self,
+        m: &mut impl Machine,
+        vmid: u16,
+        root: Pa,
+        fresh: Option<Pa>,
+        descriptor: u64,
+    ) -> Mapping {
+        let table = match (self.table, fresh) {
+            (Some(table), _) => table,
+            (None, Some(fresh)) => {
+                m.set_entry(root, level1(self.at), table(fresh) | OWN);
+                fresh
+            }
+            (None, None) => return Mapping::NONE,
+        };
+        m.set_entry(table, self.index, descriptor);
+        m.maintain(vmid, Maintenance::Link);
+        Mapping { at: self.at, table }
+    }
+}
+
+/// Where a region is mapped, close enough to take it out without a walk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mapping {
+    /// The address, or 0.
+    pub(crate) at: u64,
+    table: Pa,
+}
+
+impl Mapping {
+    pub(crate) const NONE: Mapping = Mapping { at: 0, table: Pa::new(0) };
+
+    /// Takes the region out, if it is mapped: when this returns, no processor reaches it this way.
+    #[inline]
+    pub(crate) fn unlink(self, m: &mut impl Machine, vmid: u16, order: u8, leaves: u16) {
+        if self.at == 0 {
+            return;
+        }
+        let index = if order > 21 { level1(self.at) } else { level2(self.at) };
+        m.set_entry(self.table, index, 0);
+        m.maintain(vmid, Maintenance::Unlink { at: Ipa::new(self.at), order, entries: leaves });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_as_the_manual_has_them() {
+        let pa = Pa::new(0x1_2340_0000);
+        let fwb = Attributes { fwb: true };
+        // Valid block, MemAttr 0b0110, S2AP read-write, inner shareable, accessed, executable.
+        assert_eq!(fwb.block(pa, Kind::Memory), 0x1_2340_07d9);
+        assert_eq!(fwb.block(pa, Kind::Region), 0x0040_0001_2340_07d9);
+        assert_eq!(fwb.page(pa, Kind::Region), 0x0040_0001_2340_07db);
+        assert_eq!(fwb.page(pa, Kind::Files), 0x0040_0001_2340_075b);
+        let plain = Attributes { fwb: false };
+        assert_eq!(plain.block(pa, Kind::Memory), 0x1_2340_07fd);
+        assert_eq!(table(pa), 0x1_2340_0003);
+        assert_eq!(address(table(pa) | OWN), pa);
+        assert_eq!(address(plain.page(pa, Kind::Files)), pa);
+        assert!(is_own(table(pa) | OWN) && !is_own(table(pa)));
+    }
 }

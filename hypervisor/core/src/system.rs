@@ -1,11 +1,11 @@
-//! Every partition of the machine, and all they may do.
-#![allow(unused_variables, reason = "the bodies follow")]
+//! Every partition of the machine.
 
-use handover_abi::{
-    Causes, EndReason, Error, Event, MessageWord, Name, PartitionId, Port, RegionHandle, SHORT_WORDS, Signal,
-};
+use handover_abi::layout::PROCESSORS_MAX;
+use handover_abi::{Account, EndReason, Error, Name, PartitionId};
 
-use crate::{Attributes, Failure, Ipa, Machine, Pa, Partition, PartitionIndex, Progress, Span};
+use crate::addr::PAGE;
+use crate::reap::Reap;
+use crate::{Accounts, Attributes, Failure, Machine, Pa, Partition, PartitionIndex, Phase};
 
 /// Partitions at one time.
 pub const PARTITIONS_MAX: usize = 128;
@@ -13,14 +13,23 @@ pub const PARTITIONS_MAX: usize = 128;
 /// All partitions.
 pub struct System {
     partitions: [Option<&'static mut Partition>; PARTITIONS_MAX],
-    attributes: Attributes,
+    pub(crate) attributes: Attributes,
+    /// The last id given out.
+    last_id: u32,
+    /// Requests to connect so far.
+    pub(crate) requests: u32,
 }
 
 impl System {
-    /// No partitions; attributes for `HCR_EL2.FWB` set.
+    /// No partitions; descriptors as `HCR_EL2.FWB` wants them.
     #[must_use]
     pub const fn new() -> System {
-        System { partitions: [const { None }; PARTITIONS_MAX], attributes: Attributes { fwb: true } }
+        System {
+            partitions: [const { None }; PARTITIONS_MAX],
+            attributes: Attributes { fwb: true },
+            last_id: 0,
+            requests: 0,
+        }
     }
 
     /// Chooses how descriptors are encoded; before the first partition is made.
@@ -30,13 +39,50 @@ impl System {
 
     /// A partition by index.
     #[must_use]
+    #[inline]
     pub fn partition(&self, ix: PartitionIndex) -> Option<&Partition> {
+        self.get(ix)
+    }
+
+    #[inline(always)]
+    pub(crate) fn get(&self, ix: PartitionIndex) -> Option<&Partition> {
         self.partitions.get(ix.get())?.as_deref()
     }
 
-    /// Makes an empty partition, which `creator` pays for: `shell_bytes` (what `shell` and whatever the image keeps beside it take, a multiple of 4096) and the root table. On failure `shell` comes back.
+    #[inline(always)]
+    pub(crate) fn get_mut(&mut self, ix: PartitionIndex) -> Option<&mut Partition> {
+        self.partitions.get_mut(ix.get())?.as_deref_mut()
+    }
+
+    /// A partition that makes a call. [`Error::WrongState`]: it does not run, or not any more.
+    #[inline(always)]
+    pub(crate) fn caller(&mut self, who: PartitionIndex) -> Result<&mut Partition, Failure> {
+        match self.get_mut(who) {
+            Some(p) if p.phase == Phase::Active => Ok(p),
+            _ => Err(Error::WrongState.into()),
+        }
+    }
+
+    /// The same, to look at.
+    #[inline]
+    pub(crate) fn caller_ref(&self, who: PartitionIndex) -> Result<&Partition, Failure> {
+        match self.get(who) {
+            Some(p) if p.phase == Phase::Active => Ok(p),
+            _ => Err(Error::WrongState.into()),
+        }
+    }
+
+    /// Whether what a partition sent is being given back.
+    #[inline]
+    pub(crate) fn is_ending(&self, ix: PartitionIndex) -> bool {
+        self.get(ix).is_some_and(|p| p.phase == Phase::Ending)
+    }
+
+    /// Makes an empty partition, which `creator` pays for: `shell_bytes` (what `shell` and whatever the image keeps beside it take, a multiple
+    /// of 4096) and the root table. On failure `shell` comes back.
     ///
-    /// [`Error::InvalidArgument`]: no or too many processors. [`Error::NoMemory`]: no frame, or [`PARTITIONS_MAX`] exist.
+    /// [`Error::InvalidArgument`]: no or too many processors. [`Error::WrongState`]: `creator` does not run. [`Error::Limit`].
+    /// [`Error::NoMemory`]: no frame, or [`PARTITIONS_MAX`] exist.
     pub fn create(
         &mut self,
         m: &mut impl Machine,
@@ -46,204 +92,96 @@ impl System {
         shell: &'static mut Partition,
         shell_bytes: u64,
     ) -> Result<PartitionId, (Failure, &'static mut Partition)> {
-        Err((Error::NotSupported.into(), shell))
+        match self.prepare(m, creator, processors, shell_bytes) {
+            Ok((ix, id, creator, root)) => {
+                shell.id = id;
+                shell.name = Some(name);
+                shell.phase = Phase::Created;
+                shell.reason = EndReason::None;
+                shell.status = 0;
+                shell.processors = processors;
+                shell.root = root;
+                shell.vmid = ix.vmid();
+                shell.accounts = Accounts::new();
+                shell.creator = creator;
+                shell.shell_bytes = shell_bytes;
+                shell.reap = Reap::Unlink;
+                if let Some(slot) = self.partitions.get_mut(ix.get()) {
+                    *slot = Some(shell);
+                }
+                Ok(id)
+            }
+            Err(failure) => Err((failure, shell)),
+        }
+    }
+
+    #[expect(clippy::type_complexity, reason = "used once, right above")]
+    fn prepare(
+        &mut self,
+        m: &mut impl Machine,
+        creator: Option<PartitionIndex>,
+        processors: u32,
+        shell_bytes: u64,
+    ) -> Result<(PartitionIndex, PartitionId, Option<(PartitionIndex, PartitionId)>, Pa), Failure> {
+        if processors == 0 || processors > PROCESSORS_MAX {
+            return Err(Error::InvalidArgument.into());
+        }
+        let cost = shell_bytes.saturating_add(PAGE);
+        if let Some(creator) = creator {
+            self.caller(creator)?.accounts.check(Account::ControlMemory, cost)?;
+        }
+        let ix = self.partitions.iter().position(Option::is_none).and_then(PartitionIndex::new);
+        let ix = ix.ok_or(Error::NoMemory)?;
+        let id = self.last_id.checked_add(1).ok_or(Error::NoMemory)?;
+        let root = m.allocate(12).ok_or(Error::NoMemory)?;
+        let creator = match creator {
+            None => None,
+            Some(creator) => {
+                let p = self.caller(creator)?;
+                p.accounts.charge(Account::ControlMemory, cost);
+                Some((creator, p.id))
+            }
+        };
+        self.last_id = id;
+        Ok((ix, PartitionId::new(id), creator, root))
     }
 
     /// Which partition has this id? [`Error::BadHandle`]: none.
     pub fn find(&self, id: PartitionId) -> Result<PartitionIndex, Failure> {
-        Err(Error::NotSupported.into())
+        let named = |p: &Option<&'static mut Partition>| p.as_deref().is_some_and(|p| p.id == id);
+        let ix = self.partitions.iter().position(named).and_then(PartitionIndex::new);
+        ix.ok_or(Error::BadHandle.into())
     }
 
-    /// Sets a limit.
+    /// Sets a limit. [`Error::BadHandle`], [`Error::InvalidArgument`]: no such partition, no such account.
     pub fn set_limit(&mut self, id: PartitionId, account: u64, limit: u64) -> Result<(), Failure> {
-        Err(Error::NotSupported.into())
+        let ix = self.find(id)?;
+        let account = Accounts::named(account)?;
+        let p = self.get_mut(ix).ok_or(Error::BadHandle)?;
+        p.accounts.set_limit(account, limit);
+        Ok(())
     }
 
-    /// Use and limit of an account.
+    /// Use and limit of an account. Errors as for [`System::set_limit`].
     pub fn account(&self, ix: PartitionIndex, account: u64) -> Result<(u64, u64), Failure> {
-        Err(Error::NotSupported.into())
+        let p = self.get(ix).ok_or(Error::BadHandle)?;
+        let account = Accounts::named(account)?;
+        Ok((p.accounts.used(account), p.accounts.limit(account)))
     }
 
-    /// Gives a partition that has not started `size` bytes of zeroed memory at `at`, both multiples of 2 MiB; `size` is at most 1 GiB.
-    pub fn add_memory(
-        &mut self,
-        m: &mut impl Machine,
-        ix: PartitionIndex,
-        at: Ipa,
-        size: u64,
-    ) -> Result<(), Failure> {
-        Err(Error::NotSupported.into())
-    }
-
-    /// Maps `size` bytes from `from` at `at`, read-only. They are not the partition's: nobody frees them.
-    pub fn map_files(
-        &mut self,
-        m: &mut impl Machine,
-        ix: PartitionIndex,
-        at: Ipa,
-        from: Pa,
-        size: u64,
-    ) -> Result<(), Failure> {
-        Err(Error::NotSupported.into())
-    }
-
-    /// Where an address of the partition's leads; `None` where nothing is mapped.
-    pub fn translate(&self, m: &impl Machine, ix: PartitionIndex, at: Ipa) -> Option<Span> {
-        None
-    }
-
-    /// Lets a partition's guest run and make calls.
+    /// Lets a partition's guest run and make calls. [`Error::WrongState`]: it runs already, or has ended.
     pub fn start(&mut self, ix: PartitionIndex) -> Result<(), Failure> {
-        Err(Error::NotSupported.into())
+        let p = self.get_mut(ix).ok_or(Error::BadHandle)?;
+        if p.phase != Phase::Created {
+            return Err(Error::WrongState.into());
+        }
+        p.phase = Phase::Active;
+        Ok(())
     }
 
-    /// Ends a partition: no call of its is served any more. One that has ended already stays as it is.
-    pub fn end(&mut self, m: &mut impl Machine, ix: PartitionIndex, reason: EndReason, status: u64) {}
-
-    /// One bounded step of giving back everything an ending partition holds. None of its logical processors may run, or have its translation loaded, any more.
-    pub fn reap(&mut self, m: &mut impl Machine, ix: PartitionIndex) -> Progress {
-        Progress::Done
-    }
-
-    /// Forgets a partition that is terminated, and hands back its memory and `shell_bytes`. [`Error::WrongState`]: it is not.
-    pub fn destroy(
-        &mut self,
-        m: &mut impl Machine,
-        id: PartitionId,
-    ) -> Result<(&'static mut Partition, u64), Failure> {
-        Err(Error::NotSupported.into())
-    }
-
-    /// `RegionCreate`: `at` may be 0.
-    pub fn region_create(
-        &mut self,
-        m: &mut impl Machine,
-        who: PartitionIndex,
-        size: u64,
-        at: u64,
-    ) -> Result<RegionHandle, Failure> {
-        Err(Error::NotSupported.into())
-    }
-
-    /// `RegionDestroy`.
-    pub fn region_destroy(
-        &mut self,
-        m: &mut impl Machine,
-        who: PartitionIndex,
-        handle: u64,
-    ) -> Result<Progress, Failure> {
-        Err(Error::NotSupported.into())
-    }
-
-    /// `RegionMap`.
-    pub fn region_map(
-        &mut self,
-        m: &mut impl Machine,
-        who: PartitionIndex,
-        handle: u64,
-        at: u64,
-    ) -> Result<(), Failure> {
-        Err(Error::NotSupported.into())
-    }
-
-    /// `RegionUnmap`.
-    pub fn region_unmap(
-        &mut self,
-        m: &mut impl Machine,
-        who: PartitionIndex,
-        handle: u64,
-    ) -> Result<(), Failure> {
-        Err(Error::NotSupported.into())
-    }
-
-    /// `RegionInfo`: size in bytes, address or 0.
-    pub fn region_info(&self, who: PartitionIndex, handle: u64) -> Result<(u64, u64), Failure> {
-        Err(Error::NotSupported.into())
-    }
-
-    /// `Connect`.
-    pub fn connect(
-        &mut self,
-        m: &mut impl Machine,
-        who: PartitionIndex,
-        partition: u64,
-        service: u64,
-    ) -> Result<Port, Failure> {
-        Err(Error::NotSupported.into())
-    }
-
-    /// `Accept`.
-    pub fn accept(&mut self, m: &mut impl Machine, who: PartitionIndex, token: u64) -> Result<Port, Failure> {
-        Err(Error::NotSupported.into())
-    }
-
-    /// `Refuse`.
-    pub fn refuse(
-        &mut self,
-        m: &mut impl Machine,
-        who: PartitionIndex,
-        token: u64,
-        reason: u64,
-    ) -> Result<(), Failure> {
-        Err(Error::NotSupported.into())
-    }
-
-    /// `Disconnect`.
-    pub fn disconnect(
-        &mut self,
-        m: &mut impl Machine,
-        who: PartitionIndex,
-        port: u64,
-    ) -> Result<Progress, Failure> {
-        Err(Error::NotSupported.into())
-    }
-
-    /// `Send`: `data` holds `x2` to `x17`.
-    pub fn send(
-        &mut self,
-        m: &mut impl Machine,
-        who: PartitionIndex,
-        word: MessageWord,
-        data: &[u64; SHORT_WORDS],
-    ) -> Result<(), Failure> {
-        Err(Error::NotSupported.into())
-    }
-
-    /// `Receive`: fills `data`, `x2` to `x17`.
-    pub fn receive(
-        &mut self,
-        m: &mut impl Machine,
-        who: PartitionIndex,
-        port: u64,
-        at: u64,
-        data: &mut [u64; SHORT_WORDS],
-    ) -> Result<MessageWord, Failure> {
-        Err(Error::NotSupported.into())
-    }
-
-    /// `PortStatus`: causes that hold, the peer, the reason of a refusal.
-    pub fn port_status(&self, who: PartitionIndex, port: u64) -> Result<(Causes, PartitionId, u32), Failure> {
-        Err(Error::NotSupported.into())
-    }
-
-    /// `EventNext`.
-    pub fn event_next(&mut self, who: PartitionIndex) -> Result<Event, Failure> {
-        Err(Error::NotSupported.into())
-    }
-
-    /// `EventSend`.
-    pub fn event_send(
-        &mut self,
-        m: &mut impl Machine,
-        who: PartitionIndex,
-        port: u64,
-    ) -> Result<(), Failure> {
-        Err(Error::NotSupported.into())
-    }
-
-    /// `SignalNext`.
-    pub fn signal_next(&mut self, who: PartitionIndex) -> Result<Signal, Failure> {
-        Err(Error::NotSupported.into())
+    /// Takes a partition off the table.
+    pub(crate) fn remove(&mut self, ix: PartitionIndex) -> Option<&'static mut Partition> {
+        self.partitions.get_mut(ix.get())?.take()
     }
 }
 

@@ -1,0 +1,328 @@
+//! Channels: a port at each end, joined by request and consent.
+//!
+//! A port's life: `Requested` (the request is in the server's list of signals) → `Delivered` (the server has it) → `Connected` or `Refused`. A
+//! server's port starts `Connected`. `Severed` means that the peer has closed or ended, or the server ended before it answered; what the peer
+//! sent before can still be received. `Closing` and `Lingering` ports no guest can name any more: the first is being drained of what was
+//! sent to it, the second waits until the peer has received what was sent from it.
+//!
+//! Messages queue at the port they were sent to, but each is an entry of the sender's table. All of a queue's entries are the peer's, and while there
+//! are any, the peer's port exists.
+
+use handover_abi::{Account, Causes, Error, PartitionId, Port, ServiceId};
+
+use crate::event::Latch;
+use crate::list::Node;
+use crate::region::frames;
+use crate::signal::Signals;
+use crate::table::{PagedTable, per_page};
+use crate::{Failure, Machine, PAGE, Partition, PartitionIndex, Phase, System};
+
+/// Messages that may wait at a port.
+pub const QUEUE_DEPTH: u32 = 64;
+
+/// A port of a partition, or (port 0) the partition itself; or nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct Link(u32);
+
+impl Link {
+    pub(crate) const NONE: Link = Link(u32::MAX);
+
+    #[inline(always)]
+    pub(crate) const fn new(partition: PartitionIndex, port: u32) -> Link {
+        Link((partition.get() as u32) << 24 | (port & 0xff_ffff))
+    }
+
+    pub(crate) const fn from_raw(raw: u32) -> Link {
+        Link(raw)
+    }
+
+    pub(crate) const fn raw(self) -> u32 {
+        self.0
+    }
+
+    #[inline(always)]
+    pub(crate) const fn partition(self) -> PartitionIndex {
+        PartitionIndex::from_byte((self.0 >> 24) as u8)
+    }
+
+    #[inline(always)]
+    pub(crate) const fn port(self) -> u32 {
+        self.0 & 0xff_ffff
+    }
+}
+
+/// See the [module](self).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PortState {
+    Requested,
+    Delivered,
+    Refused,
+    Connected,
+    Severed,
+    Closing,
+    Lingering,
+}
+
+/// Messages that wait at a port: handles of entries in the peer's table, threaded from head to tail.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Queue {
+    pub(crate) head: u32,
+    pub(crate) tail: u32,
+    pub(crate) count: u32,
+}
+
+impl Queue {
+    const EMPTY: Queue = Queue { head: 0, tail: 0, count: 0 };
+}
+
+/// A client's request, while it has no answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request {
+    pub(crate) service: ServiceId,
+    /// Tells this request from every other that used the same port (2^32 requests apart).
+    sequence: u32,
+    /// In the server's lists.
+    pub(crate) node: Node,
+}
+
+impl Request {
+    const NONE: Request = Request { service: ServiceId::new(0), sequence: 0, node: Node::new() };
+
+    pub(crate) fn token(&self, link: Link) -> u64 {
+        u64::from(self.sequence) << 32 | u64::from(link.raw())
+    }
+}
+
+/// A port.
+#[derive(Debug)]
+pub(crate) struct PortRecord {
+    pub(crate) queue: Queue,
+    /// The peer's port; the server (port 0) while there is no answer; none once it is gone.
+    pub(crate) peer: Link,
+    pub(crate) state: PortState,
+    pub(crate) latch: Latch,
+    pub(crate) request: Request,
+    /// Who the peer is or was.
+    peer_id: PartitionId,
+    /// Of a refusal.
+    reason: u32,
+}
+
+impl PortRecord {
+    const fn new(state: PortState, peer: Link, peer_id: PartitionId) -> PortRecord {
+        PortRecord {
+            queue: Queue::EMPTY,
+            peer,
+            state,
+            latch: Latch::new(),
+            request: Request::NONE,
+            peer_id,
+            reason: 0,
+        }
+    }
+
+    /// Whether a guest may name it.
+    #[inline(always)]
+    pub(crate) fn is_visible(&self) -> bool {
+        !matches!(self.state, PortState::Closing | PortState::Lingering)
+    }
+
+    /// That messages and events can be sent from it.
+    #[inline(always)]
+    pub(crate) fn connected(&self) -> Result<(), Failure> {
+        match self.state {
+            PortState::Connected => Ok(()),
+            PortState::Requested | PortState::Delivered | PortState::Refused => {
+                Err(Error::NotConnected.into())
+            }
+            PortState::Severed => Err(Error::PeerClosed.into()),
+            PortState::Closing | PortState::Lingering => Err(Error::BadHandle.into()),
+        }
+    }
+}
+
+/// A partition's ports.
+pub(crate) type Ports = PagedTable<PortRecord, { per_page::<PortRecord>() }>;
+
+/// A port out of a register.
+pub(crate) fn named(port: u64) -> Result<u32, Failure> {
+    match Port::from_register(port) {
+        Some(port) => Ok(port.get()),
+        None => Err(Error::BadHandle.into()),
+    }
+}
+
+impl Partition {
+    /// The port that a guest names.
+    #[inline]
+    pub(crate) fn port(&self, port: u64) -> Result<&PortRecord, Failure> {
+        match self.ports.get(named(port)?) {
+            Some(port) if port.is_visible() => Ok(port),
+            _ => Err(Error::BadHandle.into()),
+        }
+    }
+
+    /// That one more port is within the limits. → whether it takes a page.
+    fn port_growth(&self) -> Result<bool, Failure> {
+        self.accounts.check(Account::Ports, 1)?;
+        let grow = self.ports.is_full();
+        if grow && !self.ports.can_grow() {
+            return Err(Failure::limit(Account::ControlMemory));
+        }
+        self.accounts.check(Account::ControlMemory, u64::from(grow) * PAGE)?;
+        Ok(grow)
+    }
+
+    /// Adds a port; `page` is what [`Partition::port_growth`] asked for.
+    fn port_add(
+        &mut self,
+        m: &mut impl Machine,
+        page: Option<crate::Pa>,
+        record: PortRecord,
+    ) -> Result<u32, Failure> {
+        if let Some(page) = page {
+            self.accounts.charge(Account::ControlMemory, PAGE);
+            self.ports.grow(m, page);
+        }
+        let port = self.ports.insert(record);
+        debug_assert!(port.is_some(), "room was made");
+        self.accounts.charge(Account::Ports, u64::from(port.is_some()));
+        port.ok_or(Error::NoMemory.into())
+    }
+
+    /// Forgets a port.
+    pub(crate) fn port_remove(&mut self, port: u32) {
+        self.unlatch(port);
+        if self.ports.remove(port).is_some() {
+            self.accounts.release(Account::Ports, 1);
+        }
+    }
+}
+
+impl System {
+    #[inline(always)]
+    pub(crate) fn port_at(&self, link: Link) -> Option<&PortRecord> {
+        self.get(link.partition())?.ports.get(link.port())
+    }
+
+    #[inline(always)]
+    pub(crate) fn port_at_mut(&mut self, link: Link) -> Option<&mut PortRecord> {
+        self.get_mut(link.partition())?.ports.get_mut(link.port())
+    }
+
+    /// `Connect`: makes a port and asks `partition`, which may be the caller, to join it.
+    ///
+    /// [`Error::BadHandle`]: no such partition. [`Error::NotConnected`]: it has not started. [`Error::PeerClosed`]: it has ended, or is
+    /// ending. [`Error::InvalidArgument`]: the service is no 32-bit number. [`Error::Limit`], [`Error::NoMemory`].
+    pub fn connect(
+        &mut self,
+        m: &mut impl Machine,
+        who: PartitionIndex,
+        partition: u64,
+        service: u64,
+    ) -> Result<Port, Failure> {
+        self.caller(who)?;
+        let service = ServiceId::from_register(service).ok_or(Error::InvalidArgument)?;
+        let id = PartitionId::from_register(partition).ok_or(Error::BadHandle)?;
+        let server = self.find(id)?;
+        match self.get(server).map(|server| server.phase) {
+            Some(Phase::Active) => {}
+            Some(Phase::Created) => return Err(Error::NotConnected.into()),
+            Some(Phase::Ending | Phase::Terminated) => return Err(Error::PeerClosed.into()),
+            None => return Err(Error::BadHandle.into()),
+        }
+        let sequence = self.requests.wrapping_add(1);
+        let p = self.caller(who)?;
+        let grow = p.port_growth()?;
+        let (page, _) = frames(m, grow, false)?;
+        let mut record = PortRecord::new(PortState::Requested, Link::new(server, 0), id);
+        record.request = Request { service, sequence, node: Node::new() };
+        let port = p.port_add(m, page, record)?;
+        self.requests = sequence;
+        self.signal(m, server, Link::new(who, port));
+        Ok(Port::new(port))
+    }
+
+    /// The client's port of a request that was delivered to `who` and is not answered.
+    fn request(&self, who: PartitionIndex, token: u64) -> Result<Link, Failure> {
+        let link = Link::from_raw(token as u32);
+        match self.port_at(link) {
+            Some(port)
+                if port.state == PortState::Delivered
+                    && port.peer == Link::new(who, 0)
+                    && port.request.token(link) == token =>
+            {
+                Ok(link)
+            }
+            _ => Err(Error::BadHandle.into()),
+        }
+    }
+
+    /// `Accept`: makes a port and joins it with the client's. Both ends get [`Causes::CONNECTED`].
+    ///
+    /// [`Error::BadHandle`]: no request that waits for an answer, perhaps because the client has withdrawn it. [`Error::Limit`],
+    /// [`Error::NoMemory`]: the request stays.
+    pub fn accept(&mut self, m: &mut impl Machine, who: PartitionIndex, token: u64) -> Result<Port, Failure> {
+        self.caller(who)?;
+        let client = self.request(who, token)?;
+        let client_id = self.get(client.partition()).map_or(PartitionId::new(0), |p| p.id);
+        let p = self.caller(who)?;
+        let grow = p.port_growth()?;
+        let (page, _) = frames(m, grow, false)?;
+        let port = p.port_add(m, page, PortRecord::new(PortState::Connected, client, client_id))?;
+        self.signals_remove(who, Signals::Delivered, client);
+        if let Some(record) = self.port_at_mut(client) {
+            record.state = PortState::Connected;
+            record.peer = Link::new(who, port);
+        }
+        self.raise(m, client.partition(), client.port(), Causes::CONNECTED);
+        self.raise(m, who, port, Causes::CONNECTED);
+        Ok(Port::new(port))
+    }
+
+    /// `Refuse`: the client's port gets [`Causes::REFUSED`] and the reason.
+    ///
+    /// [`Error::BadHandle`]: as for [`System::accept`]. [`Error::InvalidArgument`]: the reason is no 32-bit number.
+    pub fn refuse(
+        &mut self,
+        m: &mut impl Machine,
+        who: PartitionIndex,
+        token: u64,
+        reason: u64,
+    ) -> Result<(), Failure> {
+        self.caller(who)?;
+        let reason = u32::try_from(reason).map_err(|_| Error::InvalidArgument)?;
+        let client = self.request(who, token)?;
+        self.signals_remove(who, Signals::Delivered, client);
+        if let Some(record) = self.port_at_mut(client) {
+            record.state = PortState::Refused;
+            record.reason = reason;
+            record.peer = Link::NONE;
+        }
+        self.raise(m, client.partition(), client.port(), Causes::REFUSED);
+        Ok(())
+    }
+
+    /// `PortStatus`: the causes that hold now (not those that are latched, but for [`Causes::SIGNAL`], which is nothing else), the peer's id, the
+    /// reason of a refusal. Of port 0: whether a signal waits.
+    pub fn port_status(&self, who: PartitionIndex, port: u64) -> Result<(Causes, PartitionId, u32), Failure> {
+        let p = self.caller_ref(who)?;
+        if port == 0 {
+            let causes = if p.signals_queued.is_empty() { Causes::empty() } else { Causes::SIGNAL };
+            return Ok((causes, PartitionId::new(0), 0));
+        }
+        let port = p.port(port)?;
+        let mut causes = port.latch.causes & Causes::SIGNAL;
+        causes.set(Causes::REFUSED, port.state == PortState::Refused);
+        causes.set(Causes::PEER_CLOSED, port.state == PortState::Severed);
+        let undone = port.state == PortState::Severed && self.is_ending(port.peer.partition());
+        causes.set(Causes::MESSAGE, port.queue.count > 0 && !undone);
+        if port.state == PortState::Connected {
+            causes |= Causes::CONNECTED;
+            let room = self.port_at(port.peer).is_some_and(|peer| peer.queue.count < QUEUE_DEPTH);
+            causes.set(Causes::SPACE, room);
+        }
+        Ok((causes, port.peer_id, port.reason))
+    }
+}

@@ -1,0 +1,119 @@
+//! Doubly linked lists threaded through records that live in tables: no memory of their own, and anything leaves in one step.
+
+const NONE: u32 = u32::MAX;
+
+/// A record's place in a list. In at most one list at a time; who owns the record knows whether it is in one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Node {
+    prev: u32,
+    next: u32,
+}
+
+impl Node {
+    pub(crate) const fn new() -> Node {
+        Node { prev: NONE, next: NONE }
+    }
+}
+
+impl Default for Node {
+    fn default() -> Node {
+        Node::new()
+    }
+}
+
+/// How a list finds its nodes. `u32::MAX` names none.
+pub(crate) trait Nodes {
+    fn node(&mut self, at: u32) -> Option<&mut Node>;
+}
+
+/// Head and tail.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct List {
+    head: u32,
+    tail: u32,
+}
+
+impl List {
+    pub(crate) const fn new() -> List {
+        List { head: NONE, tail: NONE }
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.head == NONE
+    }
+
+    #[inline]
+    pub(crate) fn head(&self) -> Option<u32> {
+        (self.head != NONE).then_some(self.head)
+    }
+
+    /// Appends a node that is in no list.
+    #[inline]
+    pub(crate) fn push_back(&mut self, nodes: &mut impl Nodes, at: u32) {
+        let tail = self.tail;
+        let Some(node) = nodes.node(at) else { return };
+        *node = Node { prev: tail, next: NONE };
+        self.tail = at;
+        if tail == NONE {
+            self.head = at;
+        } else if let Some(last) = nodes.node(tail) {
+            last.next = at;
+        }
+    }
+
+    /// Takes out a node that is in this list.
+    #[inline]
+    pub(crate) fn remove(&mut self, nodes: &mut impl Nodes, at: u32) {
+        let Some(node) = nodes.node(at) else { return };
+        let Node { prev, next } = core::mem::take(node);
+        if prev == NONE {
+            self.head = next;
+        } else if let Some(before) = nodes.node(prev) {
+            before.next = next;
+        }
+        if next == NONE {
+            self.tail = prev;
+        } else if let Some(after) = nodes.node(next) {
+            after.prev = prev;
+        }
+    }
+
+    /// Takes the first one out.
+    #[inline]
+    pub(crate) fn pop_front(&mut self, nodes: &mut impl Nodes) -> Option<u32> {
+        let head = self.head()?;
+        self.remove(nodes, head);
+        Some(head)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Nodes for [Node; 5] {
+        fn node(&mut self, at: u32) -> Option<&mut Node> {
+            self.get_mut(at as usize)
+        }
+    }
+
+    fn drain(list: &mut List, nodes: &mut [Node; 5]) -> [Option<u32>; 6] {
+        core::array::from_fn(|_| list.pop_front(nodes))
+    }
+
+    #[test]
+    fn order_holds_whatever_leaves() {
+        for gone in 0..5 {
+            let (mut list, mut nodes) = (List::new(), [Node::new(); 5]);
+            (0..5).for_each(|at| list.push_back(&mut nodes, at));
+            list.remove(&mut nodes, gone);
+            list.push_back(&mut nodes, gone);
+            let mut expected = [None; 6];
+            let order = (0..5).filter(|&at| at != gone).chain([gone]);
+            expected.iter_mut().zip(order).for_each(|(slot, at)| *slot = Some(at));
+            assert_eq!(drain(&mut list, &mut nodes), expected);
+            assert!(list.is_empty());
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Messages: the way of a region from one partition to another.
+
+use handover_abi::{Account, Causes, Error, MessageWord, Port, SHORT_MAX, SHORT_WORDS};
+
+use crate::channel::{Link, PortState, QUEUE_DEPTH, named};
+use crate::region::{Body, Region, frames, optional_place};
+use crate::table::{PagedTable, per_page};
+use crate::{Failure, Machine, PAGE, PartitionIndex, System};
+
+/// A message that waits, in its sender's table.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// Bytes beyond `length` are zero.
+    pub(crate) data: [u64; SHORT_WORDS],
+    pub(crate) body: Option<Body>,
+    /// The next one of the queue, or 0.
+    pub(crate) next: u32,
+    length: u8,
+}
+
+/// Messages that a partition has sent and that nobody has received.
+pub(crate) type Entries = PagedTable<Entry, { per_page::<Entry>() }>;
+
+impl System {
+    /// `Send`: puts a message, and with it a region, into the peer's queue. When it returns, no processor reaches the region.
+    ///
+    /// [`Error::InvalidArgument`]: longer than 128 bytes. [`Error::BadHandle`], [`Error::NotConnected`], [`Error::PeerClosed`],
+    /// [`Error::QueueFull`], [`Error::Limit`], [`Error::NoMemory`].
+    pub fn send(
+        &mut self,
+        m: &mut impl Machine,
+        who: PartitionIndex,
+        word: MessageWord,
+        data: &[u64; SHORT_WORDS],
+    ) -> Result<(), Failure> {
+        let length = word.length();
+        if usize::from(length) > SHORT_MAX {
+            return Err(Error::InvalidArgument.into());
+        }
+        let p = self.caller(who)?;
+        let port = p.ports.get(word.port().get()).ok_or(Error::BadHandle)?;
+        port.connected()?;
+        let peer = port.peer;
+        if let Some(handle) = word.region() {
+            Region::held(&p.regions, handle.get())?;
+        }
+        let grow = p.entries.is_full();
+        let queue = self.port_at(peer).ok_or(Error::PeerClosed)?.queue;
+        if queue.count >= QUEUE_DEPTH {
+            return Err(Error::QueueFull.into());
+        }
+        if grow {
+            self.grow_entries(m, who)?;
+        }
+
+        let p = self.caller(who)?;
+        let body = match word.region().and_then(|handle| p.regions.remove(handle.get())) {
+            None => None,
+            Some(region) => {
+                region.unlink(m, p.vmid);
+                Some(region.body)
+            }
+        };
+        let entry = Entry { data: [0; SHORT_WORDS], body, next: 0, length };
+        let handle = p.entries.insert(entry).ok_or(Error::NoMemory)?;
+        if let Some(entry) = p.entries.get_mut(handle) {
+            fill(&mut entry.data, data, length);
+        }
+        if let Some(last) = p.entries.get_mut(queue.tail) {
+            last.next = handle;
+        }
+        if let Some(port) = self.port_at_mut(peer) {
+            port.queue.tail = handle;
+            port.queue.count = queue.count.wrapping_add(1);
+            if queue.count == 0 {
+                port.queue.head = handle;
+                self.raise(m, peer.partition(), peer.port(), Causes::MESSAGE);
+            }
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn grow_entries(&mut self, m: &mut impl Machine, who: PartitionIndex) -> Result<(), Failure> {
+        let p = self.caller(who)?;
+        if !p.entries.can_grow() {
+            return Err(Failure::limit(Account::ControlMemory));
+        }
+        p.accounts.check(Account::ControlMemory, PAGE)?;
+        if let (Some(frame), _) = frames(m, true, false)? {
+            p.accounts.charge(Account::ControlMemory, PAGE);
+            p.entries.grow(m, frame);
+        }
+        Ok(())
+    }
+
+    /// `Receive`: takes the next message; its region, if it brings one, becomes the caller's, mapped at `at` unless that is 0. Without a region
+    /// `at` means nothing. A failure leaves the message where it is.
+    ///
+    /// [`Error::BadHandle`], [`Error::NotConnected`], [`Error::WouldBlock`]. [`Error::PeerClosed`]: and nothing is left.
+    /// [`Error::TooLarge`], [`Error::InvalidArgument`], [`Error::BadAddress`], [`Error::InUse`]: the region cannot go to `at`.
+    /// [`Error::Limit`], [`Error::NoMemory`].
+    pub fn receive(
+        &mut self,
+        m: &mut impl Machine,
+        who: PartitionIndex,
+        port: u64,
+        at: u64,
+        data: &mut [u64; SHORT_WORDS],
+    ) -> Result<MessageWord, Failure> {
+        let number = named(port)?;
+        let p = self.caller(who)?;
+        let port = p.ports.get(number).ok_or(Error::BadHandle)?;
+        let (queue, peer, severed) = (port.queue, port.peer, port.state == PortState::Severed);
+        if !severed {
+            port.connected()?;
+        }
+        if queue.count == 0 {
+            return Err(if severed { Error::PeerClosed } else { Error::WouldBlock }.into());
+        }
+        if severed && self.is_ending(peer.partition()) {
+            return Err(Error::PeerClosed.into());
+        }
+        let sender = self.get_mut(peer.partition()).ok_or(Error::PeerClosed)?;
+        let entry = sender.entries.get(queue.head).ok_or(Error::WouldBlock)?;
+        let (next, length) = (entry.next, entry.length);
+        let mut word = MessageWord::new(Port::new(number), None, length);
+        if let Some(body) = entry.body {
+            let handle = self.take(m, who, peer.partition(), body, at)?;
+            word = MessageWord::new(Port::new(number), Some(handle), length).with_order(body.order());
+        }
+
+        let sender = self.get_mut(peer.partition()).ok_or(Error::PeerClosed)?;
+        if let Some(entry) = sender.entries.get(queue.head) {
+            *data = entry.data;
+        }
+        sender.entries.discard(queue.head);
+        self.advance(m, Link::new(who, number), next);
+        Ok(word)
+    }
+
+    /// Moves a region's charge to the receiver and the region into its table.
+    #[inline]
+    fn take(
+        &mut self,
+        m: &mut impl Machine,
+        who: PartitionIndex,
+        from: PartitionIndex,
+        body: Body,
+        at: u64,
+    ) -> Result<handover_abi::RegionHandle, Failure> {
+        let p = self.caller(who)?;
+        let place = optional_place(m, p.root, at, body.order())?;
+        let (grow, needs_table) = p.growth(p.regions.is_full(), p.regions.can_grow(), &place)?;
+        let pages = u64::from(grow) * PAGE + u64::from(needs_table) * PAGE;
+        if who == from {
+            p.accounts.check(Account::ControlMemory, pages)?;
+        } else {
+            p.accounts.check(Account::Memory, body.size())?;
+            p.accounts.check(Account::ControlMemory, pages + body.control())?;
+        }
+        let (page, table) = frames(m, grow, needs_table)?;
+        if let Some(sender) = self.get_mut(from) {
+            sender.release_body(&body);
+        }
+        let p = self.caller(who)?;
+        p.accounts.charge(Account::Memory, body.size());
+        p.accounts.charge(Account::ControlMemory, body.control());
+        p.hold(m, body, place, page, table)
+    }
+
+    /// Makes `next` the head of a port's queue, once the old head's entry is gone, and tells the peer what follows from it.
+    #[inline]
+    pub(crate) fn advance(&mut self, m: &mut impl Machine, at: Link, next: u32) {
+        let Some(port) = self.port_at_mut(at) else { return };
+        let count = port.queue.count;
+        let (peer, severed) = (port.peer, port.state == PortState::Severed);
+        port.queue.head = next;
+        port.queue.count = count.wrapping_sub(1);
+        if count == 1 {
+            port.queue.tail = 0;
+            if severed {
+                self.settle(at, peer);
+            }
+        } else if count == QUEUE_DEPTH && !severed {
+            self.raise(m, peer.partition(), peer.port(), Causes::SPACE);
+        }
+    }
+}
+
+/// Copies the first `length` bytes of `data`; the rest of `to` is zero already.
+#[inline]
+fn fill(to: &mut [u64; SHORT_WORDS], data: &[u64; SHORT_WORDS], length: u8) {
+    if usize::from(length) == SHORT_MAX {
+        *to = *data;
+        return;
+    }
+    let words = usize::from(length / 8);
+    for (to, from) in to.iter_mut().zip(data).take(words) {
+        *to = *from;
+    }
+    if let (Some(to), Some(from)) = (to.get_mut(words), data.get(words)) {
+        *to = from & ((1u64 << (length % 8 * 8)).wrapping_sub(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_beyond_the_length_stays_zero() {
+        let data: [u64; SHORT_WORDS] = core::array::from_fn(|n| 0x0101_0101_0101_0101 * (n as u64 + 1));
+        for length in 0..=SHORT_MAX {
+            let mut to = [0; SHORT_WORDS];
+            fill(&mut to, &data, length as u8);
+            for byte in 0..SHORT_MAX {
+                let expected = if byte < length { byte as u64 / 8 + 1 } else { 0 };
+                assert_eq!(to[byte / 8] >> (byte % 8 * 8) & 0xff, expected, "length {length}, byte {byte}");
+            }
+        }
+    }
+}

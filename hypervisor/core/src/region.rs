@@ -1,0 +1,430 @@
+//! Message regions.
+//!
+//! A region is some memory and the one descriptor that maps it: a leaf table with its pages or blocks, or a block. That pair, the [`Body`], is what
+//! moves. At any instant it is in exactly one place:
+//!
+//! | state | where the body is | mapped | charged to | ends by |
+//! | --- | --- | --- | --- | --- |
+//! | held | a region table | nowhere | the holder | map, send, destroy |
+//! | mapped | a region table | at one place of the holder's window | the holder | unmap, send, destroy |
+//! | clearing | a region table | nowhere | the holder | the last step of destroy |
+//! | in transit | a queue entry of the sender's, linked into the receiver's queue | nowhere | the sender | receive, the queue's end |
+//! | undone | such an entry, of a queue that ends | nowhere | the sender | the last step of clearing |
+//! | free | nowhere | nowhere | nobody | create |
+//!
+//! Who may do what:
+//!
+//! | call | by | held | mapped | clearing | in transit |
+//! | --- | --- | --- | --- | --- | --- |
+//! | `region_map` | holder | → mapped | `InUse` | `BadHandle` | `BadHandle` |
+//! | `region_unmap` | holder | `WrongState` | → held | `BadHandle` | `BadHandle` |
+//! | `region_info` | holder | size, 0 | size, address | `BadHandle` | `BadHandle` |
+//! | `send` | holder | → in transit | → in transit | `BadHandle` | `BadHandle` |
+//! | `region_destroy` | holder | → clearing → free | → clearing → free | goes on | `BadHandle` |
+//! | `receive` | receiver | | | | → held or mapped |
+//! | `disconnect`, `reap` | either side | → clearing → free (`reap`) | the same | goes on | → undone → free |
+//!
+//! Free memory is all zeroes, so a region is cleared on its way out, 64 KiB a step, and making one clears nothing.
+
+use core::num::NonZeroU8;
+
+use handover_abi::{Account, Error, RegionHandle, region_order};
+
+use crate::addr::{BLOCK, GIB};
+use crate::stage2::{self, ENTRIES, Kind, Mapping, Place};
+use crate::table::{PagedTable, per_page};
+use crate::{Attributes, Failure, Machine, PAGE, Pa, PartitionIndex, Progress, System};
+
+const PAGE_ORDER: u8 = 12;
+const BLOCK_ORDER: u8 = 21;
+const GIB_ORDER: u8 = 30;
+
+/// Pages that one step of clearing may zero.
+pub(crate) const STEP: u32 = 16;
+
+/// A region's memory, and the descriptor that maps it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Body {
+    descriptor: u64,
+    /// Pages zeroed so far, on its way out.
+    cleared: u32,
+    order: NonZeroU8,
+}
+
+impl Body {
+    /// Bytes.
+    #[inline(always)]
+    pub(crate) fn size(&self) -> u64 {
+        1 << (self.order.get() & 63)
+    }
+
+    /// log2 of the bytes.
+    #[inline(always)]
+    pub(crate) fn order(&self) -> u8 {
+        self.order.get()
+    }
+
+    /// What maps it.
+    #[inline(always)]
+    pub(crate) fn descriptor(&self) -> u64 {
+        self.descriptor
+    }
+
+    /// Bytes of control memory: its table.
+    #[inline(always)]
+    pub(crate) fn control(&self) -> u64 {
+        if stage2::is_table(self.descriptor) { PAGE } else { 0 }
+    }
+
+    /// Leaf descriptors.
+    #[inline(always)]
+    pub(crate) fn leaves(&self) -> u16 {
+        match stage2::is_table(self.descriptor) {
+            false => 1,
+            true => 1 << (self.order().wrapping_sub(leaf_order(self.order())) & 15),
+        }
+    }
+
+    /// A region of `1 << order` bytes of zeroes; `None` when the machine has not that much. `table` says that it may have a table.
+    fn allocate(m: &mut impl Machine, attributes: Attributes, order: u8, table: bool) -> Option<Body> {
+        let body = |descriptor| Some(Body { descriptor, cleared: 0, order: NonZeroU8::new(order)? });
+        if (order == BLOCK_ORDER || order == GIB_ORDER)
+            && let Some(pa) = m.allocate(order)
+        {
+            return body(attributes.block(pa, Kind::Region));
+        }
+        if !table {
+            return None;
+        }
+        let leaf = leaf_order(order);
+        let table = m.allocate(PAGE_ORDER)?;
+        for index in 0..1usize << order.saturating_sub(leaf) {
+            let Some(pa) = m.allocate(leaf) else {
+                for index in 0..index {
+                    let descriptor = m.entry(table, index);
+                    m.set_entry(table, index, 0);
+                    m.free(stage2::address(descriptor), leaf);
+                }
+                m.free(table, PAGE_ORDER);
+                return None;
+            };
+            let descriptor = match leaf {
+                PAGE_ORDER => attributes.page(pa, Kind::Region),
+                _ => attributes.block(pa, Kind::Region),
+            };
+            m.set_entry(table, index, descriptor);
+        }
+        body(stage2::table(table))
+    }
+
+    /// One step of zeroing and freeing it, taking its cost from `budget` (pages). → whether nothing is left.
+    pub(crate) fn clear(&mut self, m: &mut impl Machine, budget: &mut u32) -> bool {
+        let pages = (self.size() / PAGE) as u32;
+        let base = stage2::address(self.descriptor);
+        if !stage2::is_table(self.descriptor) {
+            clear_block(m, base, self.order(), &mut self.cleared, budget);
+            return self.cleared == pages;
+        }
+        let leaf = leaf_order(self.order());
+        let leaf_pages = 1u32 << (leaf - PAGE_ORDER);
+        while *budget > 0 && self.cleared < pages {
+            let index = (self.cleared / leaf_pages) as usize;
+            let mut within = self.cleared % leaf_pages;
+            let start = self.cleared.wrapping_sub(within);
+            let pa = stage2::address(m.entry(base, index));
+            // The entry goes before the memory does, so that it never names what is somebody else's.
+            if leaf_pages.wrapping_sub(within) <= *budget {
+                m.set_entry(base, index, 0);
+            }
+            clear_block(m, pa, leaf, &mut within, budget);
+            self.cleared = start.wrapping_add(within);
+        }
+        if self.cleared < pages {
+            return false;
+        }
+        m.free(base, PAGE_ORDER);
+        true
+    }
+}
+
+/// One step of zeroing and freeing `1 << order` bytes of which `cleared` pages are zeroed already.
+pub(crate) fn clear_block(m: &mut impl Machine, pa: Pa, order: u8, cleared: &mut u32, budget: &mut u32) {
+    let pages = 1u32 << (order - PAGE_ORDER);
+    let now = pages.wrapping_sub(*cleared).min(*budget);
+    if now > 0 {
+        m.zero(pa.plus(u64::from(*cleared) * PAGE), u64::from(now) * PAGE);
+    }
+    *cleared = cleared.wrapping_add(now);
+    *budget = budget.wrapping_sub(now);
+    if *cleared == pages {
+        m.free(pa, order);
+    }
+}
+
+/// log2 of the bytes that one leaf of a region's own table maps.
+#[inline(always)]
+fn leaf_order(order: u8) -> u8 {
+    if order > BLOCK_ORDER { BLOCK_ORDER } else { PAGE_ORDER }
+}
+
+const _: () = assert!(BLOCK == 1 << BLOCK_ORDER && GIB == 1 << GIB_ORDER && PAGE == 1 << PAGE_ORDER);
+const _: () = assert!(ENTRIES == 1 << (GIB_ORDER - BLOCK_ORDER));
+
+/// A region in its holder's table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Region {
+    pub(crate) body: Body,
+    pub(crate) mapping: Mapping,
+    clearing: bool,
+}
+
+impl Region {
+    pub(crate) const fn new(body: Body, mapping: Mapping) -> Region {
+        Region { body, mapping, clearing: false }
+    }
+
+    /// The region that a guest names: not one that is on its way out.
+    #[inline(always)]
+    pub(crate) fn held(table: &Regions, handle: u32) -> Result<&Region, Failure> {
+        match table.get(handle) {
+            Some(region) if !region.clearing => Ok(region),
+            _ => Err(Error::BadHandle.into()),
+        }
+    }
+
+    /// For a partition whose whole translation is gone.
+    pub(crate) fn forget_mapping(&mut self) {
+        self.mapping = Mapping::NONE;
+    }
+
+    /// Takes its mapping away, if it has one.
+    #[inline]
+    pub(crate) fn unlink(&self, m: &mut impl Machine, vmid: u16) {
+        self.mapping.unlink(m, vmid, self.body.order(), self.body.leaves());
+    }
+}
+
+/// A partition's regions.
+pub(crate) type Regions = PagedTable<Region, { per_page::<Region>() }>;
+
+/// A region handle out of a register.
+fn named(handle: u64) -> Result<u32, Failure> {
+    match RegionHandle::from_register(handle) {
+        Some(handle) => Ok(handle.get()),
+        None => Err(Error::BadHandle.into()),
+    }
+}
+
+/// Frames for what a call is about to grow, all or none of them.
+#[inline]
+pub(crate) fn frames(
+    m: &mut impl Machine,
+    first: bool,
+    second: bool,
+) -> Result<(Option<Pa>, Option<Pa>), Failure> {
+    if !first && !second {
+        return Ok((None, None));
+    }
+    let mut one = |wanted: bool| match wanted {
+        true => m.allocate(PAGE_ORDER).map(Some),
+        false => Some(None),
+    };
+    let Some(a) = one(first) else { return Err(Error::NoMemory.into()) };
+    match one(second) {
+        Some(b) => Ok((a, b)),
+        None => {
+            if let Some(a) = a {
+                m.free(a, PAGE_ORDER);
+            }
+            Err(Error::NoMemory.into())
+        }
+    }
+}
+
+impl System {
+    /// `RegionCreate`: makes a region of zeroes, of `size` bytes, and maps it at `at` unless that is 0.
+    ///
+    /// [`Error::InvalidArgument`]: not a power of two from 4 KiB to 1 GiB; and, as for [`Error::BadAddress`], [`Error::TooLarge`],
+    /// [`Error::InUse`], the address. [`Error::Limit`], [`Error::NoMemory`].
+    pub fn region_create(
+        &mut self,
+        m: &mut impl Machine,
+        who: PartitionIndex,
+        size: u64,
+        at: u64,
+    ) -> Result<RegionHandle, Failure> {
+        let attributes = self.attributes;
+        let p = self.caller(who)?;
+        let order = region_order(size).ok_or(Error::InvalidArgument)?;
+        let place = optional_place(m, p.root, at, order)?;
+        let (grow, needs_table) = p.growth(p.regions.is_full(), p.regions.can_grow(), &place)?;
+        let pages = u64::from(grow) * PAGE + u64::from(needs_table) * PAGE;
+        p.accounts.check(Account::Memory, size)?;
+        let whole = order == BLOCK_ORDER || order == GIB_ORDER;
+        p.accounts.check(Account::ControlMemory, if whole { pages } else { pages + PAGE })?;
+        // A whole GiB may be in pieces only.
+        let table_limit = p.accounts.check(Account::ControlMemory, pages + PAGE);
+        let (page, table) = frames(m, grow, needs_table)?;
+        let table_fits = order != BLOCK_ORDER && table_limit.is_ok();
+        let Some(body) = Body::allocate(m, attributes, order, table_fits) else {
+            for frame in [page, table].into_iter().flatten() {
+                m.free(frame, PAGE_ORDER);
+            }
+            return Err(match table_limit {
+                Err(limit) if order == GIB_ORDER => limit,
+                _ => Error::NoMemory.into(),
+            });
+        };
+        p.accounts.charge(Account::Memory, size);
+        p.accounts.charge(Account::ControlMemory, body.control());
+        p.hold(m, body, place, page, table)
+    }
+
+    /// `RegionDestroy`: one step of zeroing a region and giving its memory back. From the first step on it is not mapped, and nothing else finds it.
+    pub fn region_destroy(
+        &mut self,
+        m: &mut impl Machine,
+        who: PartitionIndex,
+        handle: u64,
+    ) -> Result<Progress, Failure> {
+        let p = self.caller(who)?;
+        p.destroy_region(m, named(handle)?)
+    }
+
+    /// `RegionMap`: errors as for [`System::region_create`], and [`Error::InUse`] when it is mapped.
+    pub fn region_map(
+        &mut self,
+        m: &mut impl Machine,
+        who: PartitionIndex,
+        handle: u64,
+        at: u64,
+    ) -> Result<(), Failure> {
+        let p = self.caller(who)?;
+        let handle = named(handle)?;
+        let region = *Region::held(&p.regions, handle)?;
+        if region.mapping.at != 0 {
+            return Err(Error::InUse.into());
+        }
+        let place = stage2::place(m, p.root, at, region.body.order())?;
+        let (_, needs_table) = p.growth(false, true, &Some(place))?;
+        p.accounts.check(Account::ControlMemory, u64::from(needs_table) * PAGE)?;
+        let (_, table) = frames(m, false, needs_table)?;
+        let mapping = p.link(m, place, table, region.body.descriptor());
+        if let Some(region) = p.regions.get_mut(handle) {
+            region.mapping = mapping;
+        }
+        Ok(())
+    }
+
+    /// `RegionUnmap`: [`Error::WrongState`] when it is not mapped.
+    pub fn region_unmap(
+        &mut self,
+        m: &mut impl Machine,
+        who: PartitionIndex,
+        handle: u64,
+    ) -> Result<(), Failure> {
+        let p = self.caller(who)?;
+        let handle = named(handle)?;
+        let region = *Region::held(&p.regions, handle)?;
+        if region.mapping.at == 0 {
+            return Err(Error::WrongState.into());
+        }
+        region.unlink(m, p.vmid);
+        if let Some(region) = p.regions.get_mut(handle) {
+            region.mapping = Mapping::NONE;
+        }
+        Ok(())
+    }
+
+    /// `RegionInfo`: size in bytes, address or 0.
+    pub fn region_info(&self, who: PartitionIndex, handle: u64) -> Result<(u64, u64), Failure> {
+        let p = self.caller_ref(who)?;
+        let region = Region::held(&p.regions, named(handle)?)?;
+        Ok((region.body.size(), region.mapping.at))
+    }
+}
+
+/// The place at `at`, unless that is 0.
+#[inline]
+pub(crate) fn optional_place(
+    m: &impl Machine,
+    root: Pa,
+    at: u64,
+    order: u8,
+) -> Result<Option<Place>, Failure> {
+    if at == 0 { Ok(None) } else { stage2::place(m, root, at, order).map(Some) }
+}
+
+impl crate::Partition {
+    /// Which frames holding one more region takes: a page of the table, a window table.
+    #[inline]
+    pub(crate) fn growth(
+        &self,
+        full: bool,
+        can_grow: bool,
+        place: &Option<Place>,
+    ) -> Result<(bool, bool), Failure> {
+        if full && !can_grow {
+            return Err(Failure::limit(Account::ControlMemory));
+        }
+        Ok((full, place.as_ref().is_some_and(Place::needs_table)))
+    }
+
+    /// Puts a region in the table and, if there is a place, in the window; `page` and `table` are what [`Partition::growth`] asked for. The
+    /// body is charged already.
+    #[inline]
+    pub(crate) fn hold(
+        &mut self,
+        m: &mut impl Machine,
+        body: Body,
+        place: Option<Place>,
+        page: Option<Pa>,
+        table: Option<Pa>,
+    ) -> Result<RegionHandle, Failure> {
+        if let Some(page) = page {
+            self.accounts.charge(Account::ControlMemory, PAGE);
+            self.regions.grow(m, page);
+        }
+        let mapping = match place {
+            Some(place) => self.link(m, place, table, body.descriptor()),
+            None => Mapping::NONE,
+        };
+        let handle = self.regions.insert(Region::new(body, mapping));
+        debug_assert!(handle.is_some(), "room was made");
+        handle.map(RegionHandle::new).ok_or(Error::NoMemory.into())
+    }
+
+    #[inline]
+    fn link(&mut self, m: &mut impl Machine, place: Place, table: Option<Pa>, descriptor: u64) -> Mapping {
+        if table.is_some() {
+            self.accounts.charge(Account::ControlMemory, PAGE);
+        }
+        place.link(m, self.vmid, self.root, table, descriptor)
+    }
+
+    /// One step of destroying a region.
+    pub(crate) fn destroy_region(&mut self, m: &mut impl Machine, handle: u32) -> Result<Progress, Failure> {
+        let vmid = self.vmid;
+        let region = self.regions.get_mut(handle).ok_or(Error::BadHandle)?;
+        if !region.clearing {
+            region.unlink(m, vmid);
+            region.mapping = Mapping::NONE;
+            region.clearing = true;
+        }
+        let mut budget = STEP;
+        if !region.body.clear(m, &mut budget) {
+            return Ok(Progress::Again);
+        }
+        let body = region.body;
+        self.regions.remove(handle);
+        self.release_body(&body);
+        Ok(Progress::Done)
+    }
+
+    /// Takes a region's charges back.
+    #[inline]
+    pub(crate) fn release_body(&mut self, body: &Body) {
+        self.accounts.release(Account::Memory, body.size());
+        self.accounts.release(Account::ControlMemory, body.control());
+    }
+}

@@ -1,0 +1,177 @@
+//! Tables of records that grow by pages.
+
+use crate::{Machine, Pa};
+
+/// Pages a table may have.
+const PAGES: usize = 256;
+
+/// A record's place.
+pub(crate) enum Slot<T> {
+    /// Holds nothing; the next free one's handle, or 0.
+    Free(u32),
+    /// Holds a record.
+    Used(T),
+}
+
+impl<T> Default for Slot<T> {
+    fn default() -> Slot<T> {
+        Slot::Free(0)
+    }
+}
+
+/// Records that fit in a page.
+pub(crate) const fn per_page<T>() -> usize {
+    crate::PAGE as usize / size_of::<Slot<T>>()
+}
+
+/// A table of records named by handles from 1 on, `N` to a page. A handle is `(page << BITS | slot) + 1`, so that finding a record takes no
+/// division; where `N` is no power of two, some numbers name nothing. Empty pages stay until [`PagedTable::shrink`].
+pub(crate) struct PagedTable<T: 'static, const N: usize> {
+    pages: [Option<&'static mut [Slot<T>; N]>; PAGES],
+    /// How many pages there are, from the first on.
+    present: u32,
+    /// Head of the list of slots that were used before, or 0.
+    free: u32,
+    /// The handle of the first slot never used.
+    fresh: u32,
+    used: u32,
+}
+
+impl<T: 'static, const N: usize> PagedTable<T, N> {
+    const BITS: u32 = usize::BITS - (N - 1).leading_zeros();
+
+    pub(crate) const fn new() -> PagedTable<T, N> {
+        PagedTable { pages: [const { None }; PAGES], present: 0, free: 0, fresh: 1, used: 0 }
+    }
+
+    /// Records in it.
+    pub(crate) fn used(&self) -> u32 {
+        self.used
+    }
+
+    #[inline(always)]
+    fn split(handle: u32) -> (usize, usize) {
+        let index = handle.wrapping_sub(1);
+        ((index >> Self::BITS) as usize, (index & ((1 << Self::BITS) - 1)) as usize)
+    }
+
+    #[inline(always)]
+    fn slot(&mut self, handle: u32) -> Option<&mut Slot<T>> {
+        let (page, slot) = Self::split(handle);
+        self.pages.get_mut(page)?.as_mut()?.get_mut(slot)
+    }
+
+    #[inline(always)]
+    pub(crate) fn get(&self, handle: u32) -> Option<&T> {
+        let (page, slot) = Self::split(handle);
+        match self.pages.get(page)?.as_ref()?.get(slot)? {
+            Slot::Used(record) => Some(record),
+            Slot::Free(_) => None,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn get_mut(&mut self, handle: u32) -> Option<&mut T> {
+        match self.slot(handle)? {
+            Slot::Used(record) => Some(record),
+            Slot::Free(_) => None,
+        }
+    }
+
+    /// Whether a record can only be added after [`PagedTable::grow`].
+    #[inline(always)]
+    pub(crate) fn is_full(&self) -> bool {
+        self.free == 0 && Self::split(self.fresh).0 >= self.present as usize
+    }
+
+    /// Whether another page fits.
+    pub(crate) fn can_grow(&self) -> bool {
+        (self.present as usize) < PAGES
+    }
+
+    /// Adds a page, made of a fresh frame, to a table that [can grow](PagedTable::can_grow).
+    #[cold]
+    pub(crate) fn grow(&mut self, m: &mut impl Machine, frame: Pa) {
+        let records = m.records::<Slot<T>>(frame);
+        debug_assert!(records.len() >= N);
+        if let (Some(page), Some(records)) =
+            (self.pages.get_mut(self.present as usize), records.first_chunk_mut::<N>())
+        {
+            *page = Some(records);
+            self.present = self.present.wrapping_add(1);
+        }
+    }
+
+    /// Adds a record; `None` when full.
+    #[inline(always)]
+    pub(crate) fn insert(&mut self, record: T) -> Option<u32> {
+        let handle = if self.free != 0 { self.free } else { self.fresh };
+        let slot = self.slot(handle)?;
+        let next = match slot {
+            Slot::Free(next) => *next,
+            Slot::Used(_) => return None,
+        };
+        *slot = Slot::Used(record);
+        if self.free != 0 {
+            self.free = next;
+        } else {
+            let last = Self::split(handle).1 + 1 == N;
+            let step = if last { (1 << Self::BITS) - (N as u32 - 1) } else { 1 };
+            self.fresh = handle.wrapping_add(step);
+        }
+        self.used = self.used.wrapping_add(1);
+        Some(handle)
+    }
+
+    /// Takes a record out.
+    #[inline(always)]
+    pub(crate) fn remove(&mut self, handle: u32) -> Option<T> {
+        let free = self.free;
+        let slot = self.slot(handle)?;
+        if let Slot::Free(_) = slot {
+            return None;
+        }
+        let Slot::Used(record) = core::mem::replace(slot, Slot::Free(free)) else { return None };
+        self.free = handle;
+        self.used = self.used.wrapping_sub(1);
+        Some(record)
+    }
+
+    /// Forgets a record.
+    #[inline(always)]
+    pub(crate) fn discard(&mut self, handle: u32) {
+        let free = self.free;
+        if let Some(slot) = self.slot(handle)
+            && let Slot::Used(_) = slot
+        {
+            *slot = Slot::Free(free);
+            self.free = handle;
+            self.used = self.used.wrapping_sub(1);
+        }
+    }
+
+    /// The first record from `cursor` on, looking through no more than a page; `cursor` moves to where to look next. Start at 1.
+    pub(crate) fn scan(&self, cursor: &mut u32) -> Option<u32> {
+        let (page, first) = Self::split(*cursor);
+        let slots = self.pages.get(page)?.as_ref()?;
+        for (at, slot) in slots.iter().enumerate().skip(first) {
+            if matches!(slot, Slot::Used(_)) {
+                *cursor = ((page as u32) << Self::BITS | at as u32).wrapping_add(1);
+                return Some(*cursor);
+            }
+        }
+        *cursor = ((page as u32).wrapping_add(1) << Self::BITS).wrapping_add(1);
+        None
+    }
+
+    /// Takes the last page of a table without records away; `None` when there is no page left.
+    pub(crate) fn shrink(&mut self, m: &mut impl Machine) -> Option<Pa> {
+        debug_assert!(self.used == 0);
+        self.free = 0;
+        self.fresh = 1;
+        let last = self.present.checked_sub(1)?;
+        let page = self.pages.get_mut(last as usize)?.take()?;
+        self.present = last;
+        Some(m.reclaim(page.as_mut_slice()))
+    }
+}
