@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use handover_manifest::Machine as Resources;
 use std::{
     ffi::OsString,
-    io::{Read, Write},
+    io::Read,
     os::unix::process::CommandExt,
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::mpsc::{self, Receiver, Sender},
@@ -90,12 +90,6 @@ impl Machine {
         self.input.take()
     }
 
-    /// Writes to the serial line, unless the input was taken.
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        let input = self.input.as_mut().context("the machine's input is taken")?;
-        input.write_all(bytes).and_then(|()| input.flush()).context("the machine reads no input")
-    }
-
     /// Waits for QEMU's end, and returns how it ended and what it said.
     pub(crate) fn wait(mut self) -> Result<(ExitStatus, String)> {
         let status = self.child.wait()?;
@@ -148,7 +142,9 @@ pub(crate) fn bare_command(
         .arg("-initrd")
         .arg(linux.initramfs)
         .arg("-append")
-        .arg(linux.command_line);
+        .arg(linux.command_line)
+        .arg("-dtb")
+        .arg(linux.device_tree);
     command
 }
 
@@ -158,6 +154,7 @@ pub(crate) struct BareLinux<'a> {
     pub(crate) kernel: &'a std::path::Path,
     pub(crate) initramfs: &'a std::path::Path,
     pub(crate) command_line: &'a str,
+    pub(crate) device_tree: &'a std::path::Path,
 }
 
 fn base(qemu: &Qemu, resources: &Resources, options: Options, machine: &str) -> Command {

@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: what things cost, in instructions, the same to the last digit each time.
 
+mod linux_boot;
+
 use crate::{
     command::Host,
     console::Lines,
@@ -18,6 +20,9 @@ const LIMIT: Duration = Duration::from_secs(900);
 /// What starts a figure's line on a guest's console.
 const RECORD: &str = "bench: ";
 
+/// What starts the line in which a Linux guest tells its device tree, in hexadecimal.
+const DEVICE_TREE: &str = "device tree: ";
+
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Write the figures to this file too
@@ -30,6 +35,7 @@ pub(crate) fn bench(workspace: &Workspace, options: &Options) -> Result<()> {
     let qemu = qemu::find(&Host::this(), &workspace.output_folder("provision")?)?;
     let mut figures = Figures::default();
     messages(workspace, &qemu, &mut figures)?;
+    linux_boot::run(workspace, &qemu, &mut figures)?;
     print!("{}", figures.table());
     if let Some(file) = &options.json {
         let text = serde_json::to_string_pretty(&figures.json())?;
@@ -44,24 +50,27 @@ fn messages(workspace: &Workspace, qemu: &Qemu, figures: &mut Figures) -> Result
     let manifest = handover_manifest::read(&folder.join("bench.toml"))?;
     let image = image::make(workspace, &manifest, &folder, "bench/messages")?;
     let how = machine::Options { icount: true, gdb: None };
-    let records = measure(workspace, "messages", machine::command(qemu, &image, &manifest.machine, how))?;
-    if records.is_empty() {
+    let records =
+        measure(workspace, "messages", false, machine::command(qemu, &image, &manifest.machine, how))?;
+    if records.figures.is_empty() {
         bail!(
             "the guests measured nothing; their logs are in {}",
             workspace.output("bench/messages").display()
         );
     }
-    figures.add(records);
+    figures.add(records.figures);
     Ok(())
 }
 
 /// Runs a machine to its end and returns the figures that its guests printed.
-fn measure(workspace: &Workspace, name: &str, command: Command) -> Result<Vec<(String, u64)>> {
+fn measure(workspace: &Workspace, name: &str, bare: bool, command: Command) -> Result<Records> {
     let folder = workspace.output(&format!("bench/{name}"));
     let mut records = Records::default();
     let mut log = Log::create(&folder)?;
     match session::watch(Machine::start(command)?, &mut log, &mut records, Some(LIMIT))? {
-        Ending::Status(0) => Ok(records.figures),
+        Ending::Status(0) => Ok(records),
+        // The bare machine keeps no record of its end.
+        Ending::NoRecord(exit, messages) if bare && exit.success() && messages.is_empty() => Ok(records),
         ending => bail!("measuring `{name}` failed: {ending:?}; the logs are in {}", folder.display()),
     }
 }
@@ -71,12 +80,28 @@ fn measure(workspace: &Workspace, name: &str, command: Command) -> Result<Vec<(S
 struct Records {
     lines: BTreeMap<String, Lines>,
     figures: Vec<(String, u64)>,
+    device_tree: Option<Vec<u8>>,
+}
+
+impl Records {
+    /// The figure of this name, which must be the only one.
+    fn only(&self, name: &str) -> Result<u64> {
+        match &self.figures[..] {
+            [(found, instructions)] if found == name => Ok(*instructions),
+            found => bail!("the guest was to measure `{name}` alone, but measured {found:?}"),
+        }
+    }
 }
 
 impl Viewer for Records {
     fn output(&mut self, stream: &str, bytes: &[u8]) -> Result<()> {
-        let figures = &mut self.figures;
-        self.lines.entry(stream.to_owned()).or_default().feed(bytes, |line| figures.extend(figure(line)));
+        let (figures, device_tree) = (&mut self.figures, &mut self.device_tree);
+        self.lines.entry(stream.to_owned()).or_default().feed(bytes, |line| {
+            figures.extend(figure(line));
+            if let Some(hex) = line.trim_end().strip_prefix(DEVICE_TREE) {
+                *device_tree = bytes_of(hex);
+            }
+        });
         Ok(())
     }
 
@@ -89,6 +114,11 @@ impl Viewer for Records {
 fn figure(line: &str) -> Option<(String, u64)> {
     let (name, instructions) = line.trim_end().strip_prefix(RECORD)?.split_once(' ')?;
     Some((name.to_owned(), instructions.parse().ok()?))
+}
+
+fn bytes_of(hex: &str) -> Option<Vec<u8>> {
+    let pair = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
+    hex.as_bytes().chunks(2).map(pair).collect()
 }
 
 /// What was measured, in the order in which it was.
@@ -162,6 +192,12 @@ mod tests {
         {
             assert_eq!(figure(line), None, "{line}");
         }
+    }
+
+    #[test]
+    fn reads_a_device_tree() {
+        assert_eq!(bytes_of("d00dfeed"), Some(vec![0xd0, 0x0d, 0xfe, 0xed]));
+        assert_eq!(bytes_of("d00x"), None);
     }
 
     #[test]
