@@ -198,9 +198,7 @@ impl Vgic {
     pub fn reset_processor(&mut self, processor: usize, registers: &mut impl ListRegisterAccess) -> Kick {
         let mut kick = self.sync(processor, registers);
         for number in bits(self.processor(processor).occupied) {
-            let (word, mask) = place(self.processor(processor).intid(number));
-            let bank = self.bank_mut(processor, word);
-            bank.latch |= bank.carried & mask;
+            self.give_back(processor, number);
             registers.write(number, 0);
             kick |= self.release(processor, number);
         }
@@ -363,15 +361,20 @@ impl Vgic {
 
     fn attend(&mut self, processor: usize, word: usize, mask: u32) -> Kick {
         let holder = self.processor_mut(processor);
-        if mask == 0 {
+        if mask != 0 {
+            holder.attention[word & (BANKS - 1)] |= mask;
+            holder.attention_banks |= bit(word);
+        }
+        self.wake(processor, mask != 0)
+    }
+
+    /// Makes `processor` dirty if there is a `reason`.
+    fn wake(&mut self, processor: usize, reason: bool) -> Kick {
+        let state = self.processor_mut(processor);
+        if !reason || state.dirty {
             return Kick::NONE;
         }
-        holder.attention[word & (BANKS - 1)] |= mask;
-        holder.attention_banks |= bit(word);
-        if holder.dirty {
-            return Kick::NONE;
-        }
-        holder.dirty = true;
+        state.dirty = true;
         Kick(bit(processor))
     }
 }

@@ -94,6 +94,8 @@ impl Vgic {
             if value & (PENDING | ACTIVE) == 0 {
                 registers.write(number, 0);
                 kick |= self.release(processor, number);
+                // The maintenance interrupt that would have told of the room has just lost its cause.
+                kick |= self.wake(processor, self.processor(processor).attention_banks != 0);
             } else {
                 self.observe(processor, self.processor(processor).intid(number), value);
             }
@@ -291,10 +293,7 @@ impl Vgic {
     fn choose(&mut self, processor: usize, available: u32, registers: &mut impl ListRegisterAccess) -> u64 {
         for number in bits(self.processor(processor).occupied) {
             if registers.read(number) & (PENDING | ACTIVE) == PENDING {
-                let intid = self.processor(processor).intid(number);
-                let (word, mask) = place(intid);
-                let bank = self.bank_mut(processor, word);
-                bank.latch |= bank.carried & mask;
+                self.give_back(processor, number);
                 registers.write(number, 0);
                 // It stays on this processor: one with another target would have been marked, and reconciled.
                 let _ = self.release(processor, number);
@@ -311,7 +310,18 @@ impl Vgic {
         }
 
         let occupied = self.processor(processor).occupied;
-        if bits(occupied).any(|number| registers.read(number) & (PENDING | ACTIVE) == PENDING) {
+        let mut pending = false;
+        for number in bits(occupied) {
+            let value = registers.read(number);
+            if value & ACTIVE == 0 {
+                pending = true;
+            } else if value & PENDING != 0 {
+                // At its end it would be pending again, unheard of, before a more urgent one that waits.
+                let intid = self.give_back(processor, number);
+                self.store(processor, Slot { number, intid, pending: false, active: true }, registers);
+            }
+        }
+        if pending {
             return NPIE;
         }
         // All are active; NPIE would not cease. The end of any of them makes room.
@@ -325,6 +335,16 @@ impl Vgic {
             }
         }
         if told || occupied.count_ones() < 2 { 0 } else { UIE }
+    }
+
+    /// Takes the pending state that a list register carries back into the latch.
+    pub(super) fn give_back(&mut self, processor: usize, number: usize) -> u8 {
+        let intid = self.processor(processor).intid(number);
+        let (word, mask) = place(intid);
+        let bank = self.bank_mut(processor, word);
+        bank.latch |= bank.carried & mask;
+        bank.carried &= !mask;
+        intid
     }
 
     /// The marked interrupt to serve first: one that can be delivered before one that is only active, then the highest

@@ -139,12 +139,8 @@ impl Vgic {
         }
         let mut kick = Kick::NONE;
         for holder in bits(holders & !bit(processor)).filter(|&holder| holder < PROCESSORS) {
-            let state = self.processor_mut(holder);
-            state.stale = true;
-            if !state.dirty {
-                state.dirty = true;
-                kick |= Kick(bit(holder));
-            }
+            self.processor_mut(holder).stale = true;
+            kick |= self.wake(holder, true);
         }
         kick
     }
