@@ -1,0 +1,253 @@
+//! A logical processor's registers, and the switch between two of them.
+
+use core::arch::asm;
+
+use super::features::Capabilities;
+use super::registers::*;
+
+/// Interrupt state as the hardware holds it while the logical processor is on a physical one (IHI 0069, 12.4).
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct InterruptState {
+    /// List registers.
+    pub list: [u64; 16],
+    /// ICH_VMCR_EL2.
+    pub vmcr: u64,
+    /// ICH_AP0R0_EL2 and ICH_AP1R0_EL2 (five bits of priority need one of each).
+    pub active: [u64; 2],
+    /// ICH_HCR_EL2: En, and what `Vgic::flush` asked for.
+    pub hcr: u64,
+}
+
+/// Floating point and Advanced SIMD registers, switched when first used.
+#[repr(C, align(16))]
+pub struct FloatState {
+    q: [u128; 32],
+    fpcr: u64,
+    fpsr: u64,
+}
+
+/// The registers of EL1 and EL0 that are not in [`Context`]'s first part.
+#[repr(C)]
+pub struct El1State {
+    registers: [u64; EL1_COUNT],
+    keys: [u64; 10],
+}
+
+/// All of a logical processor's registers. Only the physical processor that runs it, or holds it stopped under the lock, touches them.
+/// `vectors.s` knows the offsets of the first three fields.
+#[repr(C)]
+pub struct Context {
+    /// x0 to x30.
+    pub x: [u64; 31],
+    /// Where it goes on (ELR_EL2).
+    pub pc: u64,
+    /// PSTATE there (SPSR_EL2).
+    pub spsr: u64,
+    /// VTTBR_EL2: stage-2 root and VMID.
+    pub vttbr: u64,
+    /// VMPIDR_EL2.
+    pub vmpidr: u64,
+    /// CNTVOFF_EL2: physical minus virtual count.
+    pub counter_offset: u64,
+    /// CNTV_CTL_EL0 and CNTV_CVAL_EL0.
+    pub virtual_timer: [u64; 2],
+    /// The physical timer as emulated: control and compare value, in the guest's count.
+    pub physical_timer: [u64; 2],
+    /// Interrupts.
+    pub interrupts: InterruptState,
+    el1: El1State,
+    float: FloatState,
+}
+
+const _: () = assert!(core::mem::offset_of!(Context, pc) == 248);
+const _: () = assert!(core::mem::offset_of!(Context, spsr) == 256);
+
+macro_rules! el1_registers {
+    ($($index:literal $name:ident),* $(,)?) => {
+        const EL1_COUNT: usize = [$($index),*].len();
+
+        impl El1State {
+            #[inline]
+            fn save(&mut self) { $(self.registers[$index] = $name.get();)* }
+            #[inline]
+            fn restore(&self) { $($name.set(self.registers[$index]);)* }
+        }
+    };
+}
+
+el1_registers! {
+    0 SP_EL0, 1 SP_EL1, 2 ELR_EL1, 3 SPSR_EL1, 4 SCTLR_EL1, 5 CPACR_EL1, 6 TTBR0_EL1, 7 TTBR1_EL1, 8 TCR_EL1, 9 ESR_EL1,
+    10 FAR_EL1, 11 MAIR_EL1, 12 VBAR_EL1, 13 CONTEXTIDR_EL1, 14 TPIDR_EL1, 15 TPIDR_EL0, 16 TPIDRRO_EL0, 17 PAR_EL1,
+    18 CNTKCTL_EL1, 19 CSSELR_EL1, 20 MDSCR_EL1, 21 AMAIR_EL1, 22 AFSR0_EL1, 23 AFSR1_EL1,
+}
+
+/// SCTLR_EL1 with everything off: the architecture's RES1 bits, or bits whose 1 means "as before the feature" (SPAN, EIS, EOS…).
+const SCTLR_EL1_RESET: u64 = 0x30d0_0980;
+/// EL1 with SP_EL1, all interrupts masked.
+pub const PSTATE_EL1H_MASKED: u64 = 0x3c5;
+
+impl Context {
+    /// A processor as PSCI CPU_ON leaves it: EL1, MMU off, interrupts masked (DEN0022, 6.4).
+    pub fn reset(&mut self, pc: u64, x0: u64, vttbr: u64, index: u32, counter_offset: u64) {
+        self.x = [0; 31];
+        self.x[0] = x0;
+        self.pc = pc;
+        self.spsr = PSTATE_EL1H_MASKED;
+        self.vttbr = vttbr;
+        self.vmpidr = 1 << 31 | u64::from(index);
+        self.counter_offset = counter_offset;
+        self.virtual_timer = [0; 2];
+        self.physical_timer = [0; 2];
+        self.interrupts = InterruptState { list: [0; 16], vmcr: 0, active: [0; 2], hcr: 1 };
+        self.el1 = El1State { registers: [0; EL1_COUNT], keys: [0; 10] };
+        self.el1.registers[4] = SCTLR_EL1_RESET;
+        self.float = FloatState { q: [0; 32], fpcr: 0, fpsr: 0 };
+    }
+
+    /// Takes this processor's registers into the context; `occupied` has a bit for each list register in use. FP/SIMD registers stay where they are, see [`FloatState`].
+    pub fn save(&mut self, capabilities: &Capabilities, occupied: u32) {
+        self.el1.save();
+        if capabilities.pointer_authentication {
+            self.el1.keys = [
+                APIAKEYLO_EL1.get(),
+                APIAKEYHI_EL1.get(),
+                APIBKEYLO_EL1.get(),
+                APIBKEYHI_EL1.get(),
+                APDAKEYLO_EL1.get(),
+                APDAKEYHI_EL1.get(),
+                APDBKEYLO_EL1.get(),
+                APDBKEYHI_EL1.get(),
+                APGAKEYLO_EL1.get(),
+                APGAKEYHI_EL1.get(),
+            ];
+        }
+        self.virtual_timer = [CNTV_CTL_EL0.get(), CNTV_CVAL_EL0.get()];
+        CNTV_CTL_EL0.set(0);
+        self.interrupts.save(occupied);
+    }
+
+    /// Puts the context into this processor's registers.
+    pub fn restore(&self, capabilities: &Capabilities, occupied: u32) {
+        VTTBR_EL2.set(self.vttbr);
+        VMPIDR_EL2.set(self.vmpidr);
+        self.el1.restore();
+        if capabilities.pointer_authentication {
+            let keys = &self.el1.keys;
+            APIAKEYLO_EL1.set(keys[0]);
+            APIAKEYHI_EL1.set(keys[1]);
+            APIBKEYLO_EL1.set(keys[2]);
+            APIBKEYHI_EL1.set(keys[3]);
+            APDAKEYLO_EL1.set(keys[4]);
+            APDAKEYHI_EL1.set(keys[5]);
+            APDBKEYLO_EL1.set(keys[6]);
+            APDBKEYHI_EL1.set(keys[7]);
+            APGAKEYLO_EL1.set(keys[8]);
+            APGAKEYHI_EL1.set(keys[9]);
+        }
+        CNTVOFF_EL2.set(self.counter_offset);
+        CNTV_CVAL_EL0.set(self.virtual_timer[1]);
+        CNTV_CTL_EL0.set(self.virtual_timer[0]);
+        self.interrupts.restore(occupied);
+    }
+
+    /// The guest's count now.
+    pub fn count(&self) -> u64 {
+        CNTPCT_EL0.get().wrapping_sub(self.counter_offset)
+    }
+
+    /// When the virtual or the emulated physical timer next wants attention, as a physical count. Only while not on a processor.
+    pub fn deadline(&self) -> Option<u64> {
+        let due = |[control, compare]: [u64; 2]| {
+            (control & 3 == 1).then(|| compare.saturating_add(self.counter_offset).max(1))
+        };
+        match (due(self.virtual_timer), due(self.physical_timer)) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Saves the FP/SIMD registers here.
+    pub fn save_float(&mut self) {
+        // SAFETY: `float` is 528 writable bytes, aligned to 16; the code generator uses no FP register (softfloat target).
+        unsafe {
+            asm!(
+                ".arch_extension fp", ".arch_extension simd",
+                "stp q0, q1, [{0}]", "stp q2, q3, [{0}, #32]", "stp q4, q5, [{0}, #64]", "stp q6, q7, [{0}, #96]",
+                "stp q8, q9, [{0}, #128]", "stp q10, q11, [{0}, #160]", "stp q12, q13, [{0}, #192]", "stp q14, q15, [{0}, #224]",
+                "stp q16, q17, [{0}, #256]", "stp q18, q19, [{0}, #288]", "stp q20, q21, [{0}, #320]", "stp q22, q23, [{0}, #352]",
+                "stp q24, q25, [{0}, #384]", "stp q26, q27, [{0}, #416]", "stp q28, q29, [{0}, #448]", "stp q30, q31, [{0}, #480]",
+                "mrs {1}, s3_3_c4_c4_0", "mrs {2}, s3_3_c4_c4_1", "stp {1}, {2}, [{0}, #512]",
+                in(reg) &raw mut self.float, out(reg) _, out(reg) _, options(nostack, preserves_flags)
+            )
+        }
+    }
+
+    /// Loads the FP/SIMD registers from here.
+    pub fn restore_float(&self) {
+        // SAFETY: `float` is 528 readable bytes, aligned to 16; the code generator uses no FP register (softfloat target).
+        unsafe {
+            asm!(
+                ".arch_extension fp", ".arch_extension simd",
+                "ldp q0, q1, [{0}]", "ldp q2, q3, [{0}, #32]", "ldp q4, q5, [{0}, #64]", "ldp q6, q7, [{0}, #96]",
+                "ldp q8, q9, [{0}, #128]", "ldp q10, q11, [{0}, #160]", "ldp q12, q13, [{0}, #192]", "ldp q14, q15, [{0}, #224]",
+                "ldp q16, q17, [{0}, #256]", "ldp q18, q19, [{0}, #288]", "ldp q20, q21, [{0}, #320]", "ldp q22, q23, [{0}, #352]",
+                "ldp q24, q25, [{0}, #384]", "ldp q26, q27, [{0}, #416]", "ldp q28, q29, [{0}, #448]", "ldp q30, q31, [{0}, #480]",
+                "ldp {1}, {2}, [{0}, #512]", "msr s3_3_c4_c4_0, {1}", "msr s3_3_c4_c4_1, {2}",
+                in(reg) &raw const self.float, out(reg) _, out(reg) _, options(nostack, preserves_flags)
+            )
+        }
+    }
+}
+
+macro_rules! list_registers {
+    ($($index:literal $name:ident),*) => {
+        /// Reads list register `n` of this processor; 0 for one that no architecture has.
+        #[inline]
+        pub fn read_list_register(n: usize) -> u64 {
+            match n { $($index => $name.get(),)* _ => 0 }
+        }
+
+        /// Writes list register `n` of this processor.
+        #[inline]
+        pub fn write_list_register(n: usize, value: u64) {
+            match n { $($index => $name.set(value),)* _ => {} }
+        }
+    };
+}
+
+list_registers! {
+    0 ICH_LR0_EL2, 1 ICH_LR1_EL2, 2 ICH_LR2_EL2, 3 ICH_LR3_EL2, 4 ICH_LR4_EL2, 5 ICH_LR5_EL2, 6 ICH_LR6_EL2, 7 ICH_LR7_EL2,
+    8 ICH_LR8_EL2, 9 ICH_LR9_EL2, 10 ICH_LR10_EL2, 11 ICH_LR11_EL2, 12 ICH_LR12_EL2, 13 ICH_LR13_EL2, 14 ICH_LR14_EL2,
+    15 ICH_LR15_EL2
+}
+
+impl InterruptState {
+    /// `occupied`: the list registers that hold something. They are left empty, as all others are.
+    #[inline]
+    fn save(&mut self, occupied: u32) {
+        self.vmcr = ICH_VMCR_EL2.get();
+        self.active = [ICH_AP0R0_EL2.get(), ICH_AP1R0_EL2.get()];
+        let mut left = occupied;
+        while left != 0 {
+            let n = left.trailing_zeros() as usize;
+            self.list[n & 15] = read_list_register(n);
+            write_list_register(n, 0);
+            left &= left - 1;
+        }
+    }
+
+    #[inline]
+    fn restore(&self, occupied: u32) {
+        ICH_VMCR_EL2.set(self.vmcr);
+        ICH_AP0R0_EL2.set(self.active[0]);
+        ICH_AP1R0_EL2.set(self.active[1]);
+        let mut left = occupied;
+        while left != 0 {
+            let n = left.trailing_zeros() as usize;
+            write_list_register(n, self.list[n & 15]);
+            left &= left - 1;
+        }
+        ICH_HCR_EL2.set(self.hcr);
+    }
+}

@@ -1,0 +1,213 @@
+//! Exceptions of guests: what they say, and how they are given back (Arm ARM D1.3, D24.2.40).
+
+use super::context::Context;
+use super::registers::*;
+
+/// Exception classes (ESR_ELx.EC).
+pub mod class {
+    #![allow(missing_docs, reason = "the names are the Arm ARM's, Table D24.2.40")]
+    pub const UNKNOWN: u64 = 0x00;
+    pub const WFX: u64 = 0x01;
+    pub const FP: u64 = 0x07;
+    pub const ILLEGAL_STATE: u64 = 0x0e;
+    pub const HVC64: u64 = 0x16;
+    pub const SMC64: u64 = 0x17;
+    pub const SYSTEM_REGISTER: u64 = 0x18;
+    pub const INSTRUCTION_ABORT_LOWER: u64 = 0x20;
+    pub const INSTRUCTION_ABORT_SAME: u64 = 0x21;
+    pub const DATA_ABORT_LOWER: u64 = 0x24;
+    pub const DATA_ABORT_SAME: u64 = 0x25;
+}
+
+/// Synchronous external abort, not on a walk.
+const FSC_EXTERNAL: u64 = 0x10;
+/// Synchronous external abort on a walk, level 0 to 3 in the low bits.
+const FSC_EXTERNAL_WALK: u64 = 0x14;
+
+/// An ESR value taken apart.
+#[derive(Clone, Copy)]
+pub struct Syndrome(pub u64);
+
+impl Syndrome {
+    /// ESR_EL2 now.
+    #[inline]
+    pub fn read() -> Syndrome {
+        Syndrome(ESR_EL2.get())
+    }
+
+    /// Exception class.
+    #[inline]
+    pub fn class(self) -> u64 {
+        self.0 >> 26 & 0x3f
+    }
+
+    /// Instruction length: 1 for 32 bits.
+    pub fn il(self) -> u64 {
+        self.0 & 1 << 25
+    }
+
+    /// Instruction-specific syndrome.
+    pub fn iss(self) -> u64 {
+        self.0 & 0x1ff_ffff
+    }
+
+    /// A fault on the guest's own stage-1 walk.
+    pub fn on_walk(self) -> bool {
+        self.0 & 1 << 7 != 0
+    }
+
+    /// FnV: the fault address register is not valid.
+    pub fn far_not_valid(self) -> bool {
+        self.0 & 1 << 10 != 0
+    }
+
+    /// Stage-2 translation, access flag or permission fault: HPFAR_EL2 holds the page.
+    pub fn is_stage2_fault(self) -> bool {
+        // Fault status 0b0000LL is an address size fault, 0b0001LL translation, 0b0010LL access flag, 0b0011LL permission.
+        self.0 & 0x3f < 0x10
+    }
+}
+
+/// A data access that can be emulated (ISS.ISV = 1).
+#[derive(Clone, Copy, Debug)]
+pub struct DataAccess {
+    /// Bytes: 1, 2, 4 or 8.
+    pub size: u8,
+    /// Register number; 31 is the zero register.
+    pub register: usize,
+    /// A store.
+    pub write: bool,
+    sign_extend: bool,
+    wide: bool,
+}
+
+impl DataAccess {
+    /// `None` when the syndrome does not describe the access.
+    pub fn decode(syndrome: Syndrome) -> Option<DataAccess> {
+        let iss = syndrome.iss();
+        (iss & 1 << 24 != 0).then(|| DataAccess {
+            size: 1 << (iss >> 22 & 3),
+            register: (iss >> 16 & 31) as usize,
+            write: iss & 1 << 6 != 0,
+            sign_extend: iss & 1 << 21 != 0,
+            wide: iss & 1 << 15 != 0,
+        })
+    }
+
+    /// What a store writes.
+    pub fn value(&self, context: &Context) -> u64 {
+        let value = context.x.get(self.register).copied().unwrap_or(0);
+        if self.size == 8 { value } else { value & ((1 << (8 * u32::from(self.size))) - 1) }
+    }
+
+    /// Finishes a load.
+    pub fn complete(&self, context: &mut Context, value: u64) {
+        let bits = 8 * u32::from(self.size);
+        let mut value = if bits == 64 { value } else { value & ((1 << bits) - 1) };
+        if self.sign_extend && bits < 64 && value >> (bits - 1) & 1 != 0 {
+            value |= u64::MAX << bits;
+        }
+        if !self.wide {
+            value &= 0xffff_ffff;
+        }
+        if let Some(register) = context.x.get_mut(self.register) {
+            *register = value;
+        }
+    }
+}
+
+/// The intermediate physical address of a stage-2 fault.
+pub fn fault_ipa() -> u64 {
+    (HPFAR_EL2.get() & 0xff_ffff_fff0) << 8 | FAR_EL2.get() & 0xfff
+}
+
+/// The guest's virtual address of the fault.
+pub fn fault_va() -> u64 {
+    FAR_EL2.get()
+}
+
+/// Gives the guest an exception to EL1, as the processor would take it (D1.3.5, AArch64.TakeException).
+fn inject(context: &mut Context, esr: u64, far: Option<u64>, pan: bool) {
+    let sctlr = SCTLR_EL1.get();
+    let offset = match context.spsr & 0xf {
+        0x5 => 0x200, // EL1h
+        0x4 => 0x000, // EL1t
+        _ => 0x400,   // EL0, AArch64
+    };
+    ELR_EL1.set(context.pc);
+    SPSR_EL1.set(context.spsr);
+    ESR_EL1.set(esr);
+    if let Some(far) = far {
+        FAR_EL1.set(far);
+    }
+    const NZCV: u64 = 0xf << 28;
+    const TCO: u64 = 1 << 25;
+    const DIT: u64 = 1 << 24;
+    const PAN: u64 = 1 << 22;
+    const SSBS: u64 = 1 << 12;
+    const DAIF: u64 = 0xf << 6;
+    const SCTLR_DSSBS: u64 = 1 << 44;
+    const SCTLR_SPAN: u64 = 1 << 23;
+    let mut spsr = context.spsr & (NZCV | TCO | DIT | PAN) | DAIF | 0x5;
+    if sctlr & SCTLR_DSSBS != 0 {
+        spsr |= SSBS;
+    }
+    if pan && sctlr & SCTLR_SPAN == 0 {
+        spsr |= PAN;
+    }
+    context.spsr = spsr;
+    context.pc = VBAR_EL1.get() + offset;
+}
+
+/// The instruction is undefined to the guest.
+pub fn inject_undefined(context: &mut Context, pan: bool) {
+    inject(context, class::UNKNOWN << 26 | 1 << 25, None, pan);
+}
+
+/// The guest touched what it does not own: a synchronous external abort, with its address, length and direction as the
+/// hardware reported them.
+pub fn inject_abort(context: &mut Context, syndrome: Syndrome, far: u64, pan: bool) {
+    let from_el0 = context.spsr & 0xf == 0;
+    let data = matches!(syndrome.class(), class::DATA_ABORT_LOWER | class::DATA_ABORT_SAME);
+    let class = match (data, from_el0) {
+        (true, true) => class::DATA_ABORT_LOWER,
+        (true, false) => class::DATA_ABORT_SAME,
+        (false, true) => class::INSTRUCTION_ABORT_LOWER,
+        (false, false) => class::INSTRUCTION_ABORT_SAME,
+    };
+    let status = if syndrome.on_walk() { FSC_EXTERNAL_WALK | syndrome.iss() & 3 } else { FSC_EXTERNAL };
+    // CM and WnR mean the same to the guest; everything about the emulated access does not concern it.
+    let kept = if data { syndrome.iss() & (1 << 8 | 1 << 6) } else { 0 };
+    // An instruction abort always reports IL = 1.
+    let il = if data { syndrome.il() } else { 1 << 25 };
+    inject(context, class << 26 | il | kept | status, Some(far), pan);
+}
+
+/// A system register access (EC 0x18) that was trapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SystemAccess {
+    /// op0, op1, CRn, CRm, op2.
+    pub name: (u8, u8, u8, u8, u8),
+    /// Register number; 31 is the zero register.
+    pub register: usize,
+    /// MRS.
+    pub read: bool,
+}
+
+impl SystemAccess {
+    /// From the syndrome.
+    pub fn decode(syndrome: Syndrome) -> SystemAccess {
+        let iss = syndrome.iss();
+        SystemAccess {
+            name: (
+                (iss >> 20 & 3) as u8,
+                (iss >> 14 & 7) as u8,
+                (iss >> 10 & 15) as u8,
+                (iss >> 1 & 15) as u8,
+                (iss >> 17 & 7) as u8,
+            ),
+            register: (iss >> 5 & 31) as usize,
+            read: iss & 1 != 0,
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Everything that is particular to the processor: nothing above this module names a system register.
+
+pub mod context;
+pub mod exception;
+pub mod features;
+pub mod registers;
+pub mod smc;
+pub mod stage1;
+pub mod stage2;
+pub mod start;
+
+use core::arch::asm;
+
+/// Waits until an interrupt is pending, masked or not (Arm ARM D1.7.2).
+pub fn wait_for_interrupt() {
+    // SAFETY: WFI touches neither memory nor registers; DSB orders earlier stores before the wait.
+    unsafe { asm!("dsb sy", "wfi", options(nostack, preserves_flags)) }
+}
+
+/// Whether a physical interrupt waits to be taken.
+#[inline]
+pub fn interrupt_pending() -> bool {
+    registers::ISR_EL1.get() != 0
+}
+
+/// Bytes of a data cache line, the smallest in the system (`CTR_EL0.DminLine`).
+fn cache_line() -> u64 {
+    4 << (registers::CTR_EL0.get() >> 16 & 0xf)
+}
+
+/// Zeroes memory, by `DC ZVA` where that is allowed (Arm ARM C6.2.92).
+///
+/// # Safety
+/// `start..start + size` is memory of nobody else's, mapped writable at EL2; both are multiples of 4096.
+pub unsafe fn zero(start: u64, size: u64) {
+    let dczid = registers::DCZID_EL0.get();
+    let block = if dczid & 0x10 == 0 { 4u64 << (dczid & 0xf) } else { 16 };
+    let mut at = start;
+    if block > 16 {
+        while at < start + size {
+            // SAFETY: the caller vouches for the range; a block never crosses its end since both are powers of two up to 4096.
+            unsafe { asm!("dc zva, {}", in(reg) at, options(nostack, preserves_flags)) };
+            at += block;
+        }
+    } else {
+        while at < start + size {
+            // SAFETY: the caller vouches for the range.
+            unsafe { asm!("stp xzr, xzr, [{}]", in(reg) at, options(nostack, preserves_flags)) };
+            at += block;
+        }
+    }
+}
+
+/// Cleans and invalidates memory to the point of coherency, so that a guest that runs with its caches off sees it.
+pub fn clean(start: u64, size: u64) {
+    let line = cache_line();
+    let mut at = start & !(line - 1);
+    while at < start + size {
+        // SAFETY: cleaning changes no value; the range is memory mapped at EL2.
+        unsafe { asm!("dc civac, {}", in(reg) at, options(nostack, preserves_flags)) };
+        at += line;
+    }
+    // SAFETY: a barrier, and the invalidation of instruction caches, which hold no state.
+    unsafe { asm!("dsb sy", "ic ialluis", "dsb ish", "isb", options(nostack, preserves_flags)) }
+}

@@ -1,0 +1,79 @@
+//! Stage-2 translation on this processor: its control register, and the TLB maintenance the rules ask for.
+
+use core::arch::asm;
+
+use super::registers::*;
+
+/// VTCR_EL2: 39-bit input, level-1 start, 4 KiB granule, inner-shareable write-back walks, no hardware access or dirty flags
+/// (a region's table changes VMID, so nothing may be written into it behind our back).
+pub fn control() -> u64 {
+    let size = (ID_AA64MMFR0_EL1.get() & 0xf).min(5);
+    1 << 31 | size << 16 | 3 << 12 | 1 << 10 | 1 << 8 | 1 << 6 | (64 - u64::from(handover_abi::layout::IPA_BITS))
+}
+
+/// VTTBR_EL2 for a root and a VMID.
+pub fn base(root: u64, vmid: u16) -> u64 {
+    root | u64::from(vmid) << 48
+}
+
+/// One step of TLB maintenance (Arm ARM D8.14, D8.15), on all processors of the inner shareable domain.
+pub mod step {
+    use super::asm;
+
+    macro_rules! step {
+        ($(#[$doc:meta])* $name:ident, $code:literal) => {
+            $(#[$doc])*
+            #[inline(always)]
+            pub fn $name() {
+                // SAFETY: TLB maintenance and barriers change no memory and no register.
+                unsafe { asm!($code, options(nostack, preserves_flags)) }
+            }
+        };
+        ($(#[$doc:meta])* $name:ident($value:ident), $code:literal) => {
+            $(#[$doc])*
+            #[inline(always)]
+            pub fn $name($value: u64) {
+                // SAFETY: TLB maintenance changes no memory and no register.
+                unsafe { asm!($code, in(reg) $value, options(nostack, preserves_flags)) }
+            }
+        };
+    }
+
+    step!(
+        /// Descriptor stores are visible to walkers.
+        dsb_ishst, "dsb ishst");
+    step!(
+        /// Maintenance is complete everywhere.
+        dsb_ish, "dsb ish");
+    step!(
+        /// This processor goes on with what is now true.
+        isb, "isb");
+    step!(
+        /// Stage 1 and combined entries of the current VMID.
+        tlbi_vmalle1, "tlbi vmalle1is");
+    step!(
+        /// Stage 1 and 2 of the current VMID.
+        tlbi_vmalls12e1, "tlbi vmalls12e1is");
+    step!(
+        /// Stage 2 of one address (operand: IPA[51:12]), walk caches included.
+        tlbi_ipas2e1(operand), "tlbi ipas2e1is, {}");
+    step!(
+        /// Stage 2 of a range of addresses (FEAT_TLBIRANGE; RIPAS2E1IS), walk caches included.
+        tlbi_ripas2e1(operand), "sys #4, c8, c0, #2, {}");
+}
+
+/// Runs maintenance for a VMID. TLB maintenance by address looks at VTTBR_EL2's VMID only, so its root does not matter; no guest
+/// runs here meanwhile.
+#[inline]
+pub fn with_vmid(vmid: u16, work: impl FnOnce()) {
+    let current = VTTBR_EL2.get();
+    if current >> 48 == u64::from(vmid) {
+        work();
+        return;
+    }
+    VTTBR_EL2.set(u64::from(vmid) << 48);
+    step::isb();
+    work();
+    VTTBR_EL2.set(current);
+    step::isb();
+}

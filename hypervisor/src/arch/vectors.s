@@ -1,0 +1,88 @@
+// EL2's exception vectors (Arm ARM D1.3.1). EL2 runs with interrupts masked: an interrupt is taken only while a guest runs.
+// Everything else that arrives from EL2 itself is a bug of ours.
+
+    .macro  entry handler
+    .balign 0x80
+    sub     sp, sp, #16
+    stp     x0, x1, [sp]
+    mrs     x0, tpidr_el2
+    ldr     x0, [x0]                // the current vCPU's context
+    stp     x2, x3, [x0, #16]
+    stp     x4, x5, [x0, #32]
+    stp     x6, x7, [x0, #48]
+    stp     x8, x9, [x0, #64]
+    ldp     x2, x3, [sp], #16
+    stp     x2, x3, [x0]
+    stp     x10, x11, [x0, #80]
+    stp     x12, x13, [x0, #96]
+    stp     x14, x15, [x0, #112]
+    stp     x16, x17, [x0, #128]
+    stp     x18, x19, [x0, #144]
+    mrs     x1, elr_el2
+    mrs     x2, spsr_el2
+    adr     x18, \handler
+    b       save_rest
+    .endm
+
+    .macro  bug number
+    .balign 0x80
+    mov     x0, #\number
+    b       {unexpected}
+    .endm
+
+    .section .text.vectors, "ax"
+    .balign 0x800
+    .global vectors
+vectors:
+    bug     0
+    bug     1
+    bug     2
+    bug     3
+    bug     4
+    bug     5
+    bug     6
+    bug     7
+    entry   {synchronous}
+    entry   {interrupt}
+    entry   {interrupt}
+    entry   {serror}
+    bug     12
+    bug     13
+    bug     14
+    bug     15
+
+    .balign 64
+save_rest:
+    stp     x20, x21, [x0, #160]
+    stp     x22, x23, [x0, #176]
+    stp     x24, x25, [x0, #192]
+    stp     x26, x27, [x0, #208]
+    stp     x28, x29, [x0, #224]
+    stp     x30, x1, [x0, #240]
+    str     x2, [x0, #256]
+    mov     x29, xzr
+    blr     x18
+
+// x0 = the context to enter. Also where a processor goes first. Clobbers everything.
+    .global enter_guest
+enter_guest:
+    ldp     x30, x1, [x0, #240]
+    ldr     x2, [x0, #256]
+    msr     elr_el2, x1
+    msr     spsr_el2, x2
+    ldp     x2, x3, [x0, #16]
+    ldp     x4, x5, [x0, #32]
+    ldp     x6, x7, [x0, #48]
+    ldp     x8, x9, [x0, #64]
+    ldp     x10, x11, [x0, #80]
+    ldp     x12, x13, [x0, #96]
+    ldp     x14, x15, [x0, #112]
+    ldp     x16, x17, [x0, #128]
+    ldp     x18, x19, [x0, #144]
+    ldp     x20, x21, [x0, #160]
+    ldp     x22, x23, [x0, #176]
+    ldp     x24, x25, [x0, #192]
+    ldp     x26, x27, [x0, #208]
+    ldp     x28, x29, [x0, #224]
+    ldp     x0, x1, [x0]
+    eret

@@ -1,0 +1,243 @@
+//! Hypercalls: `x0` names the call, each decodes its arguments, asks the rules, and puts the results back.
+
+use handover_abi::layout::{EVENT_INTID, WRITE_MAX};
+use handover_abi::{
+    Call, EndReason, Error, FEATURES, Message, MessageWord, Name, PartitionId, SHORT_WORDS, VERSION,
+};
+use handover_core::{Failure, Ipa, PartitionIndex, Progress, System};
+
+use crate::arch;
+use crate::arch::context::Context;
+use crate::kernel::{Hardware, KERNEL, Kernel};
+use crate::partition::{RunState, VcpuId};
+use crate::processor;
+use crate::smccc;
+use crate::trap::{self, identity, resume};
+use crate::{life, power};
+
+/// What a call has come to.
+pub enum Outcome {
+    /// `x0` = 0; these many of the values go to `x1`, `x2`….
+    Values([u64; 4], u8),
+    /// `x0` = 0, and everything is in its registers already.
+    Done,
+    /// Not finished: interrupts may come in between, then the same HVC is executed again.
+    Again,
+}
+
+type Result = core::result::Result<Outcome, Failure>;
+
+const NOTHING: Outcome = Outcome::Done;
+
+fn one(a: u64) -> Outcome {
+    Outcome::Values([a, 0, 0, 0], 1)
+}
+
+fn two(a: u64, b: u64) -> Outcome {
+    Outcome::Values([a, b, 0, 0], 2)
+}
+
+fn three(a: u64, b: u64, c: u64) -> Outcome {
+    Outcome::Values([a, b, c, 0], 3)
+}
+
+impl From<Progress> for Outcome {
+    fn from(progress: Progress) -> Outcome {
+        match progress {
+            Progress::Done => Outcome::Done,
+            Progress::Again => Outcome::Again,
+        }
+    }
+}
+
+/// `hvc #0`.
+#[inline]
+pub fn call(context: &mut Context) -> *mut Context {
+    let function = context.x[0];
+    // The one call that needs nothing goes straight back: what any call costs at least.
+    if function as u32 == Call::Version as u32 {
+        context.x[0] = 0;
+        context.x[1] = u64::from(VERSION);
+        context.x[2] = FEATURES.bits();
+        return context;
+    }
+    match Call::try_from(function) {
+        Ok(call) => locked(context, call),
+        Err(_) => smccc::call(context),
+    }
+}
+
+fn locked(context: &mut Context, call: Call) -> *mut Context {
+    let id = identity(context);
+    let mut kernel = KERNEL.lock();
+    let result = dispatch(&mut kernel, id, context, call);
+    match result {
+        Ok(Outcome::Done) => context.x[0] = 0,
+        Ok(Outcome::Values(values, count)) => {
+            context.x[0] = 0;
+            for (register, value) in context.x[1..].iter_mut().zip(values.iter().take(usize::from(count))) {
+                *register = *value;
+            }
+        }
+        Ok(Outcome::Again) => {
+            if !arch::interrupt_pending() {
+                // Others get the lock before the next step; the guest need not be asked.
+                drop(kernel);
+                return locked(context, call);
+            }
+            context.pc -= 4;
+        }
+        Err(failure) => {
+            context.x[0] = failure.error.to_x0();
+            if matches!(failure.error, Error::Limit | Error::TooLarge) {
+                context.x[1] = failure.detail;
+            }
+        }
+    }
+    resume(kernel, context, false)
+}
+
+/// The registers of a short message: `x2` to `x17`.
+fn short(context: &mut Context) -> &mut [u64; SHORT_WORDS] {
+    context.x[2..].first_chunk_mut().expect("a context has 31 registers")
+}
+
+#[inline]
+fn dispatch(kernel: &mut Kernel, id: VcpuId, context: &mut Context, call: Call) -> Result {
+    let who = id.partition;
+    let Kernel { system, hardware } = kernel;
+    match call {
+        Call::Send => {
+            let word = MessageWord::from_register(context.x[1]);
+            system.send(hardware, who, word, short(context)).map(|()| NOTHING)
+        }
+        Call::Receive => {
+            let (port, at) = (context.x[1], context.x[2]);
+            let mut message = Message { word: MessageWord::from_register(0), data: [0; SHORT_WORDS] };
+            message.word = system.receive(hardware, who, port, at, &mut message.data)?;
+            context.x[1] = message.word.to_register();
+            *short(context) = message.data;
+            Ok(NOTHING)
+        }
+        Call::EventNext => system.event_next(who).map(|event| one(event.to_register())),
+        _ => cold(kernel, id, context, call),
+    }
+}
+
+#[inline(never)]
+fn cold(kernel: &mut Kernel, id: VcpuId, context: &mut Context, call: Call) -> Result {
+    let who = id.partition;
+    let [_, a, b, c, d] = *context.x.first_chunk().expect("a context has 31 registers");
+    let Kernel { system, hardware } = kernel;
+    match call {
+        Call::Send | Call::Receive | Call::EventNext => dispatch(kernel, id, context, call),
+        Call::Version => Ok(two(u64::from(VERSION), FEATURES.bits())),
+        Call::Identify => {
+            let partition = system.partition(who).ok_or(Error::BadHandle)?;
+            let privileged = hardware.privileged == Some(who);
+            Ok(three(u64::from(partition.id().get()), u64::from(privileged), u64::from(EVENT_INTID)))
+        }
+        Call::End => {
+            trap::end(kernel, id, EndReason::Exited, a);
+            Ok(NOTHING)
+        }
+        Call::AccountRead => {
+            let about = if a == 0 {
+                who
+            } else {
+                let named = find(system, a)?;
+                if named != who {
+                    privilege(hardware, who)?;
+                }
+                named
+            };
+            system.account(about, b).map(|(used, limit)| two(used, limit))
+        }
+        Call::RegionCreate => {
+            system.region_create(hardware, who, a, b).map(|handle| one(u64::from(handle.get())))
+        }
+        Call::RegionDestroy => system.region_destroy(hardware, who, a).map(Outcome::from),
+        Call::RegionMap => system.region_map(hardware, who, a, b).map(|()| NOTHING),
+        Call::RegionUnmap => system.region_unmap(hardware, who, a).map(|()| NOTHING),
+        Call::RegionInfo => system.region_info(who, a).map(|(size, at)| two(size, at)),
+        Call::Connect => system.connect(hardware, who, a, b).map(|port| one(u64::from(port.get()))),
+        Call::Accept => system.accept(hardware, who, a).map(|port| one(u64::from(port.get()))),
+        Call::Refuse => system.refuse(hardware, who, a, b).map(|()| NOTHING),
+        Call::Disconnect => system.disconnect(hardware, who, a).map(Outcome::from),
+        Call::PortStatus => system.port_status(who, a).map(|(causes, peer, reason)| {
+            three(u64::from(causes.bits()), u64::from(peer.get()), u64::from(reason))
+        }),
+        Call::EventSend => system.event_send(hardware, who, a).map(|()| NOTHING),
+        Call::SignalNext => system.signal_next(who).map(|signal| {
+            Outcome::Values(
+                [signal.kind as u64, signal.token, u64::from(signal.partition.get()), signal.argument],
+                4,
+            )
+        }),
+        _ => {
+            privilege(hardware, who)?;
+            privileged(kernel, who, call, [a, b, c, d])
+        }
+    }
+}
+
+fn privilege(hardware: &Hardware, who: PartitionIndex) -> core::result::Result<(), Failure> {
+    if hardware.privileged == Some(who) { Ok(()) } else { Err(Error::Denied.into()) }
+}
+
+fn id_of(value: u64) -> core::result::Result<PartitionId, Failure> {
+    PartitionId::from_register(value).ok_or(Error::BadHandle.into())
+}
+
+fn find(system: &System, id: u64) -> core::result::Result<PartitionIndex, Failure> {
+    system.find(id_of(id)?)
+}
+
+/// The calls that only system-control may make.
+fn privileged(kernel: &mut Kernel, who: PartitionIndex, call: Call, [a, b, c, d]: [u64; 4]) -> Result {
+    match call {
+        Call::PartitionCreate => {
+            let name = Name::from_registers([a, b]).ok_or(Error::InvalidArgument)?;
+            let processors = u32::try_from(c).map_err(|_| Error::InvalidArgument)?;
+            life::create(kernel, Some(who), name, processors).map(|id| one(u64::from(id.get())))
+        }
+        Call::PartitionSetLimit => kernel.system.set_limit(id_of(a)?, b, c).map(|()| NOTHING),
+        Call::PartitionAddMemory => {
+            let partition = find(&kernel.system, a)?;
+            kernel.system.add_memory(&mut kernel.hardware, partition, Ipa::new(b), c).map(|()| NOTHING)
+        }
+        Call::PartitionWrite => {
+            let partition = find(&kernel.system, a)?;
+            if partition == who || d > WRITE_MAX {
+                return Err(Error::InvalidArgument.into());
+            }
+            life::write(kernel, partition, Ipa::new(b), who, Ipa::new(c), d).map(|()| NOTHING)
+        }
+        Call::PartitionStart => {
+            let partition = find(&kernel.system, a)?;
+            life::start(kernel, partition, b, c).map(|()| NOTHING)
+        }
+        Call::PartitionStop => {
+            let partition = find(&kernel.system, a)?;
+            kernel.system.end(&mut kernel.hardware, partition, EndReason::Stopped, 0);
+            kernel.hardware.stop_processors(partition);
+            Ok(NOTHING)
+        }
+        Call::PartitionDestroy => life::destroy(kernel, id_of(a)?),
+        Call::PartitionStatus => {
+            let partition = find(&kernel.system, a)?;
+            let partition = kernel.system.partition(partition).ok_or(Error::BadHandle)?;
+            Ok(three(partition.state() as u64, partition.reason() as u64, partition.status()))
+        }
+        Call::MachineOff => power::off(kernel, a),
+        Call::MachineInfo => Ok(two(processor::count() as u64, kernel.hardware.memory.free_bytes())),
+        _ => Err(Error::NotSupported.into()),
+    }
+}
+
+/// Whether a logical processor may be switched on.
+pub fn is_off(hardware: &Hardware, partition: PartitionIndex, index: usize) -> Option<bool> {
+    let shell = hardware.shell(partition)?;
+    let slot = shell.slots.get(index)?;
+    (index < usize::from(shell.count)).then_some(slot.state == RunState::Off)
+}

@@ -1,0 +1,59 @@
+//! Physical interrupts: the control OS takes them all.
+
+use handover_abi::layout::VIRTUAL_TIMER_INTID;
+
+use crate::arch;
+use crate::drivers::gic;
+use crate::kernel::Kernel;
+use crate::partition::VcpuId;
+
+/// EL2's physical timer (a PPI).
+pub const TIMER_INTID: u32 = 26;
+/// The GIC's maintenance interrupt (a PPI).
+pub const MAINTENANCE_INTID: u32 = 25;
+
+/// Private interrupts that a processor takes: bit n for INTID n.
+pub const PRIVATE: u32 = 1 << gic::SGI_ATTENTION
+    | 1 << gic::SGI_STOP
+    | 1 << MAINTENANCE_INTID
+    | 1 << TIMER_INTID
+    | 1 << VIRTUAL_TIMER_INTID;
+
+/// Handles what is pending. `current` runs here. Returns whether its turn is over.
+pub fn take(kernel: &mut Kernel, current: Option<VcpuId>) -> bool {
+    let mut over = false;
+    while let Some(intid) = gic::acknowledge() {
+        gic::drop_priority(intid);
+        let hardware = &mut kernel.hardware;
+        match intid {
+            gic::SGI_ATTENTION => hardware.notice_queue(),
+            gic::SGI_STOP => loop {
+                arch::wait_for_interrupt();
+            },
+            TIMER_INTID => over |= hardware.timer_interrupt(),
+            VIRTUAL_TIMER_INTID => {
+                // Stays active until the guest ends it: the list register is linked to it.
+                match current {
+                    Some(id) => {
+                        if let Some(shell) = hardware.shell_mut(id.partition) {
+                            let kick = shell.vgic.set_level(usize::from(id.index), VIRTUAL_TIMER_INTID, true);
+                            hardware.kick(id.partition, kick);
+                        }
+                    }
+                    None => gic::deactivate(intid),
+                }
+                continue;
+            }
+            MAINTENANCE_INTID => {
+                if let Some(id) = current {
+                    let count = hardware.list_registers;
+                    hardware.flush_now(id, count);
+                }
+            }
+            uart if uart == hardware.uart_intid => hardware.console_interrupt(),
+            other => log::warn!("an interrupt that nobody asked for: INTID {other}"),
+        }
+        gic::deactivate(intid);
+    }
+    over
+}

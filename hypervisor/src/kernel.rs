@@ -1,0 +1,184 @@
+//! All state that the processors share, behind one lock. Every hold of it is bounded: the rules work in bounded steps.
+
+use handover_abi::layout::EVENT_INTID;
+use handover_core::maintenance::{Capabilities as MaintenanceCapabilities, Step};
+use handover_core::vgic::Kick;
+use handover_core::{Machine, Maintenance, PARTITIONS_MAX, Pa, PartitionIndex, System};
+
+use crate::arch;
+use crate::arch::features::Capabilities;
+use crate::arch::smc::Conduit;
+use crate::arch::stage2::{self, step};
+use crate::console::Consoles;
+use crate::lock::Lock;
+use crate::memory::Memory;
+use crate::partition::Shell;
+use crate::schedule::Schedule;
+
+/// See the module.
+pub struct Kernel {
+    /// The rules' state.
+    pub system: System,
+    /// The rest.
+    pub hardware: Hardware,
+}
+
+/// The outermost lock.
+pub static KERNEL: Lock<Kernel> = Lock::new(Kernel { system: System::new(), hardware: Hardware::new() });
+
+/// Everything but the rules' own state.
+pub struct Hardware {
+    /// Memory that nobody has, and how it is given out.
+    pub memory: Memory,
+    shells: [Option<&'static mut Shell>; PARTITIONS_MAX],
+    /// Who runs where.
+    pub schedule: Schedule,
+    /// Consoles.
+    pub consoles: Consoles,
+    /// What the processors can do. All are taken to be alike.
+    pub capabilities: Capabilities,
+    /// List registers of each processor.
+    pub list_registers: usize,
+    /// How to reach the firmware.
+    pub conduit: Conduit,
+    /// The device tree's INTID of the UART.
+    pub uart_intid: u32,
+    /// System-control.
+    pub privileged: Option<PartitionIndex>,
+}
+
+impl Hardware {
+    const fn new() -> Hardware {
+        Hardware {
+            memory: Memory::empty(),
+            shells: [const { None }; PARTITIONS_MAX],
+            schedule: Schedule::new(),
+            consoles: Consoles::new(),
+            capabilities: Capabilities::NONE,
+            list_registers: 0,
+            conduit: Conduit::Smc,
+            uart_intid: 0,
+            privileged: None,
+        }
+    }
+
+    /// A partition's shell.
+    #[inline]
+    pub fn shell(&self, partition: PartitionIndex) -> Option<&Shell> {
+        self.shells[partition.get()].as_deref()
+    }
+
+    /// The same, to change.
+    #[inline]
+    pub fn shell_mut(&mut self, partition: PartitionIndex) -> Option<&mut Shell> {
+        self.shells[partition.get()].as_deref_mut()
+    }
+
+    /// Keeps a new partition's shell.
+    pub fn insert_shell(&mut self, partition: PartitionIndex, shell: &'static mut Shell) {
+        self.shells[partition.get()] = Some(shell);
+    }
+
+    /// Gives a partition's shell up.
+    pub fn remove_shell(&mut self, partition: PartitionIndex) -> Option<&'static mut Shell> {
+        self.shells[partition.get()].take()
+    }
+
+    /// Carries out what the interrupt controller asks: somebody must look at new interrupts.
+    #[inline]
+    pub fn kick(&mut self, partition: PartitionIndex, kick: Kick) {
+        if !kick.is_empty() {
+            for index in kick.processors() {
+                self.attend(partition, index);
+            }
+        }
+    }
+
+    fn maintenance(&self) -> MaintenanceCapabilities {
+        MaintenanceCapabilities { tlb_range: self.capabilities.tlb_range }
+    }
+}
+
+/// Operand of TLBI RIPAS2E1IS (Arm ARM C5.5, FEAT_TLBIRANGE): 4 KiB granule, any level.
+const fn range_operand(at: u64, scale: u8, num: u8) -> u64 {
+    (at >> 12 & 0x1f_ffff_ffff) | 1 << 46 | (scale as u64 & 3) << 44 | (num as u64 & 31) << 39
+}
+
+#[inline(always)]
+fn carry_out(maintenance_step: Step) {
+    match maintenance_step {
+        Step::DsbIshst => step::dsb_ishst(),
+        Step::DsbIsh => step::dsb_ish(),
+        Step::Isb => step::isb(),
+        Step::TlbiIpas2 { at } => step::tlbi_ipas2e1(at.get() >> 12),
+        Step::TlbiIpas2Range { at, scale, num } => step::tlbi_ripas2e1(range_operand(at.get(), scale, num)),
+        Step::TlbiVmalls12 => step::tlbi_vmalls12e1(),
+        Step::TlbiVmalle1 => step::tlbi_vmalle1(),
+    }
+}
+
+impl Machine for Hardware {
+    fn allocate(&mut self, order: u8) -> Option<Pa> {
+        self.memory.allocate(order)
+    }
+
+    fn free(&mut self, pa: Pa, order: u8) {
+        self.memory.free(pa, order);
+    }
+
+    fn zero(&mut self, pa: Pa, size: u64) {
+        // SAFETY: the rules pass memory that `allocate` handed out and that nobody has mapped any more; EL2 maps it writable.
+        unsafe { arch::zero(pa.get(), size) };
+        if !self.capabilities.forced_write_back {
+            arch::clean(pa.get(), size);
+        }
+    }
+
+    #[inline]
+    fn entry(&self, table: Pa, index: usize) -> u64 {
+        // SAFETY: a table is a frame that `allocate` handed out, mapped at EL2, and `index` is below 512. Volatile, since the
+        // hardware reads it too.
+        unsafe { (table.get() as *const u64).add(index).read_volatile() }
+    }
+
+    #[inline]
+    fn set_entry(&mut self, table: Pa, index: usize, value: u64) {
+        // SAFETY: as for `entry`; the rules say what may be mapped.
+        unsafe { (table.get() as *mut u64).add(index).write_volatile(value) }
+    }
+
+    #[inline]
+    fn maintain(&mut self, vmid: u16, op: Maintenance) {
+        let capabilities = self.maintenance();
+        if op == Maintenance::Link {
+            op.perform(capabilities, carry_out);
+        } else {
+            // The root does not matter to a TLBI, only the VMID does.
+            stage2::with_vmid(vmid, || op.perform(capabilities, carry_out));
+        }
+    }
+
+    fn records<T: Default + 'static>(&mut self, frame: Pa) -> &'static mut [T] {
+        const { assert!(size_of::<T>() > 0 && size_of::<T>() <= 4096 && align_of::<T>() <= 4096) };
+        let count = 4096 / size_of::<T>();
+        let first = frame.get() as *mut T;
+        for n in 0..count {
+            // SAFETY: the frame is 4096 bytes that `allocate` handed out for this alone.
+            unsafe { first.add(n).write(T::default()) };
+        }
+        // SAFETY: all `count` are initialised, and nobody else has the frame until `reclaim`.
+        unsafe { core::slice::from_raw_parts_mut(first, count) }
+    }
+
+    fn reclaim<T: 'static>(&mut self, page: &'static mut [T]) -> Pa {
+        Pa::new(page.as_ptr() as u64)
+    }
+
+    #[inline]
+    fn interrupt(&mut self, partition: PartitionIndex) {
+        if let Some(shell) = self.shell_mut(partition) {
+            let kick = shell.vgic.raise(0, EVENT_INTID);
+            self.kick(partition, kick);
+        }
+    }
+}

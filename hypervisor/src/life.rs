@@ -1,0 +1,219 @@
+//! A partition's life as the machine sees it: memory for it, its first instruction, its end.
+
+use handover_abi::layout::{MEMORY_BASE, MEMORY_END};
+use handover_abi::{Error, Name, PartitionId, PartitionState};
+use handover_core::{Failure, Ipa, Machine, Pa, PAGE, Partition, PartitionIndex};
+
+use crate::arch::{self, stage2};
+use crate::arch::registers::CNTPCT_EL0;
+use crate::console::RING;
+use crate::hypercall::Outcome;
+use crate::kernel::{Hardware, Kernel};
+use crate::partition::{Shell, VcpuId};
+use crate::vcpu::{SavedListRegisters, Vcpu};
+
+/// Frames of a shell beside one for each logical processor: the rules' part, this side's part, the console's ring.
+const FIXED: usize = 3;
+const FRAMES_MAX: usize = FIXED + crate::partition::VCPUS;
+
+const _: () = assert!(size_of::<Partition>() <= PAGE as usize);
+const _: () = assert!(RING == PAGE as usize);
+
+/// Frames taken for something that is not made yet.
+struct Frames {
+    list: [Pa; FRAMES_MAX],
+    count: usize,
+}
+
+impl Frames {
+    fn take(hardware: &mut Hardware, count: usize) -> Result<Frames, Failure> {
+        let mut frames = Frames { list: [Pa::new(0); FRAMES_MAX], count: 0 };
+        for slot in frames.list.iter_mut().take(count) {
+            match hardware.allocate(12) {
+                Some(frame) => *slot = frame,
+                None => {
+                    frames.give(hardware);
+                    return Err(Error::NoMemory.into());
+                }
+            }
+            frames.count += 1;
+        }
+        Ok(frames)
+    }
+
+    fn give(&self, hardware: &mut Hardware) {
+        for &frame in &self.list[..self.count] {
+            hardware.zero(frame, PAGE);
+            hardware.free(frame, 12);
+        }
+    }
+}
+
+/// Makes an empty partition, which `creator` pays for.
+pub fn create(
+    kernel: &mut Kernel,
+    creator: Option<PartitionIndex>,
+    name: Name,
+    processors: u32,
+) -> Result<PartitionId, Failure> {
+    if processors == 0 || processors as usize > crate::partition::VCPUS {
+        return Err(Error::InvalidArgument.into());
+    }
+    let Kernel { system, hardware } = kernel;
+    let count = processors as usize;
+    let frames = Frames::take(hardware, FIXED + count)?;
+    let bytes = (FIXED + count) as u64 * PAGE;
+    let rules = hardware.records::<Partition>(frames.list[0]);
+    let Some(rules) = rules.first_mut() else { return Err(Error::NoMemory.into()) };
+    let id = match system.create(hardware, creator, name, processors, rules, bytes) {
+        Ok(id) => id,
+        Err((failure, _)) => {
+            frames.give(hardware);
+            return Err(failure);
+        }
+    };
+    let partition = system.find(id)?;
+
+    let place = frames.list[1].get() as *mut Shell;
+    // SAFETY: a fresh frame, and a shell fits in one.
+    let shell = unsafe {
+        place.write(Shell::new(name, processors));
+        &mut *place
+    };
+    // SAFETY: a fresh frame of zeroes, of which the shell is the only owner.
+    shell.terminal.attach(unsafe { &mut *(frames.list[2].get() as *mut [u8; RING]) });
+    for (index, frame) in frames.list[FIXED..FIXED + count].iter().enumerate() {
+        let vcpu = frame.get() as *mut Vcpu;
+        // SAFETY: a fresh frame of zeroes.
+        unsafe { Vcpu::place(vcpu, partition, index as u8) };
+        shell.slots[index].vcpu = vcpu;
+        shell.slots[index].home = hardware.schedule.choose_home();
+    }
+    hardware.insert_shell(partition, shell);
+    Ok(id)
+}
+
+/// Starts logical processor 0.
+pub fn start(kernel: &mut Kernel, partition: PartitionIndex, entry: u64, x0: u64) -> Result<(), Failure> {
+    let Kernel { system, hardware } = kernel;
+    system.start(partition)?;
+    if !hardware.capabilities.forced_write_back {
+        // The guest starts with its caches off: what was written into its memory must be there.
+        let mut at = MEMORY_BASE;
+        while let Some(span) = system.translate(hardware, partition, Ipa::new(at))
+            && at < MEMORY_END
+        {
+            arch::clean(span.pa.get(), span.size);
+            at += span.size;
+        }
+    }
+    if let Some(shell) = hardware.shell_mut(partition) {
+        shell.counter_offset = CNTPCT_EL0.get();
+    }
+    switch_on(kernel, VcpuId { partition, index: 0 }, entry, x0);
+    Ok(())
+}
+
+/// Switches a logical processor on that is off.
+pub fn switch_on(kernel: &mut Kernel, id: VcpuId, entry: u64, x0: u64) {
+    let Kernel { system, hardware } = kernel;
+    let Some(rules) = system.partition(id.partition) else { return };
+    let vttbr = stage2::base(rules.root().get(), rules.vmid());
+    let count = hardware.list_registers;
+    let Some(shell) = hardware.shell_mut(id.partition) else { return };
+    let index = usize::from(id.index);
+    let vcpu = shell.slots[index].vcpu;
+    // SAFETY: it is off, so nobody runs it, and the kernel is locked.
+    let context = unsafe { &mut (*vcpu).context };
+    let kick =
+        shell.vgic.reset_processor(index, &mut SavedListRegisters { state: &mut context.interrupts, count });
+    context.reset(entry, x0, vttbr, u32::from(id.index), shell.counter_offset);
+    hardware.make_ready(id);
+    hardware.kick(id.partition, kick);
+}
+
+/// Copies bytes from one partition into another that has not started.
+pub fn write(
+    kernel: &mut Kernel,
+    to: PartitionIndex,
+    to_ipa: Ipa,
+    from: PartitionIndex,
+    from_ipa: Ipa,
+    size: u64,
+) -> Result<(), Failure> {
+    let Kernel { system, hardware } = kernel;
+    let target = system.partition(to).ok_or(Error::BadHandle)?;
+    if target.phase() != handover_core::Phase::Created {
+        return Err(Error::WrongState.into());
+    }
+    // Once to check everything, once to copy: neither translation can change meanwhile.
+    for copy in [false, true] {
+        let mut done = 0;
+        while done < size {
+            let span = |partition, ipa: Ipa| {
+                let at = ipa.checked_add(done)?;
+                system.translate(hardware, partition, at)
+            };
+            let source = span(from, from_ipa).ok_or(Error::BadAddress)?;
+            let target = span(to, to_ipa).filter(|span| span.writable).ok_or(Error::BadAddress)?;
+            let bytes = source.size.min(target.size).min(size - done);
+            if copy {
+                // SAFETY: both spans are memory of `bytes` bytes at least, mapped at EL2 at their physical addresses. They are different
+                // partitions' memory, so they do not overlap. The target is not started; the source may change under the
+                // copy, which reads it as bytes, once.
+                unsafe {
+                    core::ptr::copy_nonoverlapping(
+                        source.pa.get() as *const u8,
+                        target.pa.get() as *mut u8,
+                        bytes as usize,
+                    );
+                }
+            }
+            done += bytes;
+        }
+    }
+    Ok(())
+}
+
+/// Forgets a partition that has ended, or has never started: one bounded step.
+pub fn destroy(kernel: &mut Kernel, id: PartitionId) -> Result<Outcome, Failure> {
+    let Kernel { system, hardware } = kernel;
+    let partition = system.find(id)?;
+    let rules = system.partition(partition).ok_or(Error::BadHandle)?;
+    match rules.state() {
+        PartitionState::Active if rules.phase() == handover_core::Phase::Active => {
+            return Err(Error::WrongState.into());
+        }
+        PartitionState::Created => {
+            system.end(hardware, partition, handover_abi::EndReason::Stopped, 0);
+            hardware.stop_processors(partition);
+            return Ok(Outcome::Again);
+        }
+        PartitionState::Active => {
+            // Its end is under way; lend a hand.
+            crate::schedule::reap(kernel);
+            return Ok(Outcome::Again);
+        }
+        PartitionState::Terminated => {}
+    }
+    let (rules, bytes) = system.destroy(hardware, id)?;
+    let mut frames = Frames { list: [Pa::new(0); FRAMES_MAX], count: 0 };
+    let mut add = |frame: u64| {
+        frames.list[frames.count] = Pa::new(frame);
+        frames.count += 1;
+    };
+    add(rules as *mut Partition as u64);
+    if let Some(shell) = hardware.remove_shell(partition) {
+        if let Some(ring) = shell.terminal.detach() {
+            add(ring as *mut [u8; RING] as u64);
+        }
+        for slot in shell.slots.iter().filter(|slot| !slot.vcpu.is_null()) {
+            hardware.schedule.leave_home(slot.home);
+            add(slot.vcpu as u64);
+        }
+        add(shell as *mut Shell as u64);
+    }
+    debug_assert_eq!(bytes, frames.count as u64 * PAGE);
+    frames.give(hardware);
+    Ok(Outcome::Done)
+}

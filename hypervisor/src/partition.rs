@@ -1,0 +1,92 @@
+//! What the control OS keeps of a partition beside the rules: processors, interrupt controller, console.
+
+use core::ptr::null_mut;
+
+use handover_abi::Name;
+use handover_abi::layout::{PROCESSORS_MAX, VIRTUAL_TIMER_INTID};
+use handover_core::vgic::Vgic;
+use handover_core::PartitionIndex;
+
+use crate::console::Terminal;
+use crate::vcpu::Vcpu;
+
+/// Logical processors of a partition.
+pub const VCPUS: usize = PROCESSORS_MAX as usize;
+
+/// Where a logical processor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunState {
+    /// Switched off, or not on yet.
+    Off,
+    /// Waits in its physical processor's queue.
+    Ready,
+    /// On its physical processor.
+    Running,
+    /// In WFI: waits for an interrupt.
+    Blocked,
+}
+
+/// A logical processor by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VcpuId {
+    /// Its partition.
+    pub partition: PartitionIndex,
+    /// Its number there, below [`VCPUS`].
+    pub index: u8,
+}
+
+/// What the scheduler knows of a logical processor.
+pub struct Slot {
+    /// Its frame; null for numbers the partition does not have.
+    pub vcpu: *mut Vcpu,
+    /// Where it is.
+    pub state: RunState,
+    /// The physical processor it runs on.
+    pub home: u8,
+    /// The next in the home's queue.
+    pub next: Option<VcpuId>,
+    /// When one of its timers is due, as a physical count; `u64::MAX` if none.
+    pub deadline: u64,
+    /// The next in the home's list of deadlines.
+    pub next_deadline: Option<VcpuId>,
+}
+
+/// See the module. One frame.
+pub struct Shell {
+    /// Interrupts.
+    pub vgic: Vgic,
+    /// Logical processors.
+    pub slots: [Slot; VCPUS],
+    /// How many of them it has.
+    pub count: u8,
+    /// How many are on a physical processor.
+    pub running: u8,
+    /// It has ended: nothing of it runs again, but for giving back what it holds.
+    pub ending: bool,
+    /// Console.
+    pub terminal: Terminal,
+    /// Physical minus virtual count, the same on all its processors.
+    pub counter_offset: u64,
+}
+
+const _: () = assert!(size_of::<Shell>() <= 4096);
+
+impl Shell {
+    /// A partition that has not started.
+    pub fn new(name: Name, count: u32) -> Shell {
+        Shell {
+            vgic: Vgic::new(count, 1 << VIRTUAL_TIMER_INTID),
+            slots: [const {
+                Slot { vcpu: null_mut(), state: RunState::Off, home: 0, next: None, deadline: u64::MAX, next_deadline: None }
+            }; VCPUS],
+            count: count as u8,
+            running: 0,
+            ending: false,
+            terminal: Terminal::new(name),
+            counter_offset: 0,
+        }
+    }
+}
+
+// SAFETY: the frames that the slots name are touched under the kernel lock, or by the physical processor that runs them.
+unsafe impl Send for Shell {}

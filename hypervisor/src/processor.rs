@@ -1,0 +1,136 @@
+//! The physical processors.
+
+use core::cell::UnsafeCell;
+use core::ptr::null_mut;
+use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+
+use crate::arch::registers::TPIDR_EL2;
+use crate::vcpu::Vcpu;
+
+/// Physical processors at most.
+pub const PROCESSORS_MAX: usize = 16;
+/// Bytes of a processor's stack at EL2, of which the first page is never mapped.
+pub const STACK_SIZE: usize = 0x8000;
+/// Bytes at the low end of each stack that fault when touched.
+pub const STACK_GUARD: usize = 0x1000;
+
+/// The stacks, by processor index.
+#[repr(C, align(4096))]
+pub struct Stacks(UnsafeCell<[[u8; STACK_SIZE]; PROCESSORS_MAX]>);
+
+// SAFETY: each processor touches its own stack only, through its stack pointer.
+unsafe impl Sync for Stacks {}
+
+/// See [`Stacks`].
+#[unsafe(link_section = ".stacks")]
+pub static STACKS: Stacks = Stacks(UnsafeCell::new([[0; STACK_SIZE]; PROCESSORS_MAX]));
+
+/// Where the guard page of each stack lies.
+pub fn stack_guards() -> impl Iterator<Item = u64> {
+    (0..PROCESSORS_MAX).map(|index| STACKS.0.get() as u64 + (index * STACK_SIZE) as u64)
+}
+
+/// What a physical processor knows of itself. `vectors.s` reads `current` at offset 0.
+#[repr(C)]
+pub struct Processor {
+    /// Whose registers are on this processor; null between guests. Written by this processor alone.
+    current: AtomicPtr<Vcpu>,
+    /// MPIDR_EL1's affinity fields.
+    mpidr: AtomicU64,
+    /// GIC redistributor, physical address of its RD_base frame.
+    redistributor: AtomicUsize,
+    /// The running guest has used FP/SIMD since it came onto this processor. Written by this processor alone.
+    float_used: AtomicUsize,
+}
+
+static PROCESSORS: [Processor; PROCESSORS_MAX] = [const {
+    Processor {
+        current: AtomicPtr::new(null_mut()),
+        mpidr: AtomicU64::new(u64::MAX),
+        redistributor: AtomicUsize::new(0),
+        float_used: AtomicUsize::new(0),
+    }
+}; PROCESSORS_MAX];
+
+static COUNT: AtomicUsize = AtomicUsize::new(1);
+
+/// How many run.
+pub fn count() -> usize {
+    COUNT.load(Ordering::Relaxed)
+}
+
+/// Another one has come up.
+pub fn set_count(count: usize) {
+    COUNT.store(count, Ordering::Relaxed);
+}
+
+/// Index of a processor below [`PROCESSORS_MAX`].
+pub fn get(index: usize) -> &'static Processor {
+    &PROCESSORS[index]
+}
+
+/// This processor. Valid after [`Processor::adopt`].
+#[inline]
+pub fn this() -> &'static Processor {
+    // SAFETY: `adopt` has put the address of an element of a static there, and nobody writes the register again.
+    unsafe { &*(TPIDR_EL2.get() as *const Processor) }
+}
+
+impl Processor {
+    /// This processor is the one with `index`.
+    pub fn adopt(index: usize) -> &'static Processor {
+        let processor = &PROCESSORS[index];
+        TPIDR_EL2.set(processor as *const Processor as u64);
+        processor
+    }
+
+    /// Its index.
+    #[inline]
+    pub fn index(&self) -> usize {
+        (self as *const Processor as usize - PROCESSORS.as_ptr() as usize) / size_of::<Processor>()
+    }
+
+    /// The logical processor whose registers are here.
+    #[inline]
+    pub fn current(&self) -> *mut Vcpu {
+        self.current.load(Ordering::Relaxed)
+    }
+
+    /// Says whose registers are here.
+    #[inline]
+    pub fn set_current(&self, vcpu: *mut Vcpu) {
+        self.current.store(vcpu, Ordering::Relaxed);
+    }
+
+    /// Affinity fields of its MPIDR_EL1.
+    pub fn mpidr(&self) -> u64 {
+        self.mpidr.load(Ordering::Relaxed)
+    }
+
+    /// Sets the affinity.
+    pub fn set_mpidr(&self, mpidr: u64) {
+        self.mpidr.store(mpidr, Ordering::Relaxed);
+    }
+
+    /// Its redistributor.
+    pub fn redistributor(&self) -> usize {
+        self.redistributor.load(Ordering::Relaxed)
+    }
+
+    /// Sets its redistributor.
+    pub fn set_redistributor(&self, address: usize) {
+        self.redistributor.store(address, Ordering::Relaxed);
+    }
+
+    /// Whether the running guest has used FP/SIMD.
+    #[inline]
+    pub fn float_used(&self) -> bool {
+        self.float_used.load(Ordering::Relaxed) != 0
+    }
+
+    /// Notes it.
+    #[inline]
+    pub fn set_float_used(&self, used: bool) {
+        self.float_used.store(usize::from(used), Ordering::Relaxed);
+    }
+}

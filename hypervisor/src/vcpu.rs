@@ -1,0 +1,112 @@
+//! A logical processor: one frame each, charged with its partition's shell.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use handover_core::PartitionIndex;
+
+use crate::arch::context::{Context, InterruptState, read_list_register, write_list_register};
+use crate::arch::registers::ICH_ELRSR_EL2;
+
+/// A logical processor's registers and what its physical processor needs at hand. While it runs, that processor alone touches
+/// it, but for `attention`; otherwise whoever holds the kernel lock.
+#[repr(C)]
+pub struct Vcpu {
+    /// First, so that a pointer to one is a pointer to the other (`vectors.s`).
+    pub context: Context,
+    /// Whose it is.
+    pub partition: PartitionIndex,
+    /// Which of that partition's it is: affinity 0.0.0.n.
+    pub index: u8,
+    /// Something has changed for it: see [`crate::schedule::Schedule::attend`].
+    attention: AtomicBool,
+}
+
+const _: () = assert!(size_of::<Vcpu>() <= 4096);
+
+impl Vcpu {
+    /// Initialises a zeroed frame.
+    ///
+    /// # Safety
+    /// `frame` is 4096 zeroed bytes of nobody else's.
+    pub unsafe fn place(frame: *mut Vcpu, partition: PartitionIndex, index: u8) {
+        // SAFETY: by the caller; a zeroed `Context` is a valid one, all of it being integers.
+        unsafe {
+            (&raw mut (*frame).partition).write(partition);
+            (&raw mut (*frame).index).write(index);
+            (&raw mut (*frame).attention).write(AtomicBool::new(false));
+        }
+    }
+
+    /// Asks its physical processor to look at it before it goes on.
+    ///
+    /// # Safety
+    /// `vcpu` is one that [`Vcpu::place`] made and that has not been freed: true of any that a shell names, under the lock.
+    pub unsafe fn request_attention(vcpu: *mut Vcpu) {
+        // SAFETY: by the caller; only the atomic field is touched, so it does not matter who runs the rest.
+        unsafe { (*(&raw const (*vcpu).attention)).store(true, Ordering::Release) }
+    }
+
+    /// Whether someone has asked, which is then forgotten.
+    #[inline]
+    pub fn take_attention(&self) -> bool {
+        self.attention.load(Ordering::Relaxed) && self.attention.swap(false, Ordering::Acquire)
+    }
+}
+
+/// List registers of this physical processor.
+pub struct HardwareListRegisters {
+    /// How many there are.
+    pub count: usize,
+}
+
+impl handover_core::vgic::ListRegisterAccess for HardwareListRegisters {
+    fn count(&self) -> usize {
+        self.count
+    }
+
+    #[inline]
+    fn read(&self, number: usize) -> u64 {
+        read_list_register(number)
+    }
+
+    #[inline]
+    fn write(&mut self, number: usize, value: u64) {
+        write_list_register(number, value);
+    }
+
+    #[inline]
+    fn empty_status(&self) -> u32 {
+        ICH_ELRSR_EL2.get() as u32
+    }
+}
+
+/// List registers of a logical processor that no physical one holds.
+pub struct SavedListRegisters<'a> {
+    /// Where they were saved.
+    pub state: &'a mut InterruptState,
+    /// How many there are.
+    pub count: usize,
+}
+
+impl handover_core::vgic::ListRegisterAccess for SavedListRegisters<'_> {
+    fn count(&self) -> usize {
+        self.count
+    }
+
+    fn read(&self, number: usize) -> u64 {
+        self.state.list[number & 15]
+    }
+
+    fn write(&mut self, number: usize, value: u64) {
+        self.state.list[number & 15] = value;
+    }
+
+    fn empty_status(&self) -> u32 {
+        // ICH_ELRSR_EL2: no state, and no maintenance interrupt due (HW, or EOI clear).
+        (0..self.count).fold(0, |status, number| {
+            let value = self.state.list[number & 15];
+            let empty = value >> 62 == 0 && (value & 1 << 61 != 0 || value & 1 << 41 == 0);
+            status | u32::from(empty) << number
+        })
+    }
+}
