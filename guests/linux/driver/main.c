@@ -22,6 +22,7 @@ static_assert(sizeof(struct handover_listen) == 16);
 static_assert(sizeof(struct handover_request) == 16);
 static_assert(sizeof(struct handover_accept) == 16);
 static_assert(sizeof(struct handover_refuse) == 8);
+static_assert(sizeof(struct handover_account) == 24);
 static_assert(sizeof(struct handover_region_create) == 16);
 static_assert(sizeof(struct handover_region_info) == 16);
 static_assert(sizeof(struct handover_message) == 152);
@@ -102,6 +103,25 @@ static int service_ioctl(struct handover *handover, void __user *argument)
 	return copy_to_user(argument, &handover->services[service.index], sizeof(service)) ? -EFAULT : 0;
 }
 
+static int account_ioctl(struct handover *handover, void __user *argument)
+{
+	struct handover_account account;
+	handover_regs regs = {};
+	int error;
+
+	if (copy_from_user(&account, argument, sizeof(account)))
+		return -EFAULT;
+	if (account.reserved)
+		return -EINVAL;
+	regs.a2 = account.account;
+	error = handover_call(handover, HANDOVER_CALL_ACCOUNT_READ, &regs);
+	if (error)
+		return error;
+	account.used = regs.a1;
+	account.limit = regs.a2;
+	return copy_to_user(argument, &account, sizeof(account)) ? -EFAULT : 0;
+}
+
 static int exit_ioctl(struct handover *handover, void __user *argument)
 {
 	handover_regs regs = {};
@@ -137,6 +157,8 @@ static long device_ioctl(struct file *file, unsigned int command, unsigned long 
 		return handover_listen(handover, user);
 	case HANDOVER_REGION_CREATE:
 		return handover_region_create(handover, user);
+	case HANDOVER_ACCOUNT:
+		return account_ioctl(handover, user);
 	case HANDOVER_EXIT:
 		return exit_ioctl(handover, user);
 	}

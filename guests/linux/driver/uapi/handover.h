@@ -112,6 +112,14 @@ struct handover_refuse {
 	__u32 reason; /* in */
 };
 
+/* HANDOVER_ACCOUNT, on the device: what this partition is charged for. EINVAL: no such account. */
+struct handover_account {
+	__u32 account; /* in: 0 processor time, 1 address space, 2 memory, 3 control memory, 4 ports, 5 devices, ... */
+	__u32 reserved;
+	__u64 used; /* out */
+	__u64 limit; /* out */
+};
+
 /* HANDOVER_REGION_CREATE, on the device: a region of zeroes. */
 struct handover_region_create {
 	__u64 size; /* in: bytes; a power of two, 4 KiB to 1 GiB */
@@ -167,6 +175,8 @@ struct handover_status {
 #define HANDOVER_REGION_CREATE _IOWR(HANDOVER_MAGIC, 0x04, struct handover_region_create)
 /* Ends the partition with a status; does not return. Needs CAP_SYS_BOOT. Nothing is synced or unmounted. */
 #define HANDOVER_EXIT _IOW(HANDOVER_MAGIC, 0x05, __u64)
+
+#define HANDOVER_ACCOUNT _IOWR(HANDOVER_MAGIC, 0x06, struct handover_account)
 
 /* On a listener. */
 #define HANDOVER_REQUEST _IOWR(HANDOVER_MAGIC, 0x10, struct handover_request)

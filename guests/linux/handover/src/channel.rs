@@ -83,7 +83,7 @@ impl Channel {
         };
         match retry_on_intr(|| uapi::give::<{ uapi::SEND }, _>(self, raw)) {
             Ok(()) => Ok(()),
-            Err(error) => Err(SendError { error: error.into(), message }),
+            Err(error) => Err(SendError { error: error.into(), message: Box::new(message) }),
         }
     }
 
@@ -234,7 +234,7 @@ pub struct SendError {
     /// Why.
     pub error: io::Error,
     /// The message.
-    pub message: Message,
+    pub message: Box<Message>,
 }
 
 impl fmt::Display for SendError {

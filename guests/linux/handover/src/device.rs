@@ -35,6 +35,27 @@ pub struct Info {
     pub window_size: u64,
 }
 
+/// What this partition is charged for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Account {
+    /// Memory, regions included; bytes.
+    Memory = 2,
+    /// Memory that the control OS spends on this partition; bytes.
+    ControlMemory = 3,
+    /// Ports.
+    Ports = 4,
+}
+
+/// Use of an account, and its limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Charge {
+    /// Used now.
+    pub used: u64,
+    /// At most.
+    pub limit: u64,
+}
+
 /// Which side of a service this partition is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -97,6 +118,13 @@ impl Handover {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// What an account stands at.
+    pub fn account(&self, account: Account) -> io::Result<Charge> {
+        let mut raw = uapi::Account { account: account as u32, reserved: 0, used: 0, limit: 0 };
+        uapi::exchange::<{ uapi::ACCOUNT }, _>(self, &mut raw)?;
+        Ok(Charge { used: raw.used, limit: raw.limit })
     }
 
     /// The service of that name that this partition may connect to.

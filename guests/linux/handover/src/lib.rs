@@ -48,7 +48,7 @@ mod region;
 pub mod uapi;
 
 pub use channel::{Channel, ConnectError, SendError, Status};
-pub use device::{Handover, Info, Role, Service};
+pub use device::{Account, Charge, Handover, Info, Role, Service};
 pub use listener::{Listener, Request};
 pub use message::{Message, SHORT_MAX, Short, TooLong};
 pub use region::{REGION_MAX, REGION_MIN, Region, region_size};

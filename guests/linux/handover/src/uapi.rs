@@ -54,6 +54,8 @@ structures! {
     Accept = 16 { request: u32, flags: u32, fd: i32, partition: u32, }
     /// `struct handover_refuse`.
     Refuse = 8 { request: u32, reason: u32, }
+    /// `struct handover_account`.
+    Account = 24 { account: u32, reserved: u32, used: u64, limit: u64, }
     /// `struct handover_region_create`.
     RegionCreate = 16 { size: u64, flags: u32, fd: i32, }
     /// `struct handover_region_info`.
@@ -85,6 +87,7 @@ requests! {
     LISTEN = opcode::read_write::<Listen>(MAGIC, 0x03);
     REGION_CREATE = opcode::read_write::<RegionCreate>(MAGIC, 0x04);
     EXIT = opcode::write::<u64>(MAGIC, 0x05);
+    ACCOUNT = opcode::read_write::<Account>(MAGIC, 0x06);
     REQUEST = opcode::read_write::<Request>(MAGIC, 0x10);
     ACCEPT = opcode::read_write::<Accept>(MAGIC, 0x11);
     REFUSE = opcode::write::<Refuse>(MAGIC, 0x12);
@@ -106,6 +109,7 @@ pub(crate) trait Answered<const REQUEST: Opcode> {}
 impl Exchanged<SERVICE> for Service {}
 impl Exchanged<CONNECT> for Connect {}
 impl Exchanged<LISTEN> for Listen {}
+impl Exchanged<ACCOUNT> for Account {}
 impl Exchanged<REGION_CREATE> for RegionCreate {}
 impl Exchanged<REQUEST> for Request {}
 impl Exchanged<ACCEPT> for Accept {}
