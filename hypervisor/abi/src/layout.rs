@@ -46,7 +46,7 @@ pub const ARCHIVE_BASE: u64 = 0x30_0000_0000;
 pub const WINDOW_BASE: u64 = 0x40_0000_0000;
 /// Bytes of the message window.
 pub const WINDOW_SIZE: u64 = 0x40_0000_0000;
-/// A region of up to 2 MiB takes one slot of this size and alignment; a larger one is aligned to its own size.
+/// A region of up to 2 MiB takes one slot of this size and alignment; a larger one takes a slot of 1 GiB.
 pub const WINDOW_SLOT: u64 = 0x20_0000;
 
 /// The smallest region.
