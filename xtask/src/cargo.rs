@@ -23,24 +23,18 @@ pub(crate) fn cargo() -> Command {
 /// Builds packages for a target, as they ship, and returns their programs' files in the same order. A program has its package's name
 /// unless `binary` says otherwise.
 pub(crate) fn build(workspace: &Workspace, target: &str, packages: &[Package<'_>]) -> Result<Vec<PathBuf>> {
-    let mut command = cargo();
-    command.current_dir(workspace.source("")).args([
-        "build",
-        "--release",
-        "--target",
-        target,
-        "--target-dir",
-    ]);
-    command.arg(workspace.target());
-    // Standard output is the partitions'.
-    command.stdout(Stdio::null());
-    if env::var_os("CARGO_TERM_VERBOSE").is_none_or(|value| value != "true") {
-        command.arg("--quiet");
-    }
     for package in packages {
-        command.args(["--package", package.name]);
+        // One at a time: cargo would unite their dependencies' features otherwise, and hand `alloc` to an image that has no heap.
+        let mut command = cargo();
+        command.current_dir(workspace.source("")).args(["build", "--release", "--target", target]);
+        command.arg("--target-dir").arg(workspace.target()).args(["--package", package.name]);
+        // Standard output is the partitions'.
+        command.stdout(Stdio::null());
+        if env::var_os("CARGO_TERM_VERBOSE").is_none_or(|value| value != "true") {
+            command.arg("--quiet");
+        }
+        command::pass_through(&mut command)?;
     }
-    command::pass_through(&mut command)?;
     let folder = workspace.target().join(target).join("release");
     packages
         .iter()
