@@ -69,7 +69,7 @@ pub use message::Short;
 
 #[cfg(target_os = "none")]
 pub use {
-    channel::{Channel, Connecting, Message, SendError},
+    channel::{Channel, ConnectError, Connecting, Message, SendError},
     region::Region,
     start::{Status, Termination, end},
 };

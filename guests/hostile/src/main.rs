@@ -1,0 +1,123 @@
+//! Does what a guest must not do, and checks that it gets an error, a fault or nothing, and that nothing is lost.
+//!
+//! The argument `case=NAME` runs a case and prints `hostile: NAME ok` or `hostile: NAME FAILED: why`; `case=all` runs
+//! them all, `case=list` prints the names. The exit status is 0 if all went well, 1 if not.
+
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+mod aborts;
+mod calls;
+mod devices;
+mod failure;
+mod hammer;
+mod limits;
+mod messages;
+mod processors;
+mod random;
+mod regions;
+mod registers;
+mod user;
+
+use failure::{Failure, ensure};
+use handover_guest::{
+    Boot, Status,
+    abi::{Account, Error},
+    entry, heap, hvc, println,
+};
+
+entry!(main);
+
+type Case = fn(&Boot) -> Result<(), Failure>;
+
+/// Every case. None needs another to have run before.
+const CASES: &[(&str, Case)] = &[
+    ("unknown-calls", calls::unknown),
+    ("identification", calls::identification),
+    ("wild-handles", calls::wild_handles),
+    ("wild-arguments", calls::wild_arguments),
+    ("privileged-calls", calls::privileged),
+    ("region-sizes", regions::sizes),
+    ("region-addresses", regions::addresses),
+    ("region-large", regions::large),
+    ("region-gone", regions::gone),
+    ("region-zeroed", regions::zeroed),
+    ("send-not-owned", messages::send_not_owned),
+    ("use-after-send", messages::use_after_send),
+    ("receive-nowhere", messages::receive_nowhere),
+    ("queue-full", messages::queue_full),
+    ("peer-closed", messages::peer_closed),
+    ("requests", messages::requests),
+    ("touch-sent", aborts::touch_sent),
+    ("touch-sent-user", aborts::touch_sent_from_user),
+    ("unmapped-addresses", aborts::unmapped),
+    ("device-accesses", aborts::undecodable),
+    ("user-calls", user::calls),
+    ("smc", registers::smc),
+    ("feature-registers", registers::features),
+    ("unknown-registers", registers::unknown),
+    ("gic-frames", devices::gic_frames),
+    ("uart-frame", devices::uart_frame),
+    ("uart-flood", devices::uart_flood),
+    ("timers", devices::timers),
+    ("memory-limit", limits::memory),
+    ("ports-limit", limits::ports),
+    ("processors", processors::power),
+    ("hammer", hammer::run),
+];
+
+fn main(boot: Boot) -> Status {
+    heap::init(&boot);
+    match boot.argument("case") {
+        Some("list") => {
+            CASES.iter().for_each(|(name, _)| println!("{name}"));
+            Status::SUCCESS
+        }
+        Some("all") => {
+            let failed = CASES.iter().filter(|(name, case)| !passes(name, *case, &boot)).count();
+            println!("hostile: {} cases, {failed} failed", CASES.len());
+            if failed == 0 { Status::SUCCESS } else { Status::FAILURE }
+        }
+        Some(wanted) => match CASES.iter().find(|(name, _)| *name == wanted) {
+            Some((name, case)) if passes(name, *case, &boot) => Status::SUCCESS,
+            Some(_) => Status::FAILURE,
+            None => {
+                println!("hostile: no case {wanted:?}; case=list lists them");
+                Status::FAILURE
+            }
+        },
+        None => {
+            println!("hostile: the argument case=NAME is missing; case=list lists the names");
+            Status::FAILURE
+        }
+    }
+}
+
+fn passes(name: &str, case: Case, boot: &Boot) -> bool {
+    match run(case, boot) {
+        Ok(()) => {
+            println!("hostile: {name} ok");
+            true
+        }
+        Err(failure) => {
+            println!("hostile: {name} FAILED: {failure}");
+            false
+        }
+    }
+}
+
+/// Runs a case, and checks that it has given back all the memory and ports it took.
+fn run(case: Case, boot: &Boot) -> Result<(), Failure> {
+    let before = charges()?;
+    case(boot)?;
+    let after = charges()?;
+    ensure!(before == after, "memory and ports in use: {before:?} before, {after:?} after");
+    Ok(())
+}
+
+fn charges() -> Result<[u64; 2], Error> {
+    let used = |account| hvc::account_read(None, account).map(|charge| charge.used);
+    Ok([used(Account::Memory)?, used(Account::Ports)?])
+}
