@@ -390,9 +390,9 @@ static int region_fs_context(struct fs_context *fc)
 	return 0;
 }
 
+/* Without an owner: our own mount would hold the module for ever. Each file on it holds the module by itself. */
 static struct file_system_type region_fs = {
 	.name = "handover",
-	.owner = THIS_MODULE,
 	.init_fs_context = region_fs_context,
 	.kill_sb = kill_anon_super,
 };
