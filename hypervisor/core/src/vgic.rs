@@ -316,11 +316,12 @@ impl Vgic {
 
     /// The logical processor that an SPI goes to. One that any may take goes to the first that is awake.
     fn target(&self, intid: u8) -> Option<usize> {
-        let present = self.processors.get(..usize::from(self.count)).unwrap_or(&self.processors);
-        match self.route[usize::from(intid)] {
-            ROUTE_ANY => Some(present.iter().position(|processor| processor.awake).unwrap_or(0)),
-            route => Some(usize::from(route)).filter(|&processor| processor < present.len()),
+        let route = self.route[usize::from(intid)];
+        if route < self.count {
+            return Some(usize::from(route));
         }
+        let present = self.processors.get(..usize::from(self.count)).unwrap_or(&self.processors);
+        (route == ROUTE_ANY).then(|| present.iter().position(|processor| processor.awake).unwrap_or(0))
     }
 
     /// Something about the interrupts `mask` of a bank has changed: marks those that a list register holds, or

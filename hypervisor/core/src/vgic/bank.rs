@@ -1,5 +1,8 @@
 //! The state of 32 interrupts, one bit each.
 
+use super::bit;
+use super::list_register::{ACTIVE, EOI, GROUP1, HW, PENDING, PHYSICAL_INTID_SHIFT, PRIORITY_SHIFT};
+
 /// The SGIs in the first bank of a processor.
 pub(super) const SGIS: u32 = 0xffff;
 
@@ -62,6 +65,38 @@ impl Bank {
     /// What belongs into a list register: what can be delivered, and what is active, so that it can be deactivated.
     pub(super) const fn wanted(&self, group1: bool) -> u32 {
         self.deliverable(group1) | self.active
+    }
+
+    /// The value for the list register that holds `intid`, pending if it is to `deliver` it and can do so now. The latch
+    /// moves there, or back, accordingly.
+    pub(super) fn hand_over(&mut self, intid: u8, deliver: bool, linked: bool) -> u64 {
+        let mask = bit(usize::from(intid));
+        let level = self.edge & mask == 0;
+        let mut value =
+            u64::from(intid) | u64::from(self.priority(usize::from(intid))) << PRIORITY_SHIFT | GROUP1;
+        if self.active & mask != 0 {
+            value |= ACTIVE;
+        }
+        // A level-sensitive interrupt is sampled again at its end, instead of being pending while it is active.
+        if deliver && !(level && value & ACTIVE != 0) {
+            value |= PENDING;
+            self.carried |= self.latch & mask;
+            self.latch &= !mask;
+        } else {
+            self.latch |= self.carried & mask;
+            self.carried &= !mask;
+        }
+        if linked {
+            value |= HW | u64::from(intid) << PHYSICAL_INTID_SHIFT;
+            if value & ACTIVE != 0 {
+                // The physical interrupt comes again if its line is still high.
+                self.latch &= !mask;
+            }
+        } else if level || value & (PENDING | ACTIVE) == ACTIVE && self.latch & mask != 0 {
+            // Someone has to look at its end: it is to be sampled, or pending for another processor.
+            value |= EOI;
+        }
+        value
     }
 
     pub(super) const fn priority(&self, number: usize) -> u8 {

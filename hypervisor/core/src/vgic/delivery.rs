@@ -1,7 +1,10 @@
 //! Interrupts into list registers, and back.
 
-use super::list_register::{ACTIVE, EOI, GROUP1, HW, PENDING, PHYSICAL_INTID_SHIFT, PRIORITY_SHIFT};
-use super::{BANKS, Kick, LIST_REGISTERS_MAX, ListRegisterAccess, Vgic, bit, bits, intid, place};
+use super::list_register::{ACTIVE, EOI, HW, PENDING, PRIORITY_SHIFT};
+use super::{
+    BANKS, Kick, LIST_REGISTERS_MAX, ListRegisterAccess, PRIVATE_COUNT, Processor, Vgic, bit, bits, intid,
+    place,
+};
 
 /// ICH_HCR_EL2.UIE: maintenance interrupt when at most one list register is valid.
 const UIE: u64 = 1 << 1;
@@ -21,72 +24,56 @@ pub struct Entry {
     pub deactivate: u32,
 }
 
-/// One interrupt in one list register.
-struct Slot {
-    number: usize,
-    intid: u8,
-    pending: bool,
-    active: bool,
-}
-
 impl Vgic {
     /// Brings the list registers of `processor` up to date. Call it before the guest is entered if [`Vgic::dirty`], and
     /// at each maintenance interrupt (chapter 4.8), whose cause it removes.
     pub fn flush(&mut self, processor: usize, registers: &mut impl ListRegisterAccess) -> Entry {
         let mut entry = Entry::default();
-        if self.processor(processor).stale {
+        let state = self.processor(processor);
+        if state.stale || state.eoi != 0 {
             entry.kick |= self.sync(processor, registers);
         }
         for number in bits(self.processor(processor).occupied & registers.empty_status()) {
             entry.kick |= self.release(processor, number);
         }
-        for number in bits(self.processor(processor).eoi) {
-            if registers.read(number) & (PENDING | ACTIVE) == 0 {
-                registers.write(number, 0);
-                entry.kick |= self.release(processor, number);
-            }
-        }
 
         let available = bit(registers.count().min(LIST_REGISTERS_MAX)).wrapping_sub(1);
         let mut overflow = false;
         for word in bits(self.processor(processor).attention_banks) {
-            let held = self.bank(processor, word).loaded & self.attention(processor, word);
-            for number in bits(held) {
-                let intid = intid(word, number);
-                *self.attention_mut(processor, word) &= !bit(number);
-                if word != 0 && usize::from(self.home[usize::from(intid)]) != processor {
-                    continue;
-                }
-                if let Some(number) = self.processor(processor).list_register_of(intid) {
-                    self.reconcile(processor, number, registers, &mut entry);
-                }
+            if self.attention(processor, word) & self.bank(processor, word).loaded != 0 {
+                self.reconcile_marked(processor, word, registers, &mut entry);
             }
             let missing = self.attention(processor, word) & !self.bank(processor, word).loaded;
+            let mut left = missing;
             for number in bits(missing) {
                 let intid = intid(word, number);
-                if !self.wanted_here(processor, intid) {
-                    *self.attention_mut(processor, word) &= !bit(number);
-                    continue;
+                if self.wanted_here(processor, intid) {
+                    let free = available & !self.processor(processor).occupied;
+                    if free == 0 {
+                        overflow = true;
+                        break;
+                    }
+                    self.load(processor, free.trailing_zeros() as usize, intid, registers);
                 }
-                let free = available & !self.processor(processor).occupied;
-                if free == 0 {
-                    overflow = true;
-                    break;
-                }
-                *self.attention_mut(processor, word) &= !bit(number);
-                self.load(processor, free.trailing_zeros() as usize, intid, registers);
+                left &= !bit(number);
+            }
+            let state = self.processor_mut(processor);
+            state.attention[word & (BANKS - 1)] = left;
+            if left == 0 {
+                state.attention_banks &= !bit(word);
             }
         }
         if overflow {
             entry.maintenance = self.choose(processor, available, registers);
         }
-        self.settle(processor);
+        self.processor_mut(processor).dirty = false;
         entry.kick = entry.kick.without(processor);
         entry
     }
 
     /// Learns from the list registers of `processor` what the guest has done with its interrupts, and changes none of
     /// those still in use. Needed before the processor leaves for good; reads of pending and active states call it.
+    #[cold]
     pub fn sync(&mut self, processor: usize, registers: &mut impl ListRegisterAccess) -> Kick {
         let mut kick = Kick::NONE;
         for number in bits(self.processor(processor).occupied) {
@@ -138,24 +125,9 @@ impl Vgic {
         self.processor(processor).attention[word & (BANKS - 1)]
     }
 
-    fn attention_mut(&mut self, processor: usize, word: usize) -> &mut u32 {
-        &mut self.processor_mut(processor).attention[word & (BANKS - 1)]
-    }
-
-    /// The flush is over: what is still marked waits for a list register.
-    fn settle(&mut self, processor: usize) {
-        let state = self.processor_mut(processor);
-        for word in bits(state.attention_banks) {
-            if state.attention[word & (BANKS - 1)] == 0 {
-                state.attention_banks &= !bit(word);
-            }
-        }
-        state.dirty = false;
-    }
-
     /// Whether `intid` goes to `processor` rather than to another one or nowhere.
     fn goes_to(&self, processor: usize, intid: u8) -> bool {
-        u32::from(intid) < super::PRIVATE_COUNT || self.target(intid) == Some(processor)
+        u32::from(intid) < PRIVATE_COUNT || self.target(intid) == Some(processor)
     }
 
     fn wanted_here(&self, processor: usize, intid: u8) -> bool {
@@ -169,12 +141,13 @@ impl Vgic {
         state.occupied &= !bit(number);
         state.eoi &= !bit(number);
         let (word, mask) = place(state.intid(number));
+        let group1 = self.group1;
         let bank = self.bank_mut(processor, word);
         bank.active &= !mask | bank.ordered;
         bank.loaded &= !mask;
         bank.carried &= !mask;
         bank.ordered &= !mask;
-        self.notice(processor, word, mask)
+        if bank.wanted(group1) & mask == 0 { Kick::NONE } else { self.notice(processor, word, mask) }
     }
 
     /// Takes over what a list register that is in use shows.
@@ -192,96 +165,62 @@ impl Vgic {
         }
     }
 
-    /// Puts `intid`, which no list register holds, into the free list register `number`.
+    /// Puts `intid`, which is wanted here and in no list register, into the free list register `number`.
     fn load(&mut self, processor: usize, number: usize, intid: u8, registers: &mut impl ListRegisterAccess) {
         let (word, mask) = place(intid);
+        let (group1, linked) = (self.group1, self.linked_in(word) & mask != 0);
         let bank = self.bank_mut(processor, word);
         bank.loaded |= mask;
-        let active = bank.active & mask != 0;
+        let slot = bank.hand_over(intid, bank.deliverable(group1) & mask != 0, linked);
         self.home[usize::from(intid)] = processor as u8;
         let state = self.processor_mut(processor);
         state.occupied |= bit(number);
         state.intids[number & (LIST_REGISTERS_MAX - 1)] = intid;
-        let pending = self.hand_over(processor, intid, active);
-        self.store(processor, Slot { number, intid, pending, active }, registers);
+        state.store(number, slot, registers);
     }
 
-    /// Decides whether the list register of `intid` is to be pending, and moves the latch there or back accordingly.
-    fn hand_over(&mut self, processor: usize, intid: u8, active: bool) -> bool {
-        let (word, mask) = place(intid);
-        let here = self.goes_to(processor, intid);
-        let (group1, linked) = (self.group1, self.linked_in(word) & mask != 0);
-        let bank = self.bank_mut(processor, word);
-        if linked && active {
-            // Pending and active is not allowed with HW; the physical interrupt comes again if its line is still high.
-            bank.latch &= !mask;
-            bank.carried &= !mask;
-            return false;
-        }
-        // A level-sensitive interrupt is sampled again at its end instead of being pending while it is active.
-        let level = bank.edge & mask == 0;
-        let pending = here && bank.deliverable(group1) & mask != 0 && !(active && level);
-        if pending {
-            bank.carried |= bank.latch & mask;
-            bank.latch &= !mask;
-        } else {
-            bank.latch |= bank.carried & mask;
-            bank.carried &= !mask;
-        }
-        pending
-    }
-
-    /// Writes a list register. Its interrupt asks for a maintenance interrupt at its end if someone has to look then: it
-    /// is level-sensitive, or active here and pending for another processor.
-    fn store(&mut self, processor: usize, slot: Slot, registers: &mut impl ListRegisterAccess) {
-        let (word, mask) = place(slot.intid);
-        let bank = self.bank(processor, word);
-        let mut value = u64::from(slot.intid)
-            | u64::from(bank.priority(usize::from(slot.intid))) << PRIORITY_SHIFT
-            | GROUP1;
-        if slot.pending {
-            value |= PENDING;
-        }
-        if slot.active {
-            value |= ACTIVE;
-        }
-        let elsewhere = slot.active && !slot.pending && bank.latch & mask != 0;
-        if self.linked_in(word) & mask != 0 {
-            value |= HW | u64::from(slot.intid) << PHYSICAL_INTID_SHIFT;
-        } else if bank.edge & mask == 0 || elsewhere {
-            value |= EOI;
-        }
-        let state = self.processor_mut(processor);
-        state.eoi &= !bit(slot.number);
-        if value & EOI != 0 {
-            state.eoi |= bit(slot.number);
-        }
-        registers.write(slot.number, value);
-    }
-
-    /// Makes list register `number` agree with the model, after a change to the interrupt it holds.
-    fn reconcile(
+    /// Makes the list registers agree with the model where interrupts that they hold are marked in bank `word`.
+    #[cold]
+    fn reconcile_marked(
         &mut self,
         processor: usize,
-        number: usize,
+        word: usize,
         registers: &mut impl ListRegisterAccess,
         entry: &mut Entry,
     ) {
-        let intid = self.processor(processor).intid(number);
-        let (word, mask) = place(intid);
+        let marked = self.attention(processor, word) & self.bank(processor, word).loaded;
+        self.processor_mut(processor).attention[word & (BANKS - 1)] &= !marked;
+        for number in bits(marked) {
+            let intid = intid(word, number);
+            if word == 0 || usize::from(self.home[usize::from(intid)]) == processor {
+                self.reconcile(processor, intid, registers, entry);
+            }
+        }
+    }
+
+    fn reconcile(
+        &mut self,
+        processor: usize,
+        intid: u8,
+        registers: &mut impl ListRegisterAccess,
+        entry: &mut Entry,
+    ) {
+        let Some(number) = self.processor(processor).list_register_of(intid) else { return };
         let value = registers.read(number);
         self.observe(processor, intid, value);
-        let linked = self.linked_in(word) & mask;
+        let here = self.goes_to(processor, intid);
+        let (word, mask) = place(intid);
+        let (group1, linked) = (self.group1, self.linked_in(word) & mask);
         let bank = self.bank_mut(processor, word);
-        let active = bank.active & mask != 0;
-        if value & ACTIVE != 0 && !active {
+        bank.ordered &= !mask;
+        if value & ACTIVE != 0 && bank.active & mask == 0 {
             entry.deactivate |= linked;
         }
-        bank.ordered &= !mask;
         // An empty list register has nothing to hand over: it is loaded again if there is something.
-        let pending = value & (PENDING | ACTIVE) != 0 && self.hand_over(processor, intid, active);
-        if pending || active {
-            self.store(processor, Slot { number, intid, pending, active }, registers);
+        let deliver = here && value & (PENDING | ACTIVE) != 0 && bank.deliverable(group1) & mask != 0;
+        let slot = bank.hand_over(intid, deliver, linked != 0);
+        if slot & (PENDING | ACTIVE) != 0 {
+            self.processor_mut(processor).store(number, slot, registers);
         } else {
             registers.write(number, 0);
             entry.kick |= self.release(processor, number);
@@ -290,6 +229,7 @@ impl Vgic {
 
     /// There are more interrupts than list registers: the most urgent ones get them. Returns the maintenance interrupt
     /// that tells when to choose again.
+    #[cold]
     fn choose(&mut self, processor: usize, available: u32, registers: &mut impl ListRegisterAccess) -> u64 {
         for number in bits(self.processor(processor).occupied) {
             if registers.read(number) & (PENDING | ACTIVE) == PENDING {
@@ -302,10 +242,16 @@ impl Vgic {
         for number in bits(available & !self.processor(processor).occupied) {
             let Some(intid) = self.most_urgent(processor) else { break };
             let (word, mask) = place(intid);
-            *self.attention_mut(processor, word) &= !mask;
+            self.processor_mut(processor).attention[word & (BANKS - 1)] &= !mask;
             self.load(processor, number, intid, registers);
         }
-        if self.processor(processor).attention.iter().all(|&word| word == 0) {
+        let state = self.processor_mut(processor);
+        for word in bits(state.attention_banks) {
+            if state.attention[word & (BANKS - 1)] == 0 {
+                state.attention_banks &= !bit(word);
+            }
+        }
+        if state.attention_banks == 0 {
             return 0;
         }
 
@@ -317,8 +263,8 @@ impl Vgic {
                 pending = true;
             } else if value & PENDING != 0 {
                 // At its end it would be pending again, unheard of, before a more urgent one that waits.
-                let intid = self.give_back(processor, number);
-                self.store(processor, Slot { number, intid, pending: false, active: true }, registers);
+                self.give_back(processor, number);
+                self.processor_mut(processor).store(number, value & !PENDING | EOI, registers);
             }
         }
         if pending {
@@ -330,21 +276,19 @@ impl Vgic {
             let value = registers.read(number);
             if value & HW == 0 {
                 told = true;
-                registers.write(number, value | EOI);
-                self.processor_mut(processor).eoi |= bit(number);
+                self.processor_mut(processor).store(number, value | EOI, registers);
             }
         }
         if told || occupied.count_ones() < 2 { 0 } else { UIE }
     }
 
     /// Takes the pending state that a list register carries back into the latch.
-    pub(super) fn give_back(&mut self, processor: usize, number: usize) -> u8 {
+    pub(super) fn give_back(&mut self, processor: usize, number: usize) {
         let intid = self.processor(processor).intid(number);
         let (word, mask) = place(intid);
         let bank = self.bank_mut(processor, word);
         bank.latch |= bank.carried & mask;
         bank.carried &= !mask;
-        intid
     }
 
     /// The marked interrupt to serve first: one that can be delivered before one that is only active, then the highest

@@ -1,6 +1,6 @@
 //! List registers: their format, and how the model reaches them.
 
-use super::Processor;
+use super::{Processor, bit, bits};
 
 /// List registers an implementation can have (ICH_VTR_EL2.ListRegs).
 pub const LIST_REGISTERS_MAX: usize = 16;
@@ -65,7 +65,7 @@ impl ListRegisterAccess for ListRegisterImage {
             .take(self.count)
             .enumerate()
             .filter(|&(_, &value)| value & (PENDING | ACTIVE) == 0 && (value & HW != 0 || value & EOI == 0))
-            .fold(0, |status, (number, _)| status | super::bit(number))
+            .fold(0, |status, (number, _)| status | bit(number))
     }
 }
 
@@ -75,8 +75,15 @@ impl Processor {
         self.intids[number & (LIST_REGISTERS_MAX - 1)]
     }
 
+    /// Writes list register `number`, which this processor occupies.
+    pub(super) fn store(&mut self, number: usize, value: u64, registers: &mut impl ListRegisterAccess) {
+        let told = if value & EOI != 0 { bit(number) } else { 0 };
+        self.eoi = self.eoi & !bit(number) | told;
+        registers.write(number, value);
+    }
+
     /// The list register that holds `intid`.
     pub(super) fn list_register_of(&self, intid: u8) -> Option<usize> {
-        super::bits(self.occupied).find(|&number| self.intid(number) == intid)
+        bits(self.occupied).find(|&number| self.intid(number) == intid)
     }
 }
