@@ -194,7 +194,8 @@ fn linux_of(workspace: &Workspace, host: &Host, manifest: &Manifest) -> Result<O
     needed.then(|| provision::linux::find(host, &workspace.output_folder("provision")?)).transpose()
 }
 
-fn demo(workspace: &Workspace, host: &Host, linux: &Linux) -> Result<Vec<u8>> {
+/// The demonstration's initramfs, with everything built.
+pub(crate) fn demo(workspace: &Workspace, host: &Host, linux: &Linux) -> Result<Vec<u8>> {
     let tool = cargo::build(workspace, LINUX, &[Package::with_binary("handover-tool", "handover")])?;
     initramfs::demo(&Demo {
         busybox: &linux.busybox,

@@ -26,6 +26,36 @@ pub(crate) trait Viewer {
     fn quiet(&mut self) -> Result<()>;
 }
 
+/// Keeps every console's lines.
+#[derive(Default)]
+pub(crate) struct Transcript {
+    consoles: BTreeMap<String, (Lines, Vec<String>)>,
+}
+
+impl Transcript {
+    /// Each console's lines, the last even if it is unfinished.
+    pub(crate) fn finish(self) -> BTreeMap<String, Vec<String>> {
+        let finish = |(name, (partial, mut lines)): (String, (Lines, Vec<String>))| {
+            let last = partial.partial();
+            lines.extend((!last.is_empty()).then_some(last));
+            (name, lines)
+        };
+        self.consoles.into_iter().map(finish).collect()
+    }
+}
+
+impl Viewer for Transcript {
+    fn output(&mut self, stream: &str, bytes: &[u8]) -> Result<()> {
+        let (partial, lines) = self.consoles.entry(stream.to_owned()).or_default();
+        partial.feed(bytes, |line| lines.push(line.to_owned()));
+        Ok(())
+    }
+
+    fn quiet(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
 /// How a run ended.
 #[derive(Debug)]
 pub(crate) enum Ending {
@@ -175,6 +205,14 @@ mod tests {
         assert!(matches!(ending, Ending::TimedOut(_)), "{ending:?}");
         assert!(seen.quiet);
         assert!(!Path::new(&format!("/proc/{}", seen.text["echo"])).exists());
+    }
+
+    #[test]
+    fn unfinished_lines_count() {
+        let mut transcript = Transcript::default();
+        transcript.output("a", b"one\ntw").unwrap();
+        transcript.output("a", b"o").unwrap();
+        assert_eq!(transcript.finish()["a"], ["one", "two"]);
     }
 
     #[test]

@@ -4,11 +4,10 @@ mod linux_boot;
 
 use crate::{
     command::Host,
-    console::Lines,
     image,
     machine::{self, Machine},
     provision::qemu::{self, Qemu},
-    session::{self, Ending, Log, Viewer},
+    session::{self, Ending, Log, Transcript},
     workspace::Workspace,
 };
 use anyhow::{Context, Result, bail};
@@ -19,9 +18,6 @@ use std::{collections::BTreeMap, fs, path::PathBuf, process::Command, time::Dura
 const LIMIT: Duration = Duration::from_secs(900);
 /// What starts a figure's line on a guest's console.
 const RECORD: &str = "bench: ";
-
-/// What starts the line in which a Linux guest tells its device tree, in hexadecimal.
-const DEVICE_TREE: &str = "device tree: ";
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -52,61 +48,51 @@ fn messages(workspace: &Workspace, qemu: &Qemu, figures: &mut Figures) -> Result
     let how = machine::Options { icount: true, gdb: None };
     let records =
         measure(workspace, "messages", false, machine::command(qemu, &image, &manifest.machine, how))?;
-    if records.figures.is_empty() {
+    if records.figures().is_empty() {
         bail!(
             "the guests measured nothing; their logs are in {}",
             workspace.output("bench/messages").display()
         );
     }
-    figures.add(records.figures);
+    figures.add(records.figures());
     Ok(())
 }
 
 /// Runs a machine to its end and returns the figures that its guests printed.
 fn measure(workspace: &Workspace, name: &str, bare: bool, command: Command) -> Result<Records> {
     let folder = workspace.output(&format!("bench/{name}"));
-    let mut records = Records::default();
+    let mut transcript = Transcript::default();
     let mut log = Log::create(&folder)?;
-    match session::watch(Machine::start(command)?, &mut log, &mut records, Some(LIMIT))? {
-        Ending::Status(0) => Ok(records),
+    match session::watch(Machine::start(command)?, &mut log, &mut transcript, Some(LIMIT))? {
+        Ending::Status(0) => Ok(Records(transcript.finish())),
         // The bare machine keeps no record of its end.
-        Ending::NoRecord(exit, messages) if bare && exit.success() && messages.is_empty() => Ok(records),
+        Ending::NoRecord(exit, messages) if bare && exit.success() && messages.is_empty() => {
+            Ok(Records(transcript.finish()))
+        }
         ending => bail!("measuring `{name}` failed: {ending:?}; the logs are in {}", folder.display()),
     }
 }
 
-/// The figures among what guests write.
-#[derive(Default)]
-struct Records {
-    lines: BTreeMap<String, Lines>,
-    figures: Vec<(String, u64)>,
-    device_tree: Option<Vec<u8>>,
-}
+/// What guests wrote, by console.
+struct Records(BTreeMap<String, Vec<String>>);
 
 impl Records {
+    /// A console's lines.
+    fn lines(&self, console: &str) -> &[String] {
+        self.0.get(console).map_or(&[], Vec::as_slice)
+    }
+
+    /// The figures among all consoles' lines.
+    fn figures(&self) -> Vec<(String, u64)> {
+        self.0.values().flatten().filter_map(|line| figure(line)).collect()
+    }
+
     /// The figure of this name, which must be the only one.
     fn only(&self, name: &str) -> Result<u64> {
-        match &self.figures[..] {
+        match &self.figures()[..] {
             [(found, instructions)] if found == name => Ok(*instructions),
             found => bail!("the guest was to measure `{name}` alone, but measured {found:?}"),
         }
-    }
-}
-
-impl Viewer for Records {
-    fn output(&mut self, stream: &str, bytes: &[u8]) -> Result<()> {
-        let (figures, device_tree) = (&mut self.figures, &mut self.device_tree);
-        self.lines.entry(stream.to_owned()).or_default().feed(bytes, |line| {
-            figures.extend(figure(line));
-            if let Some(hex) = line.trim_end().strip_prefix(DEVICE_TREE) {
-                *device_tree = bytes_of(hex);
-            }
-        });
-        Ok(())
-    }
-
-    fn quiet(&mut self) -> Result<()> {
-        Ok(())
     }
 }
 
@@ -114,11 +100,6 @@ impl Viewer for Records {
 fn figure(line: &str) -> Option<(String, u64)> {
     let (name, instructions) = line.trim_end().strip_prefix(RECORD)?.split_once(' ')?;
     Some((name.to_owned(), instructions.parse().ok()?))
-}
-
-fn bytes_of(hex: &str) -> Option<Vec<u8>> {
-    let pair = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
-    hex.as_bytes().chunks(2).map(pair).collect()
 }
 
 /// What was measured, in the order in which it was.
@@ -192,12 +173,6 @@ mod tests {
         {
             assert_eq!(figure(line), None, "{line}");
         }
-    }
-
-    #[test]
-    fn reads_a_device_tree() {
-        assert_eq!(bytes_of("d00dfeed"), Some(vec![0xd0, 0x0d, 0xfe, 0xed]));
-        assert_eq!(bytes_of("d00x"), None);
     }
 
     #[test]

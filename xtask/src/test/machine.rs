@@ -3,11 +3,10 @@
 use super::Count;
 use crate::{
     command::Host,
-    console::Lines,
     image::{self, Image},
     machine::{self, Machine},
     provision::qemu::{self, Qemu},
-    session::{self, Ending, Log, Viewer},
+    session::{self, Ending, Log, Transcript},
     workspace::Workspace,
 };
 use anyhow::{Context, Result};
@@ -103,11 +102,11 @@ fn build<'a>(workspace: &Workspace, case: &'a Case) -> Result<Ready<'a>> {
 fn carry_out(qemu: &Qemu, ready: &Ready<'_>) -> Result<(Vec<String>, Duration)> {
     let start = Instant::now();
     let command = machine::command(qemu, &ready.image, &ready.manifest.machine, machine::Options::default());
-    let mut consoles = Consoles::default();
+    let mut transcript = Transcript::default();
     let mut log = Log::create(&ready.folder)?;
     let limit = Duration::from_secs(ready.case.limit);
-    let ending = session::watch(Machine::start(command)?, &mut log, &mut consoles, Some(limit))?;
-    Ok((wrong(ready.case, &consoles.finish(), &ending), start.elapsed()))
+    let ending = session::watch(Machine::start(command)?, &mut log, &mut transcript, Some(limit))?;
+    Ok((wrong(ready.case, &transcript.finish(), &ending), start.elapsed()))
 }
 
 fn report(ready: &Ready<'_>, result: Result<(Vec<String>, Duration)>) -> Count {
@@ -186,36 +185,6 @@ fn wrong(case: &Case, consoles: &BTreeMap<String, Vec<String>>, ending: &Ending)
     wrong
 }
 
-/// Every console's lines.
-#[derive(Default)]
-pub(crate) struct Consoles {
-    consoles: BTreeMap<String, (Lines, Vec<String>)>,
-}
-
-impl Consoles {
-    /// The lines, the last of each console even if it is unfinished.
-    pub(crate) fn finish(self) -> BTreeMap<String, Vec<String>> {
-        let finish = |(name, (partial, mut lines)): (String, (Lines, Vec<String>))| {
-            let last = partial.partial();
-            lines.extend((!last.is_empty()).then_some(last));
-            (name, lines)
-        };
-        self.consoles.into_iter().map(finish).collect()
-    }
-}
-
-impl Viewer for Consoles {
-    fn output(&mut self, stream: &str, bytes: &[u8]) -> Result<()> {
-        let (partial, lines) = self.consoles.entry(stream.to_owned()).or_default();
-        partial.feed(bytes, |line| lines.push(line.to_owned()));
-        Ok(())
-    }
-
-    fn quiet(&mut self) -> Result<()> {
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,13 +216,5 @@ mod tests {
         assert!(judge(&[], &[], &Ending::Status(0))[0].contains("status 0, not 3"));
         assert!(judge(&[], &[], &Ending::TimedOut(String::new()))[0].contains("within 1 s"));
         assert!(judge(&[], &[], &Ending::Signal(15))[0].contains("without a record"));
-    }
-
-    #[test]
-    fn unfinished_lines_count() {
-        let mut consoles = Consoles::default();
-        consoles.output("a", b"one\ntw").unwrap();
-        consoles.output("a", b"o").unwrap();
-        assert_eq!(consoles.finish()["a"], ["one", "two"]);
     }
 }
