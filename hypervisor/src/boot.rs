@@ -7,7 +7,7 @@ use handover_abi::archive::Header;
 use handover_abi::boot::{BootInfo, MAGIC};
 use handover_abi::layout::{ADD_MEMORY_MAX, ARCHIVE_BASE, MEMORY_BASE};
 use handover_abi::{Account, Name};
-use handover_core::{Attributes, Ipa, Pa, PAGE};
+use handover_core::{Attributes, Ipa, PAGE, Pa};
 use zerocopy::IntoBytes;
 
 use crate::arch::context::Context;
@@ -77,7 +77,12 @@ fn start(mapper: &mut Mapper, image: &Image, tree: Range, machine: &Description)
     UART.lock().attach(unsafe { Pl011::new(machine.uart) });
     uart::start_log();
     let capabilities = Capabilities::read();
-    log::info!("Handover {}, interface {}.{}", env!("CARGO_PKG_VERSION"), handover_abi::REVISION.0, handover_abi::REVISION.1);
+    log::info!(
+        "Handover {}, interface {}.{}",
+        env!("CARGO_PKG_VERSION"),
+        handover_abi::REVISION.0,
+        handover_abi::REVISION.1
+    );
 
     map_devices(mapper, machine);
     let mapped = [
@@ -117,7 +122,11 @@ fn start(mapper: &mut Mapper, image: &Image, tree: Range, machine: &Description)
     log::info!(
         "{count} processors, {} MiB of memory free, {}",
         KERNEL.lock().hardware.memory.free_bytes() >> 20,
-        if capabilities.forced_write_back { "stage 2 forces write-back" } else { "caches are cleaned at each move" },
+        if capabilities.forced_write_back {
+            "stage 2 forces write-back"
+        } else {
+            "caches are cleaned at each move"
+        },
     );
 
     {
@@ -264,11 +273,19 @@ fn start_system_control(kernel: &mut Kernel, archive: Range) -> Result<(), &'sta
 }
 
 /// Copies bytes into a partition's memory.
-fn put(kernel: &Kernel, partition: handover_core::PartitionIndex, at: u64, bytes: &[u8]) -> Result<(), &'static str> {
+fn put(
+    kernel: &Kernel,
+    partition: handover_core::PartitionIndex,
+    at: u64,
+    bytes: &[u8],
+) -> Result<(), &'static str> {
     let mut done = 0;
     while done < bytes.len() {
         let at = Ipa::new(at + done as u64);
-        let span = kernel.system.translate(&kernel.hardware, partition, at).ok_or("its image does not fit its memory")?;
+        let span = kernel
+            .system
+            .translate(&kernel.hardware, partition, at)
+            .ok_or("its image does not fit its memory")?;
         let count = (bytes.len() - done).min(span.size as usize);
         // SAFETY: the span is the partition's memory, `count` bytes at least, and nobody runs in it yet.
         unsafe { core::ptr::copy_nonoverlapping(bytes[done..].as_ptr(), span.pa.get() as *mut u8, count) };

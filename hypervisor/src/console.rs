@@ -1,11 +1,11 @@
 //! The partitions' consoles: a PL011 each, its output in a ring of its own, so that a guest that floods fills no more than that and
 //! pays for it with its own time.
 
-use handover_abi::layout::UART_INTID;
 use handover_abi::Name;
+use handover_abi::layout::UART_INTID;
+use handover_core::PartitionIndex;
 use handover_core::pl011::{Pl011, Written};
 use handover_core::vgic::Kick;
-use handover_core::PartitionIndex;
 
 use crate::kernel::Hardware;
 use crate::uart::{Input, UART};
@@ -51,7 +51,9 @@ impl Terminal {
     }
 
     fn push(&mut self, byte: u8) {
-        if let Some(ring) = &mut self.ring && self.count < RING {
+        if let Some(ring) = &mut self.ring
+            && self.count < RING
+        {
             ring[(self.head + self.count) % RING] = byte;
             self.count += 1;
         }
@@ -254,8 +256,8 @@ impl Hardware {
     }
 
     fn named(&self, name: Name) -> Option<PartitionIndex> {
-        (0..handover_core::PARTITIONS_MAX)
-            .filter_map(PartitionIndex::new)
-            .find(|&index| self.shell(index).is_some_and(|shell| shell.terminal.name() == name && !shell.ending))
+        (0..handover_core::PARTITIONS_MAX).filter_map(PartitionIndex::new).find(|&index| {
+            self.shell(index).is_some_and(|shell| shell.terminal.name() == name && !shell.ending)
+        })
     }
 }

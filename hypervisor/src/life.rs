@@ -2,10 +2,10 @@
 
 use handover_abi::layout::{MEMORY_BASE, MEMORY_END};
 use handover_abi::{Error, Name, PartitionId, PartitionState};
-use handover_core::{Failure, Ipa, Machine, Pa, PAGE, Partition, PartitionIndex};
+use handover_core::{Failure, Ipa, Machine, PAGE, Pa, Partition, PartitionIndex};
 
-use crate::arch::{self, stage2};
 use crate::arch::registers::CNTPCT_EL0;
+use crate::arch::{self, stage2};
 use crate::console::RING;
 use crate::hypercall::Outcome;
 use crate::kernel::{Hardware, Kernel};

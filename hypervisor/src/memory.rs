@@ -4,8 +4,8 @@ use core::alloc::Layout;
 use core::ptr::NonNull;
 
 use buddy_system_allocator::Heap;
-use handover_core::frames::{ChunkRecord, Chunks, Frames};
 use handover_core::Pa;
+use handover_core::frames::{ChunkRecord, Chunks, Frames};
 
 use crate::arch;
 
@@ -48,7 +48,9 @@ impl Chunks for Coarse {
 
     fn give(&mut self, pa: Pa, order: u8) {
         let size = 1usize << order;
-        if let (Ok(layout), Some(block)) = (Layout::from_size_align(size, size), NonNull::new(pa.get() as *mut u8)) {
+        if let (Ok(layout), Some(block)) =
+            (Layout::from_size_align(size, size), NonNull::new(pa.get() as *mut u8))
+        {
             // SAFETY: `take` handed this block out with the same layout, and whoever gives it back no longer uses it.
             unsafe { self.buddy.dealloc(block, layout) };
             self.free += size as u64;
@@ -65,10 +67,7 @@ pub struct Memory {
 impl Memory {
     /// None at all.
     pub const fn empty() -> Memory {
-        Memory {
-            coarse: Coarse { buddy: Buddy::empty(), free: 0 },
-            frames: Frames::new(Pa::new(0), &mut []),
-        }
+        Memory { coarse: Coarse { buddy: Buddy::empty(), free: 0 }, frames: Frames::new(Pa::new(0), &mut []) }
     }
 
     /// Takes over the machine's memory: `ranges` less `taken`, in whole chunks. Zeroes it, and keeps a little for its own records.

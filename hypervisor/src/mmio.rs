@@ -43,12 +43,14 @@ pub fn access(kernel: &mut Kernel, context: &mut Context, ipa: u64, access: &Dat
         (true, true) => shell.vgic.distributor_write(ipa - GICD_BASE, access.size, value),
         (false, true) => shell.vgic.redistributor_write(ipa - GICR_BASE, access.size, value),
         (true, false) => {
-            let (value, kick) = shell.vgic.distributor_read(processor, ipa - GICD_BASE, access.size, registers);
+            let (value, kick) =
+                shell.vgic.distributor_read(processor, ipa - GICD_BASE, access.size, registers);
             access.complete(context, value);
             kick
         }
         (false, false) => {
-            let (value, kick) = shell.vgic.redistributor_read(processor, ipa - GICR_BASE, access.size, registers);
+            let (value, kick) =
+                shell.vgic.redistributor_read(processor, ipa - GICR_BASE, access.size, registers);
             access.complete(context, value);
             kick
         }

@@ -4,8 +4,8 @@ use core::ptr::null_mut;
 
 use handover_abi::Name;
 use handover_abi::layout::{PROCESSORS_MAX, VIRTUAL_TIMER_INTID};
-use handover_core::vgic::Vgic;
 use handover_core::PartitionIndex;
+use handover_core::vgic::Vgic;
 
 use crate::console::Terminal;
 use crate::vcpu::Vcpu;
@@ -77,7 +77,14 @@ impl Shell {
         Shell {
             vgic: Vgic::new(count, 1 << VIRTUAL_TIMER_INTID),
             slots: [const {
-                Slot { vcpu: null_mut(), state: RunState::Off, home: 0, next: None, deadline: u64::MAX, next_deadline: None }
+                Slot {
+                    vcpu: null_mut(),
+                    state: RunState::Off,
+                    home: 0,
+                    next: None,
+                    deadline: u64::MAX,
+                    next_deadline: None,
+                }
             }; VCPUS],
             count: count as u8,
             running: 0,

@@ -93,8 +93,7 @@ impl Hardware {
         match slot.state {
             RunState::Off | RunState::Ready => {}
             RunState::Running => {
-                // SAFETY: a slot that is not off names a placed frame, and the kernel is locked.
-                unsafe { Vcpu::request_attention(slot.vcpu) };
+                // The one that runs here is looked at before it goes on ([`crate::trap::resume`]).
                 let home = usize::from(slot.home);
                 if home != processor::this().index() {
                     gic::send(gic::SGI_ATTENTION, home);
@@ -450,9 +449,7 @@ pub fn schedule(mut kernel: Guard<Kernel>, leave: Leave) -> *mut Context {
 }
 
 /// Nothing to run: sends output, gives back what ended partitions hold, or waits for an interrupt.
-fn idle(
-    mut kernel: Guard<Kernel>,
-) -> Guard<Kernel> {
+fn idle(mut kernel: Guard<Kernel>) -> Guard<Kernel> {
     if kernel.hardware.consoles.pending() {
         // With no room left the device interrupts when there is some.
         kernel.hardware.console_output();

@@ -69,10 +69,8 @@ fn random(context: &mut Context, function: u32) {
     match function {
         smccc::TRNG_VERSION => context.x[0] = TRNG_1_0,
         smccc::TRNG_FEATURES => {
-            let known = matches!(
-                context.x[1] as u32,
-                smccc::TRNG_VERSION..=smccc::TRNG_RND32 | smccc::TRNG_RND64
-            );
+            let known =
+                matches!(context.x[1] as u32, smccc::TRNG_VERSION..=smccc::TRNG_RND32 | smccc::TRNG_RND64);
             context.x[0] = if known { 0 } else { NOT_SUPPORTED };
         }
         smccc::TRNG_GET_UUID => context.x[..4].copy_from_slice(&TRNG_UUID),
@@ -181,7 +179,12 @@ fn cpu_on(kernel: &mut Kernel, id: VcpuId, target: u64, entry: u64, x0: u64) -> 
     match is_off(&kernel.hardware, id.partition, index) {
         None => error(ErrorCode::InvalidParameters),
         Some(false) => error(ErrorCode::AlreadyOn),
-        Some(true) if kernel.system.translate(&kernel.hardware, id.partition, handover_core::Ipa::new(entry)).is_none() => {
+        Some(true)
+            if kernel
+                .system
+                .translate(&kernel.hardware, id.partition, handover_core::Ipa::new(entry))
+                .is_none() =>
+        {
             error(ErrorCode::InvalidAddress)
         }
         Some(true) => {

@@ -66,7 +66,12 @@ pub fn access(context: &mut Context, access: &SystemAccess, value: u64) -> Acces
     }
 }
 
-fn physical_timer(context: &mut Context, access: &SystemAccess, register: PhysicalTimer, value: u64) -> Access {
+fn physical_timer(
+    context: &mut Context,
+    access: &SystemAccess,
+    register: PhysicalTimer,
+    value: u64,
+) -> Access {
     if access.read {
         return Access::Read(timer::read(context, register));
     }

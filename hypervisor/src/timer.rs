@@ -54,8 +54,7 @@ impl Hardware {
         let [control, compare] = context.physical_timer;
         let armed = control & (ENABLE | MASKED) == ENABLE;
         let due = met(context);
-        let deadline =
-            if armed && !due { compare.saturating_add(context.counter_offset) } else { u64::MAX };
+        let deadline = if armed && !due { compare.saturating_add(context.counter_offset) } else { u64::MAX };
         self.set_deadline(id, deadline);
         self.physical_timer_line(id, armed && due);
     }

@@ -2,10 +2,10 @@
 
 use handover_abi::EndReason;
 
+use crate::arch;
 use crate::arch::context::Context;
 use crate::arch::exception::{self, DataAccess, Syndrome, SystemAccess, class};
 use crate::arch::registers::ICH_VMCR_EL2;
-use crate::arch;
 use crate::hypercall;
 use crate::interrupt;
 use crate::kernel::{KERNEL, Kernel};
@@ -78,13 +78,13 @@ fn other(context: &mut Context, syndrome: Syndrome) -> *mut Context {
 
 /// Gives the guest an undefined-instruction exception.
 fn undefined(context: &mut Context) -> *mut Context {
-    exception::inject_undefined(context, true);
+    exception::inject_undefined(context);
     context
 }
 
 /// Gives the guest an external abort for what it touched.
 fn abort(context: &mut Context, syndrome: Syndrome) -> *mut Context {
-    exception::inject_abort(context, syndrome, exception::fault_va(), true);
+    exception::inject_abort(context, syndrome, exception::fault_va());
     context
 }
 

@@ -2,8 +2,8 @@
 
 use core::fmt::{self, Write};
 
-use handover_abi::console::{SWITCH, SWITCH_END};
 use handover_abi::Name;
+use handover_abi::console::{SWITCH, SWITCH_END};
 
 use crate::drivers::pl011::Pl011;
 use crate::lock::Lock;
@@ -76,7 +76,10 @@ impl Uart {
                 (_, SWITCH) => self.frame = Frame::Name { bytes: [0; 16], length: 0 },
                 (Frame::Bytes, byte) => return Some(Input::Byte(byte)),
                 (Frame::Name { bytes, length }, SWITCH_END) => {
-                    let name = bytes.get(..*length).and_then(|name| core::str::from_utf8(name).ok()).and_then(Name::new);
+                    let name = bytes
+                        .get(..*length)
+                        .and_then(|name| core::str::from_utf8(name).ok())
+                        .and_then(Name::new);
                     self.frame = Frame::Bytes;
                     return Some(Input::Select(name));
                 }

@@ -1,14 +1,12 @@
 //! A logical processor: one frame each, charged with its partition's shell.
 
-use core::sync::atomic::{AtomicBool, Ordering};
-
 use handover_core::PartitionIndex;
 
 use crate::arch::context::{Context, InterruptState, read_list_register, write_list_register};
 use crate::arch::registers::ICH_ELRSR_EL2;
 
 /// A logical processor's registers and what its physical processor needs at hand. While it runs, that processor alone touches
-/// it, but for `attention`; otherwise whoever holds the kernel lock.
+/// it; otherwise whoever holds the kernel lock.
 #[repr(C)]
 pub struct Vcpu {
     /// First, so that a pointer to one is a pointer to the other (`vectors.s`).
@@ -17,8 +15,6 @@ pub struct Vcpu {
     pub partition: PartitionIndex,
     /// Which of that partition's it is: affinity 0.0.0.n.
     pub index: u8,
-    /// Something has changed for it: see [`crate::schedule::Schedule::attend`].
-    attention: AtomicBool,
 }
 
 const _: () = assert!(size_of::<Vcpu>() <= 4096);
@@ -33,23 +29,7 @@ impl Vcpu {
         unsafe {
             (&raw mut (*frame).partition).write(partition);
             (&raw mut (*frame).index).write(index);
-            (&raw mut (*frame).attention).write(AtomicBool::new(false));
         }
-    }
-
-    /// Asks its physical processor to look at it before it goes on.
-    ///
-    /// # Safety
-    /// `vcpu` is one that [`Vcpu::place`] made and that has not been freed: true of any that a shell names, under the lock.
-    pub unsafe fn request_attention(vcpu: *mut Vcpu) {
-        // SAFETY: by the caller; only the atomic field is touched, so it does not matter who runs the rest.
-        unsafe { (*(&raw const (*vcpu).attention)).store(true, Ordering::Release) }
-    }
-
-    /// Whether someone has asked, which is then forgotten.
-    #[inline]
-    pub fn take_attention(&self) -> bool {
-        self.attention.load(Ordering::Relaxed) && self.attention.swap(false, Ordering::Acquire)
     }
 }
 

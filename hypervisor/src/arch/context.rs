@@ -177,7 +177,7 @@ impl Context {
                 "stp q8, q9, [{0}, #128]", "stp q10, q11, [{0}, #160]", "stp q12, q13, [{0}, #192]", "stp q14, q15, [{0}, #224]",
                 "stp q16, q17, [{0}, #256]", "stp q18, q19, [{0}, #288]", "stp q20, q21, [{0}, #320]", "stp q22, q23, [{0}, #352]",
                 "stp q24, q25, [{0}, #384]", "stp q26, q27, [{0}, #416]", "stp q28, q29, [{0}, #448]", "stp q30, q31, [{0}, #480]",
-                "mrs {1}, s3_3_c4_c4_0", "mrs {2}, s3_3_c4_c4_1", "stp {1}, {2}, [{0}, #512]",
+                "mrs {1}, s3_3_c4_c4_0", "mrs {2}, s3_3_c4_c4_1", "str {1}, [{0}, #512]", "str {2}, [{0}, #520]",
                 in(reg) &raw mut self.float, out(reg) _, out(reg) _, options(nostack, preserves_flags)
             )
         }
@@ -193,7 +193,7 @@ impl Context {
                 "ldp q8, q9, [{0}, #128]", "ldp q10, q11, [{0}, #160]", "ldp q12, q13, [{0}, #192]", "ldp q14, q15, [{0}, #224]",
                 "ldp q16, q17, [{0}, #256]", "ldp q18, q19, [{0}, #288]", "ldp q20, q21, [{0}, #320]", "ldp q22, q23, [{0}, #352]",
                 "ldp q24, q25, [{0}, #384]", "ldp q26, q27, [{0}, #416]", "ldp q28, q29, [{0}, #448]", "ldp q30, q31, [{0}, #480]",
-                "ldp {1}, {2}, [{0}, #512]", "msr s3_3_c4_c4_0, {1}", "msr s3_3_c4_c4_1, {2}",
+                "ldr {1}, [{0}, #512]", "ldr {2}, [{0}, #520]", "msr s3_3_c4_c4_0, {1}", "msr s3_3_c4_c4_1, {2}",
                 in(reg) &raw const self.float, out(reg) _, out(reg) _, options(nostack, preserves_flags)
             )
         }

@@ -1,6 +1,7 @@
 //! Exceptions of guests: what they say, and how they are given back (Arm ARM D1.3, D24.2.40).
 
 use super::context::Context;
+use super::features;
 use super::registers::*;
 
 /// Exception classes (ESR_ELx.EC).
@@ -9,9 +10,7 @@ pub mod class {
     pub const UNKNOWN: u64 = 0x00;
     pub const WFX: u64 = 0x01;
     pub const FP: u64 = 0x07;
-    pub const ILLEGAL_STATE: u64 = 0x0e;
     pub const HVC64: u64 = 0x16;
-    pub const SMC64: u64 = 0x17;
     pub const SYSTEM_REGISTER: u64 = 0x18;
     pub const INSTRUCTION_ABORT_LOWER: u64 = 0x20;
     pub const INSTRUCTION_ABORT_SAME: u64 = 0x21;
@@ -54,11 +53,6 @@ impl Syndrome {
     /// A fault on the guest's own stage-1 walk.
     pub fn on_walk(self) -> bool {
         self.0 & 1 << 7 != 0
-    }
-
-    /// FnV: the fault address register is not valid.
-    pub fn far_not_valid(self) -> bool {
-        self.0 & 1 << 10 != 0
     }
 
     /// Stage-2 translation, access flag or permission fault: HPFAR_EL2 holds the page.
@@ -127,7 +121,7 @@ pub fn fault_va() -> u64 {
 }
 
 /// Gives the guest an exception to EL1, as the processor would take it (D1.3.5, AArch64.TakeException).
-fn inject(context: &mut Context, esr: u64, far: Option<u64>, pan: bool) {
+fn inject(context: &mut Context, esr: u64, far: Option<u64>) {
     let sctlr = SCTLR_EL1.get();
     let offset = match context.spsr & 0xf {
         0x5 => 0x200, // EL1h
@@ -152,7 +146,8 @@ fn inject(context: &mut Context, esr: u64, far: Option<u64>, pan: bool) {
     if sctlr & SCTLR_DSSBS != 0 {
         spsr |= SSBS;
     }
-    if pan && sctlr & SCTLR_SPAN == 0 {
+    // Without FEAT_PAN, SPAN is RES1.
+    if sctlr & SCTLR_SPAN == 0 && features::has_pan() {
         spsr |= PAN;
     }
     context.spsr = spsr;
@@ -160,13 +155,13 @@ fn inject(context: &mut Context, esr: u64, far: Option<u64>, pan: bool) {
 }
 
 /// The instruction is undefined to the guest.
-pub fn inject_undefined(context: &mut Context, pan: bool) {
-    inject(context, class::UNKNOWN << 26 | 1 << 25, None, pan);
+pub fn inject_undefined(context: &mut Context) {
+    inject(context, class::UNKNOWN << 26 | 1 << 25, None);
 }
 
 /// The guest touched what it does not own: a synchronous external abort, with its address, length and direction as the
 /// hardware reported them.
-pub fn inject_abort(context: &mut Context, syndrome: Syndrome, far: u64, pan: bool) {
+pub fn inject_abort(context: &mut Context, syndrome: Syndrome, far: u64) {
     let from_el0 = context.spsr & 0xf == 0;
     let data = matches!(syndrome.class(), class::DATA_ABORT_LOWER | class::DATA_ABORT_SAME);
     let class = match (data, from_el0) {
@@ -180,7 +175,7 @@ pub fn inject_abort(context: &mut Context, syndrome: Syndrome, far: u64, pan: bo
     let kept = if data { syndrome.iss() & (1 << 8 | 1 << 6) } else { 0 };
     // An instruction abort always reports IL = 1.
     let il = if data { syndrome.il() } else { 1 << 25 };
-    inject(context, class << 26 | il | kept | status, Some(far), pan);
+    inject(context, class << 26 | il | kept | status, Some(far));
 }
 
 /// A system register access (EC 0x18) that was trapped.

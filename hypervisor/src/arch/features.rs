@@ -20,10 +20,11 @@ pub struct Capabilities {
     pub hcrx: bool,
     /// FEAT_FGT: fine-grained traps.
     pub fine_grained_traps: bool,
-    /// FEAT_PAN.
-    pub pan: bool,
-    /// Bits of a physical address.
-    pub physical_address_bits: u32,
+}
+
+/// FEAT_PAN.
+pub fn has_pan() -> bool {
+    field(ID_AA64MMFR1_EL1.get(), 20) != 0
 }
 
 fn field(value: u64, shift: u32) -> u64 {
@@ -39,8 +40,6 @@ impl Capabilities {
         random: false,
         hcrx: false,
         fine_grained_traps: false,
-        pan: false,
-        physical_address_bits: 32,
     };
 
     /// Of the processor this runs on.
@@ -54,8 +53,6 @@ impl Capabilities {
             random: field(isar0, 60) != 0,
             hcrx: field(mmfr1, 40) != 0,
             fine_grained_traps: field(mmfr0, 56) != 0,
-            pan: field(mmfr1, 20) != 0,
-            physical_address_bits: [32, 36, 40, 42, 44, 48, 52, 56][field(mmfr0, 0).min(7) as usize],
         }
     }
 }

@@ -1,9 +1,7 @@
 //! System registers that aarch64-cpu 11.2 lacks or knows only in part, in one form. Those it has in full are used from there.
 
-/// A 64-bit system register.
+/// A 64-bit system register, where it does not matter which.
 pub trait Register {
-    /// Reads it.
-    fn get(&self) -> u64;
     /// Writes it. The caller sees to what the value means and to the ISB, where one is due.
     fn set(&self, value: u64);
 }
@@ -17,6 +15,7 @@ macro_rules! registers {
         impl $name {
             /// Reads it.
             #[inline(always)]
+            #[allow(dead_code, reason = "some registers are only written")]
             pub fn get(&self) -> u64 {
                 let value: u64;
                 // SAFETY: reading this register has no effect on memory (ICC_IAR1 has one on the GIC, which is its purpose).
@@ -26,6 +25,7 @@ macro_rules! registers {
 
             /// Writes it.
             #[inline(always)]
+            #[allow(dead_code, reason = "some registers are only read")]
             pub fn set(&self, value: u64) {
                 // SAFETY: none of these registers changes how EL2 itself addresses memory or executes, apart from those that
                 // `stage1` and `start` write, at boot.
@@ -34,7 +34,6 @@ macro_rules! registers {
         }
 
         impl Register for $name {
-            fn get(&self) -> u64 { $name::get(self) }
             fn set(&self, value: u64) { $name::set(self, value) }
         }
     )* };
@@ -52,8 +51,6 @@ registers! {
     ICC_SGI1R_EL1 = "s3_0_c12_c11_5";
     ICH_HCR_EL2 = "s3_4_c12_c11_0";
     ICH_VTR_EL2 = "s3_4_c12_c11_1";
-    ICH_MISR_EL2 = "s3_4_c12_c11_2";
-    ICH_EISR_EL2 = "s3_4_c12_c11_3";
     ICH_ELRSR_EL2 = "s3_4_c12_c11_5";
     ICH_VMCR_EL2 = "s3_4_c12_c11_7";
     ICH_AP0R0_EL2 = "s3_4_c12_c8_0";
@@ -99,7 +96,6 @@ registers! {
     HFGITR_EL2 = "s3_4_c1_c1_6";
     HDFGRTR_EL2 = "s3_4_c3_c1_4";
     HDFGWTR_EL2 = "s3_4_c3_c1_5";
-    HAFGRTR_EL2 = "s3_4_c3_c1_6";
     VTTBR_EL2 = "s3_4_c2_c1_0";
     VTCR_EL2 = "s3_4_c2_c1_2";
     HCR_EL2 = "s3_4_c1_c1_0";
@@ -156,7 +152,6 @@ registers! {
     DCZID_EL0 = "s3_3_c0_c0_7";
     ID_AA64PFR0_EL1 = "s3_0_c0_c4_0";
     ID_AA64PFR1_EL1 = "s3_0_c0_c4_1";
-    ID_AA64DFR0_EL1 = "s3_0_c0_c5_0";
     ID_AA64ISAR0_EL1 = "s3_0_c0_c6_0";
     ID_AA64ISAR1_EL1 = "s3_0_c0_c6_1";
     ID_AA64ISAR2_EL1 = "s3_0_c0_c6_2";

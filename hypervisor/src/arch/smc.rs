@@ -22,10 +22,14 @@ impl Conduit {
         // SAFETY: a firmware call changes x0 to x17 at most (DEN0028, 2.6), all of them declared.
         unsafe {
             match self {
-                Conduit::Smc => asm!(".inst 0xd4000003", inout("x0") function => result, inout("x1") a => _, inout("x2") b => _,
-                    inout("x3") c => _, clobber_abi("C")),
-                Conduit::Hvc => asm!(".inst 0xd4000002", inout("x0") function => result, inout("x1") a => _, inout("x2") b => _,
-                    inout("x3") c => _, clobber_abi("C")),
+                Conduit::Smc => {
+                    asm!(".inst 0xd4000003", inout("x0") function => result, inout("x1") a => _, inout("x2") b => _,
+                    inout("x3") c => _, clobber_abi("C"))
+                }
+                Conduit::Hvc => {
+                    asm!(".inst 0xd4000002", inout("x0") function => result, inout("x1") a => _, inout("x2") b => _,
+                    inout("x3") c => _, clobber_abi("C"))
+                }
             }
         }
         result as i64

@@ -8,7 +8,13 @@ use super::registers::*;
 /// (a region's table changes VMID, so nothing may be written into it behind our back).
 pub fn control() -> u64 {
     let size = (ID_AA64MMFR0_EL1.get() & 0xf).min(5);
-    1 << 31 | size << 16 | 3 << 12 | 1 << 10 | 1 << 8 | 1 << 6 | (64 - u64::from(handover_abi::layout::IPA_BITS))
+    1 << 31
+        | size << 16
+        | 3 << 12
+        | 1 << 10
+        | 1 << 8
+        | 1 << 6
+        | (64 - u64::from(handover_abi::layout::IPA_BITS))
 }
 
 /// VTTBR_EL2 for a root and a VMID.

@@ -94,19 +94,29 @@ pub fn configure(capabilities: &Capabilities) {
     let fwb = if capabilities.forced_write_back { FWB } else { 0 };
     let keys = if capabilities.pointer_authentication { APK | API } else { 0 };
     HCR_EL2.set(
-        VM | SWIO | PTW | FMO | IMO | AMO | FB | BSU_INNER | TWI | TID3 | TSC | TIDCP | TACR | RW | TLOR | TERR | fwb | keys,
+        VM | SWIO
+            | PTW
+            | FMO
+            | IMO
+            | AMO
+            | FB
+            | BSU_INNER
+            | TWI
+            | TID3
+            | TSC
+            | TIDCP
+            | TACR
+            | RW
+            | TLOR
+            | TERR
+            | fwb
+            | keys,
     );
     if capabilities.hcrx {
         HCRX_EL2.set(0);
     }
     if capabilities.fine_grained_traps {
-        for register in [
-            &HFGRTR_EL2 as &dyn Register,
-            &HFGWTR_EL2,
-            &HFGITR_EL2,
-            &HDFGRTR_EL2,
-            &HDFGWTR_EL2,
-        ] {
+        for register in [&HFGRTR_EL2 as &dyn Register, &HFGWTR_EL2, &HFGITR_EL2, &HDFGRTR_EL2, &HDFGWTR_EL2] {
             register.set(0);
         }
     }
