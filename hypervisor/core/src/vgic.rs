@@ -161,8 +161,6 @@ pub struct Vgic {
     spis: [Bank; BANKS - 1],
     /// By INTID: the processor GICD_IROUTER names, `ROUTE_ANY` or `ROUTE_NONE`. Private INTIDs have no use for it.
     route: [u8; INTID_COUNT as usize],
-    /// By INTID: the processor whose list register holds a loaded SPI.
-    home: [u8; INTID_COUNT as usize],
     processors: [Processor; PROCESSORS],
 }
 
@@ -186,7 +184,6 @@ impl Vgic {
             linked: linked & !bank::SGIS,
             spis: [const { Bank::shared() }; BANKS - 1],
             route: [0; INTID_COUNT as usize],
-            home: [0; INTID_COUNT as usize],
             processors: [const { Processor::new() }; PROCESSORS],
         }
     }
@@ -226,7 +223,7 @@ impl Vgic {
         let Ok(intid) = u8::try_from(intid) else { return Kick::NONE };
         let (word, mask) = place(intid);
         self.bank_mut(processor, word).latch |= mask;
-        self.notice(processor, word, mask)
+        self.notice_one(processor, intid)
     }
 
     /// The input line of `intid` is now high (`level`) or low. Private INTIDs belong to `processor`, which others
@@ -244,7 +241,7 @@ impl Vgic {
                 bank.latch &= !mask;
                 bank.carried &= !mask;
             }
-            return self.notice(processor, word, mask);
+            return self.notice_one(processor, intid);
         }
         if (bank.line & mask != 0) == level {
             return Kick::NONE;
@@ -259,7 +256,7 @@ impl Vgic {
             // Pending in its list register already, or active there with the EOI bit, and sampled again then.
             return Kick::NONE;
         }
-        self.notice(processor, word, mask)
+        self.notice_one(processor, intid)
     }
 
     /// The guest has written `value` to ICC_SGI1R_EL1 on `processor` (chapter 12.2.20).
@@ -279,7 +276,7 @@ impl Vgic {
         let mut kick = Kick::NONE;
         for target in bits(targets) {
             self.processor_mut(target).private.latch |= mask;
-            kick |= self.notice(target, 0, mask);
+            kick |= self.notice_one(target, (value >> 24) as u8 & 0xf);
         }
         kick
     }
@@ -329,24 +326,33 @@ impl Vgic {
     /// interrupt that wants a list register and has none is marked on its target.
     fn notice(&mut self, processor: usize, word: usize, mask: u32) -> Kick {
         let bank = self.bank(processor, word);
-        let loaded = bank.loaded;
-        let concerned = mask & (loaded | bank.wanted(self.group1));
+        let concerned = mask & (bank.loaded | bank.wanted(self.group1));
         if word == 0 {
             return self.attend(processor, word, concerned);
         }
-        let mut kick = Kick::NONE;
-        for number in bits(concerned) {
-            let intid = intid(word, number);
-            let holder = if loaded & bit(number) != 0 {
-                Some(usize::from(self.home[usize::from(intid)]))
-            } else {
-                self.target(intid)
-            };
-            if let Some(holder) = holder {
-                kick |= self.attend(holder, word, bit(number));
-            }
+        bits(concerned)
+            .fold(Kick::NONE, |kick, number| kick | self.notice_one(processor, intid(word, number)))
+    }
+
+    /// The same for a single interrupt.
+    fn notice_one(&mut self, processor: usize, intid: u8) -> Kick {
+        let (word, mask) = place(intid);
+        let bank = self.bank(processor, word);
+        let loaded = bank.loaded & mask != 0;
+        if !loaded && bank.wanted(self.group1) & mask == 0 {
+            return Kick::NONE;
         }
-        kick
+        let holder = if word == 0 {
+            processor
+        } else if loaded {
+            bank.holder(usize::from(intid)).0
+        } else {
+            match self.target(intid) {
+                Some(target) => target,
+                None => return Kick::NONE,
+            }
+        };
+        self.attend(holder, word, mask)
     }
 
     /// Marks the shared interrupts of a bank anew, where their targets may have changed.

@@ -29,6 +29,8 @@ pub(super) struct Bank {
     pub(super) ordered: u32,
     /// GICD_IPRIORITYR; 0 is the highest.
     pub(super) priority: [u8; 32],
+    /// The processor (upper half) and the list register (lower half) that hold it, if it is loaded.
+    holder: [u8; 32],
 }
 
 impl Bank {
@@ -49,6 +51,7 @@ impl Bank {
             carried: 0,
             ordered: 0,
             priority: [0; 32],
+            holder: [0; 32],
         }
     }
 
@@ -67,13 +70,29 @@ impl Bank {
         self.deliverable(group1) | self.active
     }
 
+    /// The processor and the list register that hold an interrupt, if it is loaded.
+    pub(super) const fn holder(&self, number: usize) -> (usize, usize) {
+        let holder = self.holder[number & 31] as usize;
+        (holder >> 4, holder & 0xf)
+    }
+
+    pub(super) fn set_holder(&mut self, number: usize, processor: usize, list_register: usize) {
+        self.holder[number & 31] = (processor << 4 | list_register & 0xf) as u8;
+    }
+
+    /// The value of a list register for `intid`, but for its state and EOI bits.
+    pub(super) fn list_register(&self, intid: u8, linked: bool) -> u64 {
+        let physical = if linked { HW | u64::from(intid) << PHYSICAL_INTID_SHIFT } else { 0 };
+        let priority = u64::from(self.priority(usize::from(intid)));
+        u64::from(intid) | priority << PRIORITY_SHIFT | GROUP1 | physical
+    }
+
     /// The value for the list register that holds `intid`, pending if it is to `deliver` it and can do so now. The latch
     /// moves there, or back, accordingly.
     pub(super) fn hand_over(&mut self, intid: u8, deliver: bool, linked: bool) -> u64 {
         let mask = bit(usize::from(intid));
         let level = self.edge & mask == 0;
-        let mut value =
-            u64::from(intid) | u64::from(self.priority(usize::from(intid))) << PRIORITY_SHIFT | GROUP1;
+        let mut value = self.list_register(intid, linked);
         if self.active & mask != 0 {
             value |= ACTIVE;
         }
@@ -86,13 +105,10 @@ impl Bank {
             self.latch |= self.carried & mask;
             self.carried &= !mask;
         }
-        if linked {
-            value |= HW | u64::from(intid) << PHYSICAL_INTID_SHIFT;
-            if value & ACTIVE != 0 {
-                // The physical interrupt comes again if its line is still high.
-                self.latch &= !mask;
-            }
-        } else if level || value & (PENDING | ACTIVE) == ACTIVE && self.latch & mask != 0 {
+        if linked && value & ACTIVE != 0 {
+            // The physical interrupt comes again if its line is still high.
+            self.latch &= !mask;
+        } else if !linked && (level || value & (PENDING | ACTIVE) == ACTIVE && self.latch & mask != 0) {
             // Someone has to look at its end: it is to be sampled, or pending for another processor.
             value |= EOI;
         }

@@ -2,8 +2,7 @@
 
 use super::list_register::{ACTIVE, EOI, HW, PENDING, PRIORITY_SHIFT};
 use super::{
-    BANKS, Kick, LIST_REGISTERS_MAX, ListRegisterAccess, PRIVATE_COUNT, Processor, Vgic, bit, bits, intid,
-    place,
+    BANKS, Kick, LIST_REGISTERS_MAX, ListRegisterAccess, PRIVATE_COUNT, Vgic, bit, bits, intid, place,
 };
 
 /// ICH_HCR_EL2.UIE: maintenance interrupt when at most one list register is valid.
@@ -28,38 +27,81 @@ impl Vgic {
     /// Brings the list registers of `processor` up to date. Call it before the guest is entered if [`Vgic::dirty`], and
     /// at each maintenance interrupt (chapter 4.8), whose cause it removes.
     pub fn flush(&mut self, processor: usize, registers: &mut impl ListRegisterAccess) -> Entry {
+        if self.rearm(processor, registers) {
+            return Entry::default();
+        }
+        self.flush_marked(processor, registers)
+    }
+
+    /// Most flushes: the only marked interrupt is one that keeps no line, and the list register that held it last is empty
+    /// again. It can be pending there at once, and the model need not change its mind about anything else.
+    fn rearm(&mut self, processor: usize, registers: &mut impl ListRegisterAccess) -> bool {
+        let state = self.processor(processor);
+        let word = state.attention_banks.trailing_zeros() as usize & (BANKS - 1);
+        let mask = state.attention[word];
+        if !state.attention_banks.is_power_of_two()
+            || !mask.is_power_of_two()
+            || state.stale
+            || state.eoi != 0
+            || !self.group1
+        {
+            return false;
+        }
+        let linked = self.linked_in(word);
+        let intid = intid(word, mask.trailing_zeros() as usize);
+        let bank = self.bank(processor, word);
+        let (holder, number) = bank.holder(usize::from(intid));
+        let ready = bank.loaded & bank.latch & bank.enabled & (bank.edge | linked) & !bank.ordered;
+        if ready & mask == 0
+            || holder != processor
+            || !self.goes_to(processor, intid)
+            || registers.empty_status() & bit(number) == 0
+        {
+            return false;
+        }
+        let bank = self.bank_mut(processor, word);
+        bank.latch &= !mask;
+        bank.active &= !mask;
+        bank.carried |= mask;
+        let value = bank.list_register(intid, linked & mask != 0) | PENDING;
+        let state = self.processor_mut(processor);
+        state.attention[word] = 0;
+        state.attention_banks = 0;
+        state.dirty = false;
+        registers.write(number, value);
+        true
+    }
+
+    #[cold]
+    #[inline(never)] // It would make every flush save all registers.
+    fn flush_marked(&mut self, processor: usize, registers: &mut impl ListRegisterAccess) -> Entry {
         let mut entry = Entry::default();
         let state = self.processor(processor);
         if state.stale || state.eoi != 0 {
             entry.kick |= self.sync(processor, registers);
         }
-        for number in bits(self.processor(processor).occupied & registers.empty_status()) {
-            entry.kick |= self.release(processor, number);
-        }
-
         let available = bit(registers.count().min(LIST_REGISTERS_MAX)).wrapping_sub(1);
         let mut overflow = false;
         for word in bits(self.processor(processor).attention_banks) {
-            if self.attention(processor, word) & self.bank(processor, word).loaded != 0 {
-                self.reconcile_marked(processor, word, registers, &mut entry);
+            let held = self.attention(processor, word) & self.bank(processor, word).loaded;
+            for number in bits(held) {
+                self.reconcile(processor, intid(word, number), registers, &mut entry);
             }
             let missing = self.attention(processor, word) & !self.bank(processor, word).loaded;
-            let mut left = missing;
             for number in bits(missing) {
                 let intid = intid(word, number);
                 if self.wanted_here(processor, intid) {
-                    let free = available & !self.processor(processor).occupied;
+                    let free = self.free(processor, available, registers, &mut entry);
                     if free == 0 {
                         overflow = true;
                         break;
                     }
                     self.load(processor, free.trailing_zeros() as usize, intid, registers);
                 }
-                left &= !bit(number);
+                self.processor_mut(processor).attention[word & (BANKS - 1)] &= !bit(number);
             }
             let state = self.processor_mut(processor);
-            state.attention[word & (BANKS - 1)] = left;
-            if left == 0 {
+            if state.attention[word & (BANKS - 1)] == 0 {
                 state.attention_banks &= !bit(word);
             }
         }
@@ -69,6 +111,24 @@ impl Vgic {
         self.processor_mut(processor).dirty = false;
         entry.kick = entry.kick.without(processor);
         entry
+    }
+
+    /// The list registers that can be loaded. Those that the guest is done with are released only when there are no others.
+    fn free(
+        &mut self,
+        processor: usize,
+        available: u32,
+        registers: &impl ListRegisterAccess,
+        entry: &mut Entry,
+    ) -> u32 {
+        let free = available & !self.processor(processor).occupied;
+        if free != 0 {
+            return free;
+        }
+        for number in bits(self.processor(processor).occupied & registers.empty_status()) {
+            entry.kick |= self.release(processor, number);
+        }
+        available & !self.processor(processor).occupied
     }
 
     /// Learns from the list registers of `processor` what the guest has done with its interrupts, and changes none of
@@ -171,33 +231,15 @@ impl Vgic {
         let (group1, linked) = (self.group1, self.linked_in(word) & mask != 0);
         let bank = self.bank_mut(processor, word);
         bank.loaded |= mask;
+        bank.set_holder(usize::from(intid), processor, number);
         let slot = bank.hand_over(intid, bank.deliverable(group1) & mask != 0, linked);
-        self.home[usize::from(intid)] = processor as u8;
         let state = self.processor_mut(processor);
         state.occupied |= bit(number);
         state.intids[number & (LIST_REGISTERS_MAX - 1)] = intid;
         state.store(number, slot, registers);
     }
 
-    /// Makes the list registers agree with the model where interrupts that they hold are marked in bank `word`.
-    #[cold]
-    fn reconcile_marked(
-        &mut self,
-        processor: usize,
-        word: usize,
-        registers: &mut impl ListRegisterAccess,
-        entry: &mut Entry,
-    ) {
-        let marked = self.attention(processor, word) & self.bank(processor, word).loaded;
-        self.processor_mut(processor).attention[word & (BANKS - 1)] &= !marked;
-        for number in bits(marked) {
-            let intid = intid(word, number);
-            if word == 0 || usize::from(self.home[usize::from(intid)]) == processor {
-                self.reconcile(processor, intid, registers, entry);
-            }
-        }
-    }
-
+    /// Makes the list register that holds a marked interrupt agree with the model.
     fn reconcile(
         &mut self,
         processor: usize,
@@ -205,20 +247,22 @@ impl Vgic {
         registers: &mut impl ListRegisterAccess,
         entry: &mut Entry,
     ) {
-        let Some(number) = self.processor(processor).list_register_of(intid) else { return };
+        let (word, mask) = place(intid);
+        self.processor_mut(processor).attention[word & (BANKS - 1)] &= !mask;
+        let (holder, number) = self.bank(processor, word).holder(usize::from(intid));
+        if holder != processor {
+            return;
+        }
         let value = registers.read(number);
         self.observe(processor, intid, value);
         let here = self.goes_to(processor, intid);
-        let (word, mask) = place(intid);
         let (group1, linked) = (self.group1, self.linked_in(word) & mask);
         let bank = self.bank_mut(processor, word);
         bank.ordered &= !mask;
         if value & ACTIVE != 0 && bank.active & mask == 0 {
             entry.deactivate |= linked;
         }
-        // An empty list register has nothing to hand over: it is loaded again if there is something.
-        let deliver = here && value & (PENDING | ACTIVE) != 0 && bank.deliverable(group1) & mask != 0;
-        let slot = bank.hand_over(intid, deliver, linked != 0);
+        let slot = bank.hand_over(intid, here && bank.deliverable(group1) & mask != 0, linked != 0);
         if slot & (PENDING | ACTIVE) != 0 {
             self.processor_mut(processor).store(number, slot, registers);
         } else {

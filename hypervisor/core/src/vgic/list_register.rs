@@ -1,6 +1,6 @@
 //! List registers: their format, and how the model reaches them.
 
-use super::{Processor, bit, bits};
+use super::{Processor, bit};
 
 /// List registers an implementation can have (ICH_VTR_EL2.ListRegs).
 pub const LIST_REGISTERS_MAX: usize = 16;
@@ -80,10 +80,5 @@ impl Processor {
         let told = if value & EOI != 0 { bit(number) } else { 0 };
         self.eoi = self.eoi & !bit(number) | told;
         registers.write(number, value);
-    }
-
-    /// The list register that holds `intid`.
-    pub(super) fn list_register_of(&self, intid: u8) -> Option<usize> {
-        bits(self.occupied).find(|&number| self.intid(number) == intid)
     }
 }

@@ -134,7 +134,7 @@ impl Vgic {
             holders = if loaded == 0 { 0 } else { bit(owner) };
         } else {
             for number in bits(loaded) {
-                holders |= bit(usize::from(self.home[usize::from(super::intid(word, number))]));
+                holders |= bit(self.bank(owner, word).holder(number).0);
             }
         }
         let mut kick = Kick::NONE;
