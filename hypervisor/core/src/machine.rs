@@ -14,7 +14,7 @@ pub trait Machine {
     fn entry(&self, table: Pa, index: usize) -> u64;
     /// Writes a descriptor in one single-copy atomic store; `index` is below 512.
     fn set_entry(&mut self, table: Pa, index: usize, value: u64);
-    /// Makes the processors see what changed in the translation of `vmid`: carries out [`Maintenance::perform`].
+    /// Makes the processors see what changed in the translation of `vmid` (0: of none in particular): carries out [`Maintenance::perform`].
     fn maintain(&mut self, vmid: u16, op: Maintenance);
     /// A fresh frame of 4096 bytes as records, each `T::default()`, as many as fit.
     fn records<T: Default + 'static>(&mut self, frame: Pa) -> &'static mut [T];

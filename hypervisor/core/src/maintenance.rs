@@ -18,6 +18,9 @@ pub enum Maintenance {
     },
     /// Anything in the partition's translation.
     All,
+    /// The last descriptors of a table that no walk reaches were cleared, and its frame is about to be used for something else, perhaps another
+    /// table. Concerns no VMID: it is passed as 0.
+    Retire,
 }
 
 /// What the processors can do.
@@ -60,13 +63,20 @@ pub enum Step {
 pub const SINGLE_MAX: u16 = 16;
 
 impl Maintenance {
+    /// Whether there are TLB instructions in it, which need the VMID in `VTTBR_EL2`.
+    #[must_use]
+    #[inline(always)]
+    pub fn needs_vmid(self) -> bool {
+        matches!(self, Maintenance::Unlink { .. } | Maintenance::All)
+    }
+
     /// Calls `step` for each instruction, in order.
     #[inline(always)]
     pub fn perform(self, capabilities: Capabilities, mut step: impl FnMut(Step)) {
         // The new descriptor must be visible to every table walker before anything else.
         step(Step::DsbIshst);
         match self {
-            Maintenance::Link => {}
+            Maintenance::Link | Maintenance::Retire => {}
             Maintenance::Unlink { at, order, entries } => {
                 if entries == 1 {
                     step(Step::TlbiIpas2 { at });

@@ -69,7 +69,7 @@ impl System {
                 for (index, table) in [(first, fresh.0), (last, fresh.1)] {
                     if let Some(table) = table {
                         m.set_entry(p.root, index, 0);
-                        m.free(table, PAGE_ORDER);
+                        stage2::free_table(m, table);
                     }
                 }
                 return Err(Error::NoMemory.into());

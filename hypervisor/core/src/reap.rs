@@ -158,7 +158,7 @@ impl System {
         }
         let shell = self.remove(ix).ok_or(Error::BadHandle)?;
         shell.ended.queued = false;
-        m.free(root, PAGE_ORDER);
+        stage2::free_table(m, root);
         Ok((shell, shell_bytes))
     }
 }
@@ -236,7 +236,7 @@ impl Partition {
 
     fn give_table(&mut self, m: &mut impl Machine, table: Pa) {
         m.zero(table, PAGE);
-        m.free(table, PAGE_ORDER);
+        stage2::free_table(m, table);
         self.accounts.release(Account::ControlMemory, PAGE);
     }
 

@@ -105,7 +105,7 @@ impl Body {
                     m.set_entry(table, index, 0);
                     m.free(stage2::address(descriptor), leaf);
                 }
-                m.free(table, PAGE_ORDER);
+                stage2::free_table(m, table);
                 return None;
             };
             let descriptor = match leaf {
@@ -142,7 +142,7 @@ impl Body {
         if self.cleared < pages {
             return false;
         }
-        m.free(base, PAGE_ORDER);
+        stage2::free_table(m, base);
         true
     }
 }

@@ -94,6 +94,12 @@ pub(crate) fn invalid(descriptor: u64) -> u64 {
     descriptor & !VALID
 }
 
+/// Frees a table that no walk reaches and whose entries are all cleared.
+pub(crate) fn free_table(m: &mut impl Machine, table: Pa) {
+    m.maintain(0, Maintenance::Retire);
+    m.free(table, 12);
+}
+
 /// Which entry of the root an address is under.
 #[inline(always)]
 pub(crate) fn level1(at: u64) -> usize {

@@ -1,0 +1,331 @@
+//! A machine made of bookkeeping: it knows of every page whether it is allocated, what it holds and whether it is zero.
+#![allow(dead_code, reason = "each test uses a part")]
+
+pub mod tlb;
+
+use std::any::{Any, TypeId};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use handover_core::frames::{ChunkRecord, Chunks, Frames};
+use handover_core::maintenance::{Capabilities, Step};
+use handover_core::{Ipa, Machine, Maintenance, PAGE, Pa, PartitionIndex};
+
+use tlb::{Tlb, Visible};
+
+/// Where the model's memory starts: not at zero, and not where guests see theirs.
+pub const BASE: u64 = 0x1_0000_0000;
+const BLOCK: u64 = 1 << 21;
+
+/// Whole chunks, first fit.
+pub struct Pool {
+    free: Vec<bool>,
+}
+
+impl Chunks for Pool {
+    fn take(&mut self, order: u8) -> Option<Pa> {
+        let count = 1usize << (order - 21);
+        let first = (0..self.free.len()).step_by(count).find(|&first| {
+            self.free.get(first..first + count).is_some_and(|run| run.iter().all(|free| *free))
+        })?;
+        self.free[first..first + count].fill(false);
+        Some(Pa::new(BASE + first as u64 * BLOCK))
+    }
+
+    fn give(&mut self, pa: Pa, order: u8) {
+        let first = ((pa.get() - BASE) / BLOCK) as usize;
+        for free in &mut self.free[first..first + (1usize << (order - 21))] {
+            assert!(!std::mem::replace(free, true), "chunk given back twice");
+        }
+    }
+}
+
+/// Descriptors and stores to them that walkers may not have seen yet.
+#[derive(Default)]
+pub struct Tables {
+    words: HashMap<u64, Box<[u64; 512]>>,
+    late: Vec<(u64, usize, u64)>,
+    /// Changes with every descriptor, and comes back when it does.
+    hash: u64,
+}
+
+fn mix(values: [u64; 3]) -> u64 {
+    values.iter().fold(0x9e37_79b9_7f4a_7c15, |hash, value| {
+        (hash ^ value).wrapping_mul(0xff51_afd7_ed55_8ccd).rotate_left(29)
+    })
+}
+
+impl Tables {
+    /// All of a table's descriptors; `None`: all zero.
+    pub fn words(&self, table: Pa) -> Option<&[u64; 512]> {
+        self.words.get(&table.get()).map(|words| &**words)
+    }
+
+    pub fn get(&self, table: Pa, index: usize) -> u64 {
+        self.words.get(&table.get()).map_or(0, |words| words[index])
+    }
+
+    fn set(&mut self, table: Pa, index: usize, value: u64) {
+        let old = self.get(table, index);
+        for word in [old, value].into_iter().filter(|word| *word != 0) {
+            self.hash ^= mix([table.get(), index as u64, word]);
+        }
+        if old != value {
+            self.words.entry(table.get()).or_insert_with(|| Box::new([0; 512]))[index] = value;
+        }
+        self.late.push((table.get(), index, old));
+    }
+
+    fn settle(&mut self) {
+        self.late.clear();
+    }
+}
+
+impl Visible for Tables {
+    fn visible(&self, table: Pa, index: usize) -> Vec<u64> {
+        let late = self.late.iter().filter(|(t, i, _)| (*t, *i) == (table.get(), index));
+        late.map(|(_, _, old)| *old).chain([self.get(table, index)]).collect()
+    }
+}
+
+pub struct Model {
+    frames: Frames,
+    pool: Pool,
+    total: u64,
+    /// First byte and order of everything allocated.
+    pub allocated: BTreeMap<u64, u8>,
+    /// Pages that hold something.
+    pub dirty: BTreeMap<u64, u64>,
+    pub tables: Tables,
+    pub tlb: Tlb,
+    /// Frames that hold records, by the address of the records.
+    records: HashMap<usize, Pa>,
+    idle: HashMap<TypeId, Vec<Box<dyn Any>>>,
+    pub interrupts: Vec<PartitionIndex>,
+    pub steps: u64,
+    pub zeroed: u64,
+    pub capabilities: Capabilities,
+    /// Which step of each maintenance is left out, to see whether anybody notices.
+    pub omit: Option<usize>,
+    /// After how many more allocations there is nothing left.
+    pub allowance: Option<u32>,
+    hash: u64,
+}
+
+impl Model {
+    pub fn new(chunks: usize, tlb_range: bool) -> Model {
+        let records = Box::leak(vec![ChunkRecord::default(); chunks].into_boxed_slice());
+        Model {
+            frames: Frames::new(Pa::new(BASE), records),
+            pool: Pool { free: vec![true; chunks] },
+            total: chunks as u64 * BLOCK,
+            allocated: BTreeMap::new(),
+            dirty: BTreeMap::new(),
+            tables: Tables::default(),
+            tlb: Tlb::default(),
+            records: HashMap::new(),
+            idle: HashMap::new(),
+            interrupts: Vec::new(),
+            steps: 0,
+            zeroed: 0,
+            capabilities: Capabilities { tlb_range },
+            omit: None,
+            allowance: None,
+            hash: 0,
+        }
+    }
+
+    pub fn allocated_bytes(&self) -> u64 {
+        self.allocated.values().map(|order| 1u64 << order).sum()
+    }
+
+    pub fn free_bytes(&self) -> u64 {
+        let chunks = self.pool.free.iter().filter(|free| **free).count() as u64;
+        chunks * BLOCK + self.frames.free_frames() * PAGE
+    }
+
+    pub fn record_frames(&self) -> BTreeSet<u64> {
+        self.records.values().map(|pa| pa.get()).collect()
+    }
+
+    /// Stands for all that the rules have stored in the machine.
+    pub fn digest(&self) -> (u64, u64, usize, usize) {
+        (self.tables.hash, self.hash, self.records.len(), self.interrupts.len())
+    }
+
+    /// A guest's store.
+    pub fn write(&mut self, pa: Pa, value: u64) {
+        assert!(self.owner(pa).is_some(), "a guest writes to free memory at {pa:x?}");
+        self.dirty.insert(pa.get() & !(PAGE - 1), value);
+    }
+
+    /// A guest's load.
+    pub fn read(&self, pa: Pa) -> u64 {
+        self.dirty.get(&(pa.get() & !(PAGE - 1))).copied().unwrap_or(0)
+    }
+
+    /// The allocation that an address is in.
+    pub fn owner(&self, pa: Pa) -> Option<(u64, u8)> {
+        let (&start, &order) = self.allocated.range(..=pa.get()).next_back()?;
+        (pa.get() - start < 1 << order).then_some((start, order))
+    }
+
+    fn assert_zero(&self, pa: Pa, size: u64) {
+        let end = pa.get() + size;
+        assert_eq!(self.dirty.range(pa.get()..end).next(), None, "free memory is not zero");
+        if size == PAGE {
+            let zero = self.tables.words(pa).is_none_or(|words| words.iter().all(|word| *word == 0));
+            assert!(zero, "a free frame is not zero: {pa:x?}");
+        }
+        assert!(!self.records.values().any(|frame| *frame == pa), "a free frame holds records");
+    }
+
+    pub fn touch(&mut self, touched: Vec<(u16, Pa, Ipa)>) {
+        self.tlb.touched = touched;
+        self.tlb.refill(&self.tables);
+    }
+
+    pub fn check_tlb(&self) {
+        if self.steps > 0
+            && let Err(stale) = self.tlb.check(&self.tables)
+        {
+            panic!("{stale}");
+        }
+    }
+
+    /// Whether every store to a descriptor is certain to be seen by every walker.
+    pub fn all_visible(&self) -> bool {
+        self.tables.late.is_empty()
+    }
+
+    /// Every free byte is accounted for.
+    pub fn check_total(&self) {
+        assert_eq!(self.free_bytes() + self.allocated_bytes(), self.total);
+    }
+}
+
+impl Machine for Model {
+    fn allocate(&mut self, order: u8) -> Option<Pa> {
+        assert!(order == 12 || (21..=30).contains(&order), "order {order}");
+        if let Some(allowance) = &mut self.allowance {
+            *allowance = allowance.checked_sub(1)?;
+        }
+        let pa = match order {
+            12 => self.frames.allocate(&mut self.pool)?,
+            _ => self.pool.take(order)?,
+        };
+        assert_eq!(self.owner(pa), None, "allocated twice");
+        self.assert_zero(pa, 1 << order);
+        self.allocated.insert(pa.get(), order);
+        self.hash ^= mix([pa.get(), u64::from(order), 1]);
+        Some(pa)
+    }
+
+    fn free(&mut self, pa: Pa, order: u8) {
+        assert_eq!(self.allocated.remove(&pa.get()), Some(order), "{pa:x?} was not allocated so");
+        self.assert_zero(pa, 1 << order);
+        self.hash ^= mix([pa.get(), u64::from(order), 1]);
+        match order {
+            12 => self.frames.free(&mut self.pool, pa).unwrap(),
+            _ => self.pool.give(pa, order),
+        }
+    }
+
+    fn zero(&mut self, pa: Pa, size: u64) {
+        assert!(size.is_multiple_of(PAGE) && size <= 16 * PAGE, "{size} bytes in one step");
+        let (start, order) = self.owner(pa).expect("zeroed, but not allocated");
+        assert!(pa.get() + size <= start + (1 << order));
+        self.zeroed += size;
+        for page in (pa.get()..pa.get() + size).step_by(PAGE as usize) {
+            self.dirty.remove(&page);
+            if order == 12 {
+                for index in 0..512 {
+                    if self.tables.get(Pa::new(page), index) != 0 {
+                        self.tables.set(Pa::new(page), index, 0);
+                    }
+                }
+            }
+        }
+    }
+
+    fn entry(&self, table: Pa, index: usize) -> u64 {
+        assert!(index < 512);
+        assert_eq!(self.allocated.get(&table.get()), Some(&12), "no table at {table:x?}");
+        self.tables.get(table, index)
+    }
+
+    fn set_entry(&mut self, table: Pa, index: usize, value: u64) {
+        assert!(index < 512);
+        assert_eq!(self.allocated.get(&table.get()), Some(&12), "no table at {table:x?}");
+        self.tables.set(table, index, value);
+    }
+
+    fn maintain(&mut self, vmid: u16, op: Maintenance) {
+        let mut steps: Vec<Step> = Vec::new();
+        op.perform(self.capabilities, |step| steps.push(step));
+        if let Some(omitted) = self.omit
+            && omitted < steps.len()
+        {
+            steps.remove(omitted);
+        }
+        self.tlb.start();
+        for step in steps {
+            self.steps += 1;
+            self.tlb.execute(&mut self.tables, Tables::settle, vmid, step);
+        }
+        self.tlb.refill(&self.tables);
+    }
+
+    fn records<T: Default + 'static>(&mut self, frame: Pa) -> &'static mut [T] {
+        self.assert_zero(frame, PAGE);
+        assert_eq!(self.allocated.get(&frame.get()), Some(&12));
+        let idle = self.idle.entry(TypeId::of::<T>()).or_default().pop();
+        let page = match idle {
+            Some(page) => *page.downcast::<&'static mut [T]>().expect("of this type"),
+            None => {
+                let count = PAGE as usize / size_of::<T>();
+                Box::leak((0..count).map(|_| T::default()).collect::<Vec<T>>().into_boxed_slice())
+            }
+        };
+        page.fill_with(T::default);
+        self.records.insert(page.as_ptr() as usize, frame);
+        page
+    }
+
+    fn reclaim<T: 'static>(&mut self, page: &'static mut [T]) -> Pa {
+        let frame = self.records.remove(&(page.as_ptr() as usize)).expect("a page of records");
+        self.idle.entry(TypeId::of::<T>()).or_default().push(Box::new(page));
+        frame
+    }
+
+    fn interrupt(&mut self, partition: PartitionIndex) {
+        self.interrupts.push(partition);
+    }
+}
+
+/// xorshift64*
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Random {
+        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
+    }
+
+    pub fn below(&mut self, end: usize) -> usize {
+        (self.next() % end.max(1) as u64) as usize
+    }
+
+    pub fn chance(&mut self, one_in: usize) -> bool {
+        self.below(one_in) == 0
+    }
+
+    pub fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
+        from.get(self.below(from.len())).copied()
+    }
+}
