@@ -26,6 +26,7 @@ pub mod maintenance;
 mod memory;
 mod message;
 mod partition;
+pub mod pl011;
 mod reap;
 mod region;
 mod signal;

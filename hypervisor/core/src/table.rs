@@ -3,7 +3,7 @@
 use crate::{Machine, Pa};
 
 /// Pages a table may have.
-const PAGES: usize = 256;
+const PAGES: usize = 128;
 
 /// A record's place.
 pub(crate) enum Slot<T> {
