@@ -454,7 +454,8 @@ fn idle(mut kernel: Guard<Kernel>) -> Guard<Kernel> {
         // With no room left the device interrupts when there is some.
         kernel.hardware.console_output();
     }
-    let busy = reap(&mut kernel);
+    // Either of these may have made someone ready here.
+    let busy = reap(&mut kernel) || kernel.hardware.others_wait();
     drop(kernel);
     if !busy && !arch::interrupt_pending() {
         arch::wait_for_interrupt();
