@@ -122,7 +122,7 @@ struct Processor {
     attention_banks: u32,
     /// The INTID in each occupied list register.
     intids: [u8; LIST_REGISTERS_MAX],
-    /// List registers that hold an interrupt, as far as the model knows.
+    /// List registers that hold an interrupt, as far as the model knows: the guest may be done with it.
     occupied: u32,
     /// Those of them that were written with the EOI bit, which ICH_ELRSR_EL2 does not report.
     eoi: u32,
@@ -169,7 +169,7 @@ const _: () = assert!(size_of::<Vgic>() < 4096);
 impl Vgic {
     /// A controller out of reset, for `processors` logical processors (1 to `PROCESSORS_MAX`). `linked` has bit n set
     /// for each PPI n that the control OS acknowledges and leaves active, so that the guest's end of interrupt
-    /// deactivates the physical interrupt n (chapter 6.3.3, ICH_LR<n>_EL2.HW); SGIs cannot be linked.
+    /// deactivates the physical interrupt n (ICH_LR<n>_EL2.HW, section 12.4); SGIs cannot be linked.
     pub const fn new(processors: u32, linked: u32) -> Self {
         let count = if processors < 1 {
             1
@@ -200,9 +200,7 @@ impl Vgic {
             kick |= self.release(processor, number);
         }
         *self.processor_mut(processor) = Processor::new();
-        for word in 1..BANKS {
-            kick |= self.renotice(word);
-        }
+        kick |= self.notice_shared();
         let back = if self.dirty(processor) { Kick(bit(processor)) } else { Kick::NONE };
         kick.without(processor) | back
     }
@@ -212,8 +210,8 @@ impl Vgic {
         self.processor(processor).dirty
     }
 
-    /// The list registers that hold an interrupt: the others need not be saved or restored when the physical
-    /// processor changes to another logical one.
+    /// The list registers that may hold an interrupt. The others, and those that ICH_ELRSR_EL2 shows as empty, need not be
+    /// saved when the physical processor changes to another logical one, and are zero when it comes back.
     pub fn occupied(&self, processor: usize) -> u32 {
         self.processor(processor).occupied
     }
@@ -259,7 +257,7 @@ impl Vgic {
         self.notice_one(processor, intid)
     }
 
-    /// The guest has written `value` to ICC_SGI1R_EL1 on `processor` (chapter 12.2.20).
+    /// The guest has written `value` to ICC_SGI1R_EL1 on `processor` (section 12.2).
     pub fn send_sgi(&mut self, processor: usize, value: u64) -> Kick {
         const OTHERS: u64 = 1 << 40;
         // Aff3 [55:48], RS [47:44], Aff2 [39:32], Aff1 [23:16]: all zero in the affinities of our processors.
@@ -355,15 +353,9 @@ impl Vgic {
         self.attend(holder, word, mask)
     }
 
-    /// Marks the shared interrupts of a bank anew, where their targets may have changed.
-    fn renotice(&mut self, word: usize) -> Kick {
-        let loaded = self.bank(0, word).loaded;
-        for processor in &mut self.processors {
-            if let Some(attention) = processor.attention.get_mut(word) {
-                *attention &= loaded;
-            }
-        }
-        self.notice(0, word, u32::MAX)
+    /// The targets of shared interrupts may have changed.
+    fn notice_shared(&mut self) -> Kick {
+        (1..BANKS).fold(Kick::NONE, |kick, word| kick | self.notice(0, word, u32::MAX))
     }
 
     fn attend(&mut self, processor: usize, word: usize, mask: u32) -> Kick {

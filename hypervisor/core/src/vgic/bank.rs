@@ -55,7 +55,7 @@ impl Bank {
         }
     }
 
-    /// Pending as GICD_ISPENDR shows it (chapter 4.1.2): a latch, or the level of a level-sensitive line.
+    /// Pending as GICD_ISPENDR shows it: a latch, or the level of a level-sensitive line.
     pub(super) const fn pending(&self) -> u32 {
         self.latch | self.carried | self.line & !self.edge
     }

@@ -25,7 +25,7 @@ pub struct Entry {
 
 impl Vgic {
     /// Brings the list registers of `processor` up to date. Call it before the guest is entered if [`Vgic::dirty`], and
-    /// at each maintenance interrupt (chapter 4.8), whose cause it removes.
+    /// at each maintenance interrupt (ICH_MISR_EL2), whose cause it removes.
     pub fn flush(&mut self, processor: usize, registers: &mut impl ListRegisterAccess) -> Entry {
         if self.rearm(processor, registers) {
             return Entry::default();

@@ -1,7 +1,7 @@
-//! The distributor's frame (chapter 12.9).
+//! The distributor's frame (section 12.9).
 
 use super::registers::Field;
-use super::{BANKS, INTID_COUNT, Kick, ListRegisterAccess, PRIVATE_COUNT, ROUTE_ANY, ROUTE_NONE, Vgic};
+use super::{INTID_COUNT, Kick, ListRegisterAccess, PRIVATE_COUNT, ROUTE_ANY, ROUTE_NONE, Vgic};
 
 const CTLR: u64 = 0x0000;
 const TYPER: u64 = 0x0004;
@@ -22,7 +22,7 @@ const ROUTING_MODE: u32 = 1 << 31;
 /// GICD_IIDR and GICR_IIDR: product 'H' of no implementer with a JEP106 code.
 pub(super) const IIDR_VALUE: u32 = 0x4800_0000;
 
-/// The identification registers at the end of every frame (chapter 12.1.13): ArchRev 3 in PIDR2, and the fixed CIDR
+/// The identification registers at the end of every frame: ArchRev 3 in PIDR2, and the fixed CIDR
 /// values.
 pub(super) const fn identification(offset: u64) -> u32 {
     match offset {
@@ -81,15 +81,13 @@ impl Vgic {
 
     fn write_control(&mut self, value: u32) -> Kick {
         let group1 = value & ENABLE_GRP1 != 0;
-        let mut kick = Kick::NONE;
-        if group1 != self.group1 {
-            self.group1 = group1;
-            for processor in 0..usize::from(self.count) {
-                kick |= self.notice(processor, 0, u32::MAX);
-            }
-            for word in 1..BANKS {
-                kick |= self.notice(0, word, u32::MAX);
-            }
+        if group1 == self.group1 {
+            return Kick::NONE;
+        }
+        self.group1 = group1;
+        let mut kick = self.notice_shared();
+        for processor in 0..usize::from(self.count) {
+            kick |= self.notice(processor, 0, u32::MAX);
         }
         kick
     }
@@ -111,13 +109,7 @@ impl Vgic {
         } else {
             ROUTE_NONE
         };
-        let (word, mask) = super::place(intid);
-        if self.bank(0, word).loaded & mask == 0 {
-            for processor in &mut self.processors {
-                processor.attention[word & (BANKS - 1)] &= !mask;
-            }
-        }
-        self.notice(0, word, mask)
+        self.notice_one(0, intid)
     }
 }
 

@@ -5,7 +5,7 @@ use super::{Processor, bit};
 /// List registers an implementation can have (ICH_VTR_EL2.ListRegs).
 pub const LIST_REGISTERS_MAX: usize = 16;
 
-/// State: pending (ICH_LR<n>_EL2, chapter 12.4.10).
+/// State: pending (ICH_LR<n>_EL2, section 12.4).
 pub(super) const PENDING: u64 = 1 << 62;
 /// State: active.
 pub(super) const ACTIVE: u64 = 1 << 63;

@@ -1,10 +1,10 @@
-//! The redistributors: two 64 KiB frames for each logical processor, RD_base (chapter 12.10) and SGI_base (12.11).
+//! The redistributors: two 64 KiB frames for each logical processor, RD_base and SGI_base (section 12.11).
 
 use handover_abi::layout::GICR_STRIDE;
 
 use super::distributor::{IIDR_VALUE, identification};
 use super::registers::Field;
-use super::{BANKS, Kick, ListRegisterAccess, Vgic};
+use super::{Kick, ListRegisterAccess, Vgic};
 
 const IIDR: u64 = 0x0004;
 const TYPER: u64 = 0x0008;
@@ -57,14 +57,11 @@ impl Vgic {
             return Kick::NONE;
         }
         let awake = value & PROCESSOR_SLEEP == 0;
-        let mut kick = Kick::NONE;
-        if self.processor(owner).awake != awake {
-            self.processor_mut(owner).awake = awake;
-            for word in 1..BANKS {
-                kick |= self.renotice(word);
-            }
+        if self.processor(owner).awake == awake {
+            return Kick::NONE;
         }
-        kick
+        self.processor_mut(owner).awake = awake;
+        self.notice_shared()
     }
 
     /// The logical processor whose frames an offset is in, and the offset there.

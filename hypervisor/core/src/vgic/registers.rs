@@ -1,4 +1,4 @@
-//! The registers that the distributor and a redistributor's SGI frame have at the same offsets (chapters 12.9 and 12.11):
+//! The registers that the distributor and a redistributor's SGI frame have at the same offsets (sections 12.9 and 12.11):
 //! a bit, two bits or a byte for each interrupt.
 
 use super::bank::{PRIORITY_MASK, SGIS};
@@ -23,7 +23,7 @@ pub(super) enum Field {
 
 impl Field {
     /// The register at `offset` and the bank it belongs to. `None` if there is none, or it does not allow this access:
-    /// all take words, priorities also bytes (chapter 12.1.3).
+    /// all take words, priorities also bytes.
     pub(super) fn decode(offset: u64, size: u8) -> Option<(Self, usize)> {
         let offset = usize::try_from(offset).ok()?;
         let word = size == 4 && offset.is_multiple_of(4);

@@ -479,6 +479,36 @@ fn active_states_are_written_through_to_the_list_register() {
 }
 
 #[test]
+fn an_order_to_be_active_meets_a_new_edge() {
+    let mut vgic = ready();
+    let mut registers = image();
+    let _ = vgic.raise(0, EVENT);
+    let _ = vgic.flush(0, &mut registers);
+    registers.write(0, lr(EVENT, 0));
+    let _ = vgic.distributor_write(0x304, 4, 1 << 2);
+    let _ = vgic.raise(0, EVENT);
+    let _ = vgic.flush(0, &mut registers);
+    assert_eq!(registers.read(0), lr(EVENT, PENDING | ACTIVE));
+}
+
+#[test]
+fn room_that_a_read_discovers_is_used() {
+    let mut vgic = ready();
+    let mut registers = ListRegisterImage::new(1);
+    let _ = vgic.raise(0, EVENT);
+    let _ = vgic.flush(0, &mut registers);
+    registers.write(0, lr(EVENT, ACTIVE));
+    let _ = vgic.raise(0, EVENT + 1);
+    let _ = vgic.flush(0, &mut registers);
+    assert_eq!(registers.read(0), lr(EVENT, ACTIVE | EOI), "the other one waits for its end");
+    registers.write(0, lr(EVENT, EOI));
+    let (_, kick) = vgic.distributor_read(0, 0x304, 4, &mut registers);
+    assert_eq!((registers.read(0), kick.mask()), (0, 1), "no maintenance interrupt will come now");
+    let _ = vgic.flush(0, &mut registers);
+    assert_eq!(registers.read(0), lr(EVENT + 1, PENDING));
+}
+
+#[test]
 fn a_poll_of_another_processors_state_converges() {
     let mut vgic = ready();
     let (mut mine, mut other) = (image(), image());
