@@ -21,7 +21,7 @@ struct handover_channel {
 	wait_queue_head_t wait;
 
 	struct mutex receive_lock;
-	struct handover_region *spare; /* slots for the next region */
+	struct handover_region *spare; /* a slot for the next region */
 	/* A message taken from the control OS that could not be delivered; it is the next one. */
 	bool aside;
 	u64 word;
@@ -122,12 +122,12 @@ static int channel_send(struct handover_channel *channel, struct handover_region
 	}
 }
 
-/* Makes the spare slots fit a region of that size. */
+/* Sees to it that there is a spare slot, for a region of that size. */
 static int prepare_spare(struct handover_channel *channel, u64 size)
 {
 	struct handover_region *spare = channel->spare;
 
-	if (spare && spare->slot_size >= size)
+	if (spare && spare->slot >= size)
 		return 0;
 	spare = handover_region_alloc(channel->handover, size);
 	if (IS_ERR(spare))
@@ -158,12 +158,14 @@ static int receive_once(struct handover_channel *channel)
 		regs.a1 = channel->port;
 		regs.a2 = channel->spare->address;
 		error = handover_call(channel->handover, HANDOVER_CALL_RECEIVE, &regs);
-		/* Only one who receives on this port behind our back changes the first message. */
-		if (error == -E2BIG)
-			error = -EIO;
+		/* A small region must never come to a place for large ones: the control OS would keep it for small ones. */
+		if (error) {
+			handover_region_free(channel->spare);
+			channel->spare = NULL;
+		}
 	}
 	if (error)
-		return error;
+		return error == -E2BIG ? -EIO : error;
 
 	channel->word = regs.a1;
 	memcpy(channel->data, short_message(&regs), sizeof(channel->data));
@@ -533,6 +535,9 @@ int handover_connect(struct handover *handover, void __user *argument)
 		return PTR_ERR(channel);
 	connect.reason = 0;
 	error = handover_channel_open(channel, HANDOVER_CALL_CONNECT, connect.partition, connect.service);
+	/* The partition has ended, or has not started. */
+	if (error == -EPIPE || error == -ENOTCONN)
+		error = -EHOSTDOWN;
 	if (!error && !(connect.flags & HANDOVER_NONBLOCK))
 		error = wait_answer(channel, &connect.reason);
 	connect.fd = error ? -1 : fd;

@@ -48,14 +48,19 @@
 #include "abi.h"
 #include "uapi/handover.h"
 
-/* Slots of the message window. */
+/* A part of the message window, and which slots of it are taken. */
+struct handover_slots {
+	u64 base;
+	u64 slot; /* bytes of one */
+	unsigned long count;
+	unsigned long hint; /* below it all are taken */
+	unsigned long *used;
+};
+
 struct handover_window {
 	spinlock_t lock;
-	u64 base;
-	u64 size;
-	unsigned long slots;
-	unsigned long hint; /* where the next search starts */
-	unsigned long *used;
+	struct handover_slots small; /* for regions up to 2 MiB */
+	struct handover_slots large; /* for larger ones */
 };
 
 struct handover {
@@ -79,8 +84,8 @@ struct handover_region {
 	struct address_space *mapping; /* NULL while it has no file */
 	u32 handle; /* 0: not ours */
 	u64 size;
-	u64 address; /* 0: no slot */
-	u64 slot_size;
+	u64 address; /* of its slot; 0: none */
+	u64 slot; /* bytes of its slot */
 	void *kernel; /* made at the first read() or write() */
 };
 
@@ -91,8 +96,8 @@ int handover_call(struct handover *handover, u32 function, handover_regs *regs);
 
 /* window.c */
 int handover_window_init(struct handover *handover, u64 base, u64 size);
-u64 handover_window_take(struct handover_window *window, u64 size);
-void handover_window_give(struct handover_window *window, u64 address, u64 size);
+u64 handover_window_take(struct handover_window *window, u64 size, u64 *slot);
+void handover_window_give(struct handover_window *window, u64 address, u64 slot);
 
 /* region.c */
 int handover_region_fs_init(void);

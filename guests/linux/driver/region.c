@@ -31,7 +31,7 @@ static_assert(PAGE_SIZE == HANDOVER_REGION_MIN);
 
 static struct vfsmount *region_mount;
 
-/* A region without a handle, with slots to map it in. */
+/* A region without a handle, with a slot to map it in. */
 struct handover_region *handover_region_alloc(struct handover *handover, u64 size)
 {
 	struct handover_region *region = kzalloc(sizeof(*region), GFP_KERNEL_ACCOUNT);
@@ -41,8 +41,7 @@ struct handover_region *handover_region_alloc(struct handover *handover, u64 siz
 	region->handover = handover;
 	init_rwsem(&region->lock);
 	region->size = size;
-	region->slot_size = size;
-	region->address = handover_window_take(&handover->window, size);
+	region->address = handover_window_take(&handover->window, size, &region->slot);
 	if (!region->address) {
 		kfree(region);
 		return ERR_PTR(-ENOMEM);
@@ -65,7 +64,7 @@ void handover_region_unmap(struct handover_region *region)
 void handover_region_gone(struct handover_region *region)
 {
 	region->handle = 0;
-	handover_window_give(&region->handover->window, region->address, region->slot_size);
+	handover_window_give(&region->handover->window, region->address, region->slot);
 	region->address = 0;
 }
 
@@ -79,11 +78,11 @@ void handover_region_free(struct handover_region *region)
 	handover_region_unmap(region);
 	if (region->handle)
 		error = handover_call(handover, HANDOVER_CALL_REGION_DESTROY, &regs);
-	/* A region that is still there keeps its slots: nothing else may be mapped over it. */
+	/* A region that is still there keeps its slot: nothing else may be mapped over it. */
 	if (error)
 		dev_err(handover->dev, "cannot destroy region %u at %#llx: %d\n", region->handle, region->address, error);
 	else if (region->address)
-		handover_window_give(&handover->window, region->address, region->slot_size);
+		handover_window_give(&handover->window, region->address, region->slot);
 	kfree(region);
 }
 

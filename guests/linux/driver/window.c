@@ -1,5 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Which slots of the message window are taken. */
+/*
+ * Which parts of the message window are taken.
+ *
+ * A region of up to 2 MiB takes 2 MiB, a larger one a whole GiB, in which there never was a smaller one. So the lower quarter of the
+ * window serves the small ones, and the rest the large ones. The first 2 MiB of each GiB stay empty: a large region that meets a place
+ * for a small one is then always refused as too large, even where its GiB was never used.
+ */
 
 #include <linux/bitmap.h>
 #include <linux/device.h>
@@ -8,53 +14,67 @@
 
 #include "handover.h"
 
+static int init_slots(struct handover *handover, struct handover_slots *slots, u64 base, u64 size, u64 slot)
+{
+	slots->base = base;
+	slots->slot = slot;
+	slots->count = size / slot;
+	slots->used = devm_bitmap_zalloc(handover->dev, slots->count, GFP_KERNEL);
+	return slots->used ? 0 : -ENOMEM;
+}
+
 int handover_window_init(struct handover *handover, u64 base, u64 size)
 {
 	struct handover_window *window = &handover->window;
+	u64 small = max_t(u64, round_down(size / 4, HANDOVER_REGION_MAX), HANDOVER_REGION_MAX);
+	unsigned long first;
+	int error;
 
-	if (!base || !size || !IS_ALIGNED(base, HANDOVER_REGION_MAX) || !IS_ALIGNED(size, HANDOVER_WINDOW_SLOT) ||
-	    size / HANDOVER_WINDOW_SLOT > INT_MAX) {
-		dev_err(handover->dev, "message window %#llx, %#llx bytes: want 1 GiB alignment and whole 2 MiB slots\n", base,
-			size);
+	if (!base || !size || !IS_ALIGNED(base | size, HANDOVER_REGION_MAX) || size > BIT_ULL(52)) {
+		dev_err(handover->dev, "message window %#llx, %#llx bytes: want whole GiBs\n", base, size);
 		return -EINVAL;
 	}
 	spin_lock_init(&window->lock);
-	window->base = base;
-	window->size = size;
-	window->slots = size / HANDOVER_WINDOW_SLOT;
-	window->used = devm_bitmap_zalloc(handover->dev, window->slots, GFP_KERNEL);
-	return window->used ? 0 : -ENOMEM;
+	error = init_slots(handover, &window->small, base, small, HANDOVER_WINDOW_SLOT);
+	if (!error)
+		error = init_slots(handover, &window->large, base + small, size - small, HANDOVER_REGION_MAX);
+	if (error)
+		return error;
+	for (first = 0; first < window->small.count; first += HANDOVER_REGION_MAX / HANDOVER_WINDOW_SLOT)
+		__set_bit(first, window->small.used);
+	return 0;
 }
 
-static unsigned long slots_of(u64 size)
+static struct handover_slots *slots_for(struct handover_window *window, u64 size)
 {
-	return DIV_ROUND_UP(size, HANDOVER_WINDOW_SLOT);
+	return size <= HANDOVER_WINDOW_SLOT ? &window->small : &window->large;
 }
 
-/* The address of free slots for a region of that size (a power of two), aligned to it; 0 when there are none. */
-u64 handover_window_take(struct handover_window *window, u64 size)
+/* Finds a place for a region of that size: its address, and the largest region that fits there in *slot; 0 when there is none. */
+u64 handover_window_take(struct handover_window *window, u64 size, u64 *slot)
 {
-	unsigned long count = slots_of(size), at, flags;
+	struct handover_slots *slots = slots_for(window, size);
+	unsigned long at, flags;
 
 	spin_lock_irqsave(&window->lock, flags);
-	at = bitmap_find_next_zero_area(window->used, window->slots, window->hint, count, count - 1);
-	if (at >= window->slots)
-		at = bitmap_find_next_zero_area(window->used, window->slots, 0, count, count - 1);
-	if (at < window->slots) {
-		bitmap_set(window->used, at, count);
-		window->hint = at + count;
+	at = find_next_zero_bit(slots->used, slots->count, slots->hint);
+	if (at < slots->count) {
+		__set_bit(at, slots->used);
+		slots->hint = at + 1;
 	}
 	spin_unlock_irqrestore(&window->lock, flags);
-	return at < window->slots ? window->base + at * (u64)HANDOVER_WINDOW_SLOT : 0;
+	*slot = slots->slot;
+	return at < slots->count ? slots->base + at * slots->slot : 0;
 }
 
-void handover_window_give(struct handover_window *window, u64 address, u64 size)
+void handover_window_give(struct handover_window *window, u64 address, u64 slot)
 {
-	unsigned long at = (address - window->base) / HANDOVER_WINDOW_SLOT, flags;
+	struct handover_slots *slots = slots_for(window, slot);
+	unsigned long at = (address - slots->base) / slots->slot, flags;
 
 	spin_lock_irqsave(&window->lock, flags);
-	bitmap_clear(window->used, at, slots_of(size));
-	if (at < window->hint)
-		window->hint = at;
+	__clear_bit(at, slots->used);
+	/* Below the hint everything is taken. */
+	slots->hint = min(slots->hint, at);
 	spin_unlock_irqrestore(&window->lock, flags);
 }

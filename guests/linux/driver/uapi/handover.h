@@ -68,7 +68,7 @@ struct handover_service {
 /*
  * HANDOVER_CONNECT, on the device. Waits for the answer, unless HANDOVER_NONBLOCK is set: then the channel is still
  * connecting, and poll() reports EPOLLOUT or EPOLLERR once it is answered. ECONNREFUSED: the server refused, see
- * reason. ENXIO: no such partition. EACCES: this partition may not connect there.
+ * reason. ENXIO: no such partition. EHOSTDOWN: it has not started, or has ended.
  */
 struct handover_connect {
 	__u32 partition; /* in */
