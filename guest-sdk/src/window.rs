@@ -1,7 +1,8 @@
 //! Which parts of the message window are taken.
 //!
 //! Regions of up to 2 MiB take a slot of 2 MiB in the window's lower half; larger ones a GiB in its upper half, because a
-//! GiB that has held the small ones is cut up for good.
+//! GiB that has held the small ones is cut up for good. The slot at the start of each GiB stays free: a large region received
+//! into it would take the whole GiB, where one received into any other is refused with its size.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -14,6 +15,8 @@ const LARGE_ORDER: u8 = REGION_MAX.trailing_zeros() as u8;
 /// Where the larger regions start.
 const LARGE_BASE: u64 = WINDOW_BASE + WINDOW_SIZE / 2;
 
+/// Slots in what a larger region takes.
+const SLOTS_IN_GIB: usize = 1 << (LARGE_ORDER - SLOT_ORDER);
 const SLOT_WORDS: usize = ((LARGE_BASE - WINDOW_BASE) >> SLOT_ORDER) as usize / 64;
 const LARGE_WORDS: usize = ((WINDOW_BASE + WINDOW_SIZE - LARGE_BASE) >> LARGE_ORDER) as usize / 64;
 
@@ -29,7 +32,7 @@ pub(crate) struct Window {
 
 impl Window {
     const fn new() -> Window {
-        Window { slots: Places::new(), large: Places::new() }
+        Window { slots: Places::without_every(SLOTS_IN_GIB), large: Places::without_every(0) }
     }
 
     /// Takes room for a region of `1 << order` bytes; its address.
@@ -63,8 +66,15 @@ struct Places<const WORDS: usize> {
 }
 
 impl<const WORDS: usize> Places<WORDS> {
-    const fn new() -> Places<WORDS> {
-        Places { taken: [const { AtomicU64::new(0) }; WORDS], hint: AtomicU32::new(0) }
+    /// All free, but for those whose number is a multiple of `number` (a multiple of 64; 0: for none).
+    const fn without_every(number: usize) -> Places<WORDS> {
+        let mut places = Places { taken: [const { AtomicU64::new(0) }; WORDS], hint: AtomicU32::new(0) };
+        let mut word = 0;
+        while number != 0 && word < WORDS {
+            places.taken[word] = AtomicU64::new(1);
+            word += number / 64;
+        }
+        places
     }
 
     #[inline]
@@ -107,20 +117,22 @@ mod tests {
     fn slots_are_distinct_and_come_back() {
         let window = Window::new();
         let first: Vec<u64> = (0..200).filter_map(|_| window.claim(12)).collect();
-        assert_eq!(first, (0..200).map(slot).collect::<Vec<_>>());
+        assert_eq!(first, (1..=200).map(slot).collect::<Vec<_>>());
         window.release(first[70]);
-        assert_eq!(window.claim(SLOT_ORDER), Some(slot(200)), "the hint points behind");
+        assert_eq!(window.claim(SLOT_ORDER), Some(slot(201)), "the hint points behind");
         for &address in &first[..70] {
             window.release(address);
         }
-        assert_eq!((0..SLOT_WORDS * 64).filter_map(|_| window.claim(12)).count(), SLOT_WORDS * 64 - 201 + 71);
-        assert_eq!(window.claim(12), None);
+        let usable = SLOT_WORDS * 64 / SLOTS_IN_GIB * (SLOTS_IN_GIB - 1);
+        let rest: Vec<u64> = core::iter::from_fn(|| window.claim(12)).collect();
+        assert_eq!(rest.len(), usable - 201 + 71);
+        assert!(rest.iter().all(|address| !address.is_multiple_of(REGION_MAX)));
     }
 
     #[test]
     fn large_regions_have_a_gib_each_behind_the_slots() {
         let window = Window::new();
-        assert_eq!(window.claim(SLOT_ORDER), Some(WINDOW_BASE));
+        assert_eq!(window.claim(SLOT_ORDER), Some(slot(1)));
         let large: Vec<u64> =
             core::iter::from_fn(|| window.claim(SLOT_ORDER + 1)).take(LARGE_WORDS * 64 + 1).collect();
         assert_eq!(large.len() as u64, (WINDOW_SIZE / 2) >> LARGE_ORDER);
@@ -129,6 +141,6 @@ mod tests {
         window.release(large[7]);
         assert_eq!(window.claim(LARGE_ORDER), Some(large[7]));
         assert_eq!(window.claim(LARGE_ORDER + 1), None);
-        assert_eq!(window.claim(SLOT_ORDER), Some(slot(1)));
+        assert_eq!(window.claim(SLOT_ORDER), Some(slot(2)));
     }
 }

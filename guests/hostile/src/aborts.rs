@@ -5,8 +5,8 @@ use core::{arch::asm, ptr};
 use handover_guest::{
     Boot, Region,
     abi::layout::{
-        ARCHIVE_BASE, GICD_BASE, GICR_BASE, GICR_STRIDE, MEMORY_END, UART_BASE, UART_SIZE, WINDOW_BASE,
-        WINDOW_SIZE,
+        ARCHIVE_BASE, GICD_BASE, GICR_BASE, GICR_STRIDE, MEMORY_END, PROCESSORS_MAX, UART_BASE, UART_SIZE,
+        WINDOW_BASE, WINDOW_SIZE,
     },
     fault::{self, Fault},
 };
@@ -65,17 +65,19 @@ pub(crate) fn unmapped(boot: &Boot) -> Result<(), Failure> {
         0,
         0x1000,
         GICD_BASE - 8,
-        GICR_BASE + boot.processors() as u64 * GICR_STRIDE,
+        GICR_BASE + u64::from(PROCESSORS_MAX) * GICR_STRIDE,
         UART_BASE + UART_SIZE,
         0x3fff_fff8,
         boot.memory().end,
         MEMORY_END - 8,
-        ARCHIVE_BASE,
-        WINDOW_BASE - 8,
         QUIET,
         WINDOW_BASE + WINDOW_SIZE - 8,
     ];
     addresses.into_iter().try_for_each(expect_abort_at)?;
+    // The SDK maps these read-only.
+    for address in [ARCHIVE_BASE, WINDOW_BASE - 8] {
+        expect_abort(touch::<u64>(address, None), Fault::CLASS_DATA_ABORT, address, false)?;
+    }
     // Behind a region's end, within its slot.
     let region = Region::create(4096)?;
     expect_abort_at(region.address() + 4096)?;

@@ -7,12 +7,13 @@ use handover_guest::{
     abi::layout::MEMORY_BASE,
     processor,
     psci::{self, AffinityState},
+    timer,
 };
 
 use crate::failure::{Failure, ensure};
 
-/// Looks at a processor's state before it is called stuck.
-const PATIENCE: usize = 1_000_000;
+/// Seconds of the counter after which a processor is called stuck.
+const PATIENCE: u64 = 60;
 
 static RAN: AtomicUsize = AtomicUsize::new(0);
 static RELEASED: AtomicUsize = AtomicUsize::new(0);
@@ -25,13 +26,12 @@ fn stay_until_released(round: usize) {
 }
 
 fn wait_until(what: &str, mut done: impl FnMut() -> Result<bool, Failure>) -> Result<(), Failure> {
-    for _ in 0..PATIENCE {
-        if done()? {
-            return Ok(());
-        }
+    let deadline = timer::now() + PATIENCE * timer::frequency();
+    while !done()? {
+        ensure!(timer::now() < deadline, "{what}: not within {PATIENCE} s");
         processor::yield_now();
     }
-    Err(Failure::new(format_args!("{what}: not within {PATIENCE} looks")))
+    Ok(())
 }
 
 fn expect(what: &str, result: Result<(), psci::Error>, errors: &[psci::Error]) -> Result<(), Failure> {

@@ -134,8 +134,10 @@ pub(crate) fn unknown(_: &Boot) -> Result<(), Failure> {
         "PMCCNTR_EL0" = "s3_3_c9_c13_0", "GCR_EL1" = "s3_0_c1_c0_6", "HCR_EL2" = "s3_4_c1_c1_0",
         "VTTBR_EL2" = "s3_4_c2_c1_0", "ICH_HCR_EL2" = "s3_4_c12_c11_0", "reserved" = "s3_0_c11_c7_5",
     };
-    absent.iter().try_for_each(|(name, read)| expect_undefined(name, read()))?;
-    absent_writes.iter().try_for_each(|(name, write)| expect_undefined(name, write()))?;
+    with_vectors_enabled(|| {
+        absent.iter().try_for_each(|(name, read)| expect_undefined(name, read()))?;
+        absent_writes.iter().try_for_each(|(name, write)| expect_undefined(name, write()))
+    })?;
 
     let debugging = readers! {
         "MDSCR_EL1" = "s2_0_c0_c2_2", "OSLSR_EL1" = "s2_0_c1_c1_4", "DBGBVR0_EL1" = "s2_0_c0_c0_4",
@@ -151,4 +153,15 @@ pub(crate) fn unknown(_: &Boot) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Calls `function` with CPACR_EL1 letting FP, SVE and SME registers through: else they trap to EL1 before anybody is asked.
+fn with_vectors_enabled(function: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    const ZEN_FPEN_SMEN: u64 = 3 << 16 | 3 << 20 | 3 << 24;
+    // SAFETY: this program uses none of these registers.
+    unsafe { asm!("msr cpacr_el1, {}", "isb", in(reg) ZEN_FPEN_SMEN, options(nomem, nostack)) };
+    let result = function();
+    // SAFETY: what the start code set.
+    unsafe { asm!("msr cpacr_el1, xzr", "isb", options(nomem, nostack)) };
+    result
 }
