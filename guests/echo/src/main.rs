@@ -24,10 +24,15 @@ const REFUSED_BUSY: u32 = 2;
 
 /// What echo does to a message: every byte is XORed with 0xff.
 fn transform(bytes: &mut [u8]) {
-    match <[u64] as zerocopy::FromBytes>::mut_from_bytes(bytes) {
-        Ok(words) => words.iter_mut().for_each(|word| *word = !*word),
-        Err(unaligned) => unaligned.into_src().iter_mut().for_each(|byte| *byte = !*byte),
-    }
+    let count = bytes.len() / size_of::<u64>();
+    let rest = match <[u64] as zerocopy::FromBytes>::mut_from_prefix_with_elems(bytes, count) {
+        Ok((words, rest)) => {
+            words.iter_mut().for_each(|word| *word = !*word);
+            rest
+        }
+        Err(unaligned) => unaligned.into_src(),
+    };
+    rest.iter_mut().for_each(|byte| *byte = !*byte);
 }
 
 fn main(boot: Boot) -> Result<Status, Error> {

@@ -40,10 +40,15 @@ impl Session {
     }
 }
 
+/// Changes a message in place: the bytes of a short one; of a region, as many as its short part counts (a little-endian `u64`), or
+/// all if it counts none.
 fn transformed(mut message: Message) -> Message {
-    crate::transform(message.short.as_mut_bytes());
-    if let Some(region) = &mut message.region {
-        crate::transform(region);
-    }
+    let Some(region) = &mut message.region else {
+        crate::transform(message.short.as_mut_bytes());
+        return message;
+    };
+    let size = region.len();
+    let count = message.short.first_chunk().map_or(u64::MAX, |&count| u64::from_le_bytes(count));
+    crate::transform(&mut region[..usize::try_from(count).unwrap_or(size).min(size)]);
     message
 }
