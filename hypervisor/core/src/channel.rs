@@ -109,6 +109,12 @@ pub(crate) struct PortRecord {
     reason: u32,
 }
 
+impl Default for PortRecord {
+    fn default() -> PortRecord {
+        PortRecord::new(PortState::Refused, Link::NONE, PartitionId::new(0))
+    }
+}
+
 impl PortRecord {
     const fn new(state: PortState, peer: Link, peer_id: PartitionId) -> PortRecord {
         PortRecord {
@@ -194,7 +200,7 @@ impl Partition {
     /// Forgets a port.
     pub(crate) fn port_remove(&mut self, port: u32) {
         self.unlatch(port);
-        if self.ports.remove(port).is_some() {
+        if self.ports.remove(port) {
             self.accounts.release(Account::Ports, 1);
         }
     }

@@ -116,7 +116,7 @@ impl System {
                 }
                 None => *budget = budget.wrapping_sub(1),
             }
-            p.entries.discard(head);
+            p.entries.remove(head);
             self.drop_head(at, next);
         }
     }

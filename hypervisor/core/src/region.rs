@@ -26,7 +26,7 @@
 //!
 //! Free memory is all zeroes, so a region is cleared on its way out, 64 KiB a step, and making one clears nothing.
 
-use core::num::NonZeroU8;
+use core::num::NonZeroU32;
 
 use handover_abi::{Account, Error, RegionHandle, region_order};
 
@@ -48,20 +48,21 @@ pub(crate) struct Body {
     descriptor: u64,
     /// Pages zeroed so far, on its way out.
     cleared: u32,
-    order: NonZeroU8,
+    /// As wide as it is so that there is no padding to copy.
+    order: NonZeroU32,
 }
 
 impl Body {
     /// Bytes.
     #[inline(always)]
     pub(crate) fn size(&self) -> u64 {
-        1 << (self.order.get() & 63)
+        1 << (self.order() & 63)
     }
 
     /// log2 of the bytes.
     #[inline(always)]
     pub(crate) fn order(&self) -> u8 {
-        self.order.get()
+        self.order.get() as u8
     }
 
     /// What maps it.
@@ -87,7 +88,8 @@ impl Body {
 
     /// A region of `1 << order` bytes of zeroes; `None` when the machine has not that much. `table` says that it may have a table.
     fn allocate(m: &mut impl Machine, attributes: Attributes, order: u8, table: bool) -> Option<Body> {
-        let body = |descriptor| Some(Body { descriptor, cleared: 0, order: NonZeroU8::new(order)? });
+        let body =
+            |descriptor| Some(Body { descriptor, cleared: 0, order: NonZeroU32::new(u32::from(order))? });
         if (order == BLOCK_ORDER || order == GIB_ORDER)
             && let Some(pa) = m.allocate(order)
         {
@@ -170,12 +172,22 @@ fn leaf_order(order: u8) -> u8 {
 const _: () = assert!(BLOCK == 1 << BLOCK_ORDER && GIB == 1 << GIB_ORDER && PAGE == 1 << PAGE_ORDER);
 const _: () = assert!(ENTRIES == 1 << (GIB_ORDER - BLOCK_ORDER));
 
+impl Body {
+    const NONE: Body = Body { descriptor: 0, cleared: 0, order: NonZeroU32::MIN };
+}
+
 /// A region in its holder's table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Region {
     pub(crate) body: Body,
     pub(crate) mapping: Mapping,
     clearing: bool,
+}
+
+impl Default for Region {
+    fn default() -> Region {
+        Region::new(Body::NONE, Mapping::NONE)
+    }
 }
 
 impl Region {
@@ -198,7 +210,7 @@ impl Region {
     }
 
     /// Takes its mapping away, if it has one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn unlink(&self, m: &mut impl Machine, vmid: u16) {
         self.mapping.unlink(m, vmid, self.body.order(), self.body.leaves());
     }
@@ -216,7 +228,7 @@ fn named(handle: u64) -> Result<u32, Failure> {
 }
 
 /// Frames for what a call is about to grow, all or none of them.
-#[inline]
+#[inline(always)]
 pub(crate) fn frames(
     m: &mut impl Machine,
     first: bool,
@@ -225,6 +237,15 @@ pub(crate) fn frames(
     if !first && !second {
         return Ok((None, None));
     }
+    fetch_frames(m, first, second)
+}
+
+#[cold]
+fn fetch_frames(
+    m: &mut impl Machine,
+    first: bool,
+    second: bool,
+) -> Result<(Option<Pa>, Option<Pa>), Failure> {
     let mut one = |wanted: bool| match wanted {
         true => m.allocate(PAGE_ORDER).map(Some),
         false => Some(None),
@@ -372,7 +393,7 @@ impl crate::Partition {
 
     /// Puts a region in the table and, if there is a place, in the window; `page` and `table` are what [`Partition::growth`] asked for. The
     /// body is charged already.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn hold(
         &mut self,
         m: &mut impl Machine,

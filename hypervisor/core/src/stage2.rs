@@ -239,7 +239,7 @@ impl Mapping {
     pub(crate) const NONE: Mapping = Mapping { at: 0, table: Pa::new(0) };
 
     /// Takes the region out, if it is mapped: when this returns, no processor reaches it this way.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn unlink(self, m: &mut impl Machine, vmid: u16, order: u8, leaves: u16) {
         if self.at == 0 {
             return;

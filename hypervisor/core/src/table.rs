@@ -5,18 +5,15 @@ use crate::{Machine, Pa};
 /// Pages a table may have.
 const PAGES: usize = 128;
 
-/// A record's place.
-pub(crate) enum Slot<T> {
-    /// Holds nothing; the next free one's handle, or 0.
-    Free(u32),
-    /// Holds a record.
-    Used(T),
-}
+/// What [`Slot::link`] holds while there is a record.
+const USED: u32 = u32::MAX;
 
-impl<T> Default for Slot<T> {
-    fn default() -> Slot<T> {
-        Slot::Free(0)
-    }
+/// A record's place. What was there last stays there: a record is written over, not moved in and out.
+#[derive(Default)]
+pub(crate) struct Slot<T> {
+    record: T,
+    /// [`USED`], or the next free slot's handle, or 0.
+    link: u32,
 }
 
 /// Records that fit in a page.
@@ -64,18 +61,14 @@ impl<T: 'static, const N: usize> PagedTable<T, N> {
     #[inline(always)]
     pub(crate) fn get(&self, handle: u32) -> Option<&T> {
         let (page, slot) = Self::split(handle);
-        match self.pages.get(page)?.as_ref()?.get(slot)? {
-            Slot::Used(record) => Some(record),
-            Slot::Free(_) => None,
-        }
+        let slot = self.pages.get(page)?.as_ref()?.get(slot)?;
+        (slot.link == USED).then_some(&slot.record)
     }
 
     #[inline(always)]
     pub(crate) fn get_mut(&mut self, handle: u32) -> Option<&mut T> {
-        match self.slot(handle)? {
-            Slot::Used(record) => Some(record),
-            Slot::Free(_) => None,
-        }
+        let slot = self.slot(handle)?;
+        (slot.link == USED).then_some(&mut slot.record)
     }
 
     /// Whether a record can only be added after [`PagedTable::grow`].
@@ -91,7 +84,10 @@ impl<T: 'static, const N: usize> PagedTable<T, N> {
 
     /// Adds a page, made of a fresh frame, to a table that [can grow](PagedTable::can_grow).
     #[cold]
-    pub(crate) fn grow(&mut self, m: &mut impl Machine, frame: Pa) {
+    pub(crate) fn grow(&mut self, m: &mut impl Machine, frame: Pa)
+    where
+        T: Default,
+    {
         let records = m.records::<Slot<T>>(frame);
         debug_assert!(records.len() >= N);
         if let (Some(page), Some(records)) =
@@ -102,52 +98,42 @@ impl<T: 'static, const N: usize> PagedTable<T, N> {
         }
     }
 
+    /// Takes a slot, with whatever record was there last; `None` when full.
+    #[inline(always)]
+    pub(crate) fn occupy(&mut self) -> Option<(u32, &mut T)> {
+        let (free, fresh) = (self.free, self.fresh);
+        let handle = if free != 0 { free } else { fresh };
+        // All of it is checked before anything changes, and the slot is looked up only once.
+        let (page, at) = Self::split(handle);
+        let slot = self.pages.get_mut(page)?.as_mut()?.get_mut(at)?;
+        if free != 0 {
+            self.free = slot.link;
+        } else {
+            let step = if at + 1 == N { (1 << Self::BITS) - (N as u32 - 1) } else { 1 };
+            self.fresh = fresh.wrapping_add(step);
+        }
+        self.used = self.used.wrapping_add(1);
+        slot.link = USED;
+        Some((handle, &mut slot.record))
+    }
+
     /// Adds a record; `None` when full.
     #[inline(always)]
     pub(crate) fn insert(&mut self, record: T) -> Option<u32> {
-        let handle = if self.free != 0 { self.free } else { self.fresh };
-        let slot = self.slot(handle)?;
-        let next = match slot {
-            Slot::Free(next) => *next,
-            Slot::Used(_) => return None,
-        };
-        *slot = Slot::Used(record);
-        if self.free != 0 {
-            self.free = next;
-        } else {
-            let last = Self::split(handle).1 + 1 == N;
-            let step = if last { (1 << Self::BITS) - (N as u32 - 1) } else { 1 };
-            self.fresh = handle.wrapping_add(step);
-        }
-        self.used = self.used.wrapping_add(1);
+        let (handle, slot) = self.occupy()?;
+        *slot = record;
         Some(handle)
     }
 
-    /// Takes a record out.
+    /// Forgets a record, if there is one.
     #[inline(always)]
-    pub(crate) fn remove(&mut self, handle: u32) -> Option<T> {
+    pub(crate) fn remove(&mut self, handle: u32) -> bool {
         let free = self.free;
-        let slot = self.slot(handle)?;
-        if let Slot::Free(_) = slot {
-            return None;
-        }
-        let Slot::Used(record) = core::mem::replace(slot, Slot::Free(free)) else { return None };
+        let Some(slot) = self.slot(handle).filter(|slot| slot.link == USED) else { return false };
+        slot.link = free;
         self.free = handle;
         self.used = self.used.wrapping_sub(1);
-        Some(record)
-    }
-
-    /// Forgets a record.
-    #[inline(always)]
-    pub(crate) fn discard(&mut self, handle: u32) {
-        let free = self.free;
-        if let Some(slot) = self.slot(handle)
-            && let Slot::Used(_) = slot
-        {
-            *slot = Slot::Free(free);
-            self.free = handle;
-            self.used = self.used.wrapping_sub(1);
-        }
+        true
     }
 
     /// The first record from `cursor` on, looking through no more than a page; `cursor` moves to where to look next. Start at 1.
@@ -155,7 +141,7 @@ impl<T: 'static, const N: usize> PagedTable<T, N> {
         let (page, first) = Self::split(*cursor);
         let slots = self.pages.get(page)?.as_ref()?;
         for (at, slot) in slots.iter().enumerate().skip(first) {
-            if matches!(slot, Slot::Used(_)) {
+            if slot.link == USED {
                 *cursor = ((page as u32) << Self::BITS | at as u32).wrapping_add(1);
                 return Some(*cursor);
             }
