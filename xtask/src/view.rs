@@ -65,8 +65,9 @@ impl<W: Write> View<W> {
         let names: Vec<String> = self.consoles.keys().cloned().collect();
         for name in names {
             let Some(console) = self.consoles.get_mut(&name) else { continue };
-            // The start of a character waits for its end.
-            let whole = console.line.len() - unfinished_character(&console.line);
+            // The start of a character waits for its end, and a carriage return for what it does.
+            let held = unfinished_character(&console.line).max(usize::from(console.line.ends_with(b"\r")));
+            let whole = console.line.len() - held;
             let line: Vec<u8> = console.line.drain(..whole).collect();
             let colour = console.colour;
             if !line.is_empty() {
@@ -86,6 +87,15 @@ impl<W: Write> View<W> {
     }
 
     fn show(&mut self, name: &str, colour: usize, line: &[u8], complete: bool) -> io::Result<()> {
+        // A carriage return starts the line again: what it wrote over is not worth showing.
+        let trimmed = line.len() - line.iter().rev().take_while(|byte| **byte == b'\r').count();
+        let (line, again) = match line[..trimmed].iter().rposition(|byte| *byte == b'\r') {
+            Some(place) => (&line[place + 1..trimmed], true),
+            None => (&line[..trimmed], false),
+        };
+        if again && self.open.take().is_some() {
+            self.out.write_all(self.newline.as_bytes())?;
+        }
         if self.open.as_deref() != Some(name) {
             if self.open.take().is_some() {
                 self.out.write_all(self.newline.as_bytes())?;
@@ -125,7 +135,7 @@ fn unfinished_character(bytes: &[u8]) -> usize {
 }
 
 /// Takes out what would move the cursor, colour the text, or make a terminal answer: escape sequences go, and other control
-/// characters but tab and newline show as `^X`.
+/// characters but tab, carriage return and newline show as `^X`.
 #[derive(Debug, Default)]
 struct Cleaner {
     state: State,
@@ -160,7 +170,10 @@ impl Cleaner {
                 (State::Escape, _) | (State::Sequence, b'@'..=b'~') | (State::String, 0x07) => State::Text,
                 (State::Sequence, _) => State::Sequence,
                 (State::String, _) => State::String,
-                (State::Text, b'\r') => State::Text,
+                (State::Text, b'\r') => {
+                    clean.push(byte);
+                    State::Text
+                }
                 (State::Text, control @ (0..=0x08 | 0x0b..=0x1f)) => {
                     clean.extend_from_slice(&[b'^', control + b'@']);
                     State::Text
@@ -232,6 +245,13 @@ mod tests {
         }
         assert_eq!(shown(&[("a", "\x1b["), ("a", "2J"), ("a", "x\n")]), "[a] x\n");
         assert_eq!(shown(&[("a", "\x1b]never ends\nnext\n")]), "[a] \n[a] next\n");
+    }
+
+    #[test]
+    fn a_line_that_is_written_over_shows_its_last_state() {
+        assert_eq!(shown(&[("a", "1 of 3\r2 of "), ("a", "3\r\x1b[K3 of 3\r\n")]), "[a] 3 of 3\n");
+        let text = shown(&[("a", "1 of 2\r"), ("", "(quiet)"), ("a", "2 of 2\r\n"), ("a", "done\r\n")]);
+        assert_eq!(text, "[a] 1 of 2\n[a] 2 of 2\n[a] done\n");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use std::{collections::BTreeMap, fs, path::PathBuf, process::Command, time::Duration};
 
 /// Ends a machine that hangs.
-const LIMIT: Duration = Duration::from_secs(900);
+const LIMIT: Duration = Duration::from_secs(180);
 /// What starts a figure's line on a guest's console.
 const RECORD: &str = "bench: ";
 
