@@ -76,7 +76,8 @@ impl Maintenance {
         // The new descriptor must be visible to every table walker before anything else.
         step(Step::DsbIshst);
         match self {
-            Maintenance::Link | Maintenance::Retire => {}
+            Maintenance::Retire => return,
+            Maintenance::Link => {}
             Maintenance::Unlink { at, order, entries } => {
                 if entries == 1 {
                     step(Step::TlbiIpas2 { at });

@@ -159,7 +159,7 @@ impl Chaos {
             } else if pa >= machine::BASE {
                 // The archive's files are nobody's.
                 tree.leaves.push((pa, 1 << shift));
-                if shift != 12 || at % (256 << 10) == 0 || at % (2 * MIB) == PAGE {
+                if shift != 12 || at.is_multiple_of(256 << 10) || at % (2 * MIB) == PAGE {
                     tree.touched.push(Ipa::new(at));
                 }
             }

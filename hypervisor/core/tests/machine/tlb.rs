@@ -36,6 +36,7 @@ pub struct Tlb {
 const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
 
 impl Tlb {
+    /// A translation is about to change.
     pub fn start(&mut self) {
         self.synchronised = false;
     }
@@ -82,10 +83,10 @@ impl Tlb {
                 settle(memory);
             }
             Step::Isb => self.synchronised = true,
-            _ => self.issued.push((vmid, step)),
-        }
-        if step != Step::Isb {
-            self.synchronised = false;
+            _ => {
+                self.synchronised = false;
+                self.issued.push((vmid, step));
+            }
         }
     }
 
