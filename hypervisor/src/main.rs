@@ -13,6 +13,7 @@ mod console;
 mod devicetree;
 mod drivers;
 mod entropy;
+mod fault;
 mod hypercall;
 mod interrupt;
 mod kernel;

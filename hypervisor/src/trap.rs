@@ -2,7 +2,6 @@
 
 use handover_abi::EndReason;
 
-use crate::arch;
 use crate::arch::context::Context;
 use crate::arch::exception::{self, DataAccess, Syndrome, SystemAccess, class};
 use crate::arch::registers::ICH_VMCR_EL2;
@@ -16,6 +15,7 @@ use crate::processor;
 use crate::schedule::{Leave, reap, schedule};
 use crate::system_register::{self, Access};
 use crate::vcpu::{HardwareListRegisters, Vcpu};
+use crate::{arch, fault};
 
 /// The logical processor whose context this is.
 #[inline]
@@ -70,6 +70,9 @@ fn other(context: &mut Context, syndrome: Syndrome) -> *mut Context {
         }
         class::SYSTEM_REGISTER => system_access(context, SystemAccess::decode(syndrome)),
         class::DATA_ABORT_LOWER => data_abort(context, syndrome),
+        class::INSTRUCTION_ABORT_LOWER if fault::is_hopeless(context, syndrome) => {
+            fault::fatal(context, syndrome, "its exception vector is nowhere in its memory")
+        }
         class::INSTRUCTION_ABORT_LOWER => abort(context, syndrome),
         // SMC, and whatever of a feature we hide: undefined, as it would be without the feature.
         _ => undefined(context),
@@ -150,11 +153,7 @@ pub extern "C" fn interrupt(context: &mut Context) -> *mut Context {
 /// An SError while a guest ran: it cannot be said whose it is, so it ends the one that ran.
 pub extern "C" fn serror(context: &mut Context) -> *mut Context {
     let syndrome = Syndrome::read();
-    let mut kernel = KERNEL.lock();
-    let id = identity(context);
-    log::error!("SError (ESR {:#x}) while a guest ran", syndrome.0);
-    end(&mut kernel, id, EndReason::Fault, 0);
-    resume(kernel, context, false)
+    fault::fatal(context, syndrome, "an SError came while it ran")
 }
 
 /// Ends the partition that `id` belongs to.

@@ -34,19 +34,23 @@ fn cache_line() -> u64 {
 /// `start..start + size` is memory of nobody else's, mapped writable at EL2; both are multiples of 4096.
 pub unsafe fn zero(start: u64, size: u64) {
     let dczid = registers::DCZID_EL0.get();
-    let block = if dczid & 0x10 == 0 { 4u64 << (dczid & 0xf) } else { 16 };
     let mut at = start;
-    if block > 16 {
-        while at < start + size {
-            // SAFETY: the caller vouches for the range; a block never crosses its end since both are powers of two up to 4096.
-            unsafe { asm!("dc zva, {}", in(reg) at, options(nostack, preserves_flags)) };
-            at += block;
+    let end = start + size;
+    let block = 4u64 << (dczid & 0xf);
+    if dczid & 0x10 == 0 && block <= 512 {
+        while at < end {
+            // SAFETY: the caller vouches for the range; eight blocks never cross its end, being a power of two up to 4096.
+            unsafe {
+                asm!(
+                    ".rept 8", "dc zva, {0}", "add {0}, {0}, {1}", ".endr",
+                    inout(reg) at, in(reg) block, options(nostack, preserves_flags)
+                );
+            }
         }
     } else {
-        while at < start + size {
+        while at < end {
             // SAFETY: the caller vouches for the range.
-            unsafe { asm!("stp xzr, xzr, [{}]", in(reg) at, options(nostack, preserves_flags)) };
-            at += block;
+            unsafe { asm!("stp xzr, xzr, [{0}], #16", inout(reg) at, options(nostack, preserves_flags)) };
         }
     }
 }

@@ -9,7 +9,7 @@ pub trait Register {
 macro_rules! registers {
     ($($name:ident = $encoding:literal;)*) => { $(
         /// The register of that name in the Arm ARM (or, for `ICC_*` and `ICH_*`, in IHI 0069).
-        #[allow(non_camel_case_types, reason = "the architecture's own name")]
+        #[allow(non_camel_case_types, clippy::upper_case_acronyms, reason = "the architecture's own name")]
         pub struct $name;
 
         impl $name {
@@ -77,7 +77,6 @@ registers! {
     CNTPCT_EL0 = "s3_3_c14_c0_1";
     CNTFRQ_EL0 = "s3_3_c14_c0_0";
     CNTVOFF_EL2 = "s3_4_c14_c0_3";
-    CNTHCTL_EL2 = "s3_4_c14_c1_0";
     CNTHP_CTL_EL2 = "s3_4_c14_c2_1";
     CNTHP_CVAL_EL2 = "s3_4_c14_c2_2";
     CNTV_CTL_EL0 = "s3_3_c14_c3_1";
@@ -90,25 +89,17 @@ registers! {
     HCRX_EL2 = "s3_4_c1_c2_2";
     CPTR_EL2 = "s3_4_c1_c1_2";
     HSTR_EL2 = "s3_4_c1_c1_3";
-    MDCR_EL2 = "s3_4_c1_c1_1";
     HFGRTR_EL2 = "s3_4_c1_c1_4";
     HFGWTR_EL2 = "s3_4_c1_c1_5";
     HFGITR_EL2 = "s3_4_c1_c1_6";
     HDFGRTR_EL2 = "s3_4_c3_c1_4";
     HDFGWTR_EL2 = "s3_4_c3_c1_5";
     VTTBR_EL2 = "s3_4_c2_c1_0";
-    VTCR_EL2 = "s3_4_c2_c1_2";
-    HCR_EL2 = "s3_4_c1_c1_0";
     ESR_EL2 = "s3_4_c5_c2_0";
     FAR_EL2 = "s3_4_c6_c0_0";
     HPFAR_EL2 = "s3_4_c6_c0_4";
     ELR_EL2 = "s3_4_c4_c0_1";
     TPIDR_EL2 = "s3_4_c13_c0_2";
-    VBAR_EL2 = "s3_4_c12_c0_0";
-    SCTLR_EL2 = "s3_4_c1_c0_0";
-    MAIR_EL2 = "s3_4_c10_c2_0";
-    TCR_EL2 = "s3_4_c2_c0_2";
-    TTBR0_EL2 = "s3_4_c2_c0_0";
 
     // EL1's own, switched with each logical processor.
     SP_EL0 = "s3_0_c4_c1_0";

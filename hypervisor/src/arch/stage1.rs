@@ -3,13 +3,20 @@
 use core::arch::asm;
 use core::cell::UnsafeCell;
 
-use super::registers::*;
+use aarch64_cpu::registers::{MAIR_EL2, SCTLR_EL2, TCR_EL2, TTBR0_EL2};
+use tock_registers::interfaces::Writeable;
+
+use super::registers::ID_AA64MMFR0_EL1;
 
 /// Tables there are; each maps 512 entries. Enough for the image in pages and for memory and devices in blocks.
 const TABLES: usize = 40;
 const ENTRIES: usize = 512;
 /// 48-bit addresses: four levels from level 0.
 const ADDRESS_BITS: u64 = 48;
+
+/// Bits of TCR_EL2 and SCTLR_EL2 that are RES1 with HCR_EL2.E2H = 0 (Arm ARM D24.2.175, D24.2.152).
+const TCR_RES1: u64 = 1 << 31 | 1 << 23;
+const SCTLR_RES1: u64 = 0x30c5_0830;
 
 /// What a mapping is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,21 +138,30 @@ impl Mapper {
 
     /// Turns the MMU and the caches on, here, and lays the same out for the other processors.
     pub fn enable(&mut self) {
-        // Attribute 0: normal, write-back, allocating. Attribute 1: device nGnRE.
-        let mair = 0x04ff;
-        let size = ID_AA64MMFR0_EL1.get() & 0xf;
-        // Inner-shareable, write-back walks; RES1 bits 31 and 23 (D23.2.175).
-        let tcr = 1 << 31 | 1 << 23 | size.min(5) << 16 | 3 << 12 | 1 << 10 | 1 << 8 | (64 - ADDRESS_BITS);
-        // M, C, SA, I, WXN, and the RES1 bits.
-        let sctlr = 0x30c5_0830 | 1 | 1 << 2 | 1 << 3 | 1 << 12 | 1 << 19;
+        let mair = MAIR_EL2::Attr0_Normal_Outer::WriteBack_NonTransient_ReadWriteAlloc
+            + MAIR_EL2::Attr0_Normal_Inner::WriteBack_NonTransient_ReadWriteAlloc
+            + MAIR_EL2::Attr1_Device::nonGathering_nonReordering_EarlyWriteAck;
+        let physical = ID_AA64MMFR0_EL1.get() & 0xf;
+        let tcr = TCR_EL2::PS.val(physical.min(5))
+            + TCR_EL2::TG0::KiB_4
+            + TCR_EL2::SH0::Inner
+            + TCR_EL2::ORGN0::WriteBack_ReadAlloc_WriteAlloc_Cacheable
+            + TCR_EL2::IRGN0::WriteBack_ReadAlloc_WriteAlloc_Cacheable
+            + TCR_EL2::T0SZ.val(64 - ADDRESS_BITS);
+        let sctlr = SCTLR_EL2::M::Enable
+            + SCTLR_EL2::C::Cacheable
+            + SCTLR_EL2::I::Cacheable
+            + SCTLR_EL2::SA::Enable
+            + SCTLR_EL2::WXN::Enable;
+        let values = [mair.value, tcr.value | TCR_RES1, Self::root(), sctlr.value | SCTLR_RES1];
         // SAFETY: the tables map this code, the stack and all data at their own addresses; the others start later.
         unsafe {
-            *TRANSLATION.0.get() = [mair, tcr, Self::root(), sctlr];
-            MAIR_EL2.set(mair);
-            TCR_EL2.set(tcr);
-            TTBR0_EL2.set(Self::root());
+            *TRANSLATION.0.get() = values;
+            MAIR_EL2.set(values[0]);
+            TCR_EL2.set(values[1]);
+            TTBR0_EL2.set(values[2]);
             asm!("dsb ish", "tlbi alle2", "dsb ish", "isb", options(nostack, preserves_flags));
-            SCTLR_EL2.set(sctlr);
+            SCTLR_EL2.set(values[3]);
             asm!("isb", options(nostack, preserves_flags));
         }
     }

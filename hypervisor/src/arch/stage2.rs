@@ -2,19 +2,25 @@
 
 use core::arch::asm;
 
-use super::registers::*;
+use aarch64_cpu::registers::VTCR_EL2;
+use tock_registers::interfaces::Writeable;
 
-/// VTCR_EL2: 39-bit input, level-1 start, 4 KiB granule, inner-shareable write-back walks, no hardware access or dirty flags
-/// (a region's table changes VMID, so nothing may be written into it behind our back).
-pub fn control() -> u64 {
-    let size = (ID_AA64MMFR0_EL1.get() & 0xf).min(5);
-    1 << 31
-        | size << 16
-        | 3 << 12
-        | 1 << 10
-        | 1 << 8
-        | 1 << 6
-        | (64 - u64::from(handover_abi::layout::IPA_BITS))
+use super::registers::{ID_AA64MMFR0_EL1, VTTBR_EL2};
+
+/// Sets this processor's VTCR_EL2: 39-bit input, level-1 start, 4 KiB granule, inner-shareable write-back walks, no hardware
+/// access or dirty flags (a region's table changes VMID, so nothing may be written into it behind our back).
+pub fn configure() {
+    let physical = ID_AA64MMFR0_EL1.get() & 0xf;
+    VTCR_EL2.write(
+        VTCR_EL2::RES1::SET
+            + VTCR_EL2::PS.val(physical.min(5))
+            + VTCR_EL2::TG0::Granule4KB
+            + VTCR_EL2::SH0::Inner
+            + VTCR_EL2::ORGN0::NormalWBRAWA
+            + VTCR_EL2::IRGN0::NormalWBRAWA
+            + VTCR_EL2::SL0::Granule4KBLevel1
+            + VTCR_EL2::T0SZ.val(64 - u64::from(handover_abi::layout::IPA_BITS)),
+    );
 }
 
 /// VTTBR_EL2 for a root and a VMID.

@@ -2,6 +2,9 @@
 
 use core::arch::global_asm;
 
+use aarch64_cpu::registers::{CNTHCTL_EL2, HCR_EL2, MDCR_EL2, VBAR_EL2};
+use tock_registers::interfaces::{Readable, Writeable};
+
 use super::features::Capabilities;
 use super::registers::*;
 use super::{stage1, stage2};
@@ -64,53 +67,33 @@ pub fn secondary_entry() -> u64 {
     secondary_start as *const () as u64
 }
 
-/// HCR_EL2 while guests run.
-mod hcr {
-    #![allow(missing_docs, reason = "the bits are the Arm ARM's, D24.2.54")]
-    pub const VM: u64 = 1 << 0;
-    pub const SWIO: u64 = 1 << 1;
-    pub const PTW: u64 = 1 << 2;
-    pub const FMO: u64 = 1 << 3;
-    pub const IMO: u64 = 1 << 4;
-    pub const AMO: u64 = 1 << 5;
-    pub const FB: u64 = 1 << 9;
-    pub const BSU_INNER: u64 = 1 << 10;
-    pub const TWI: u64 = 1 << 13;
-    pub const TID3: u64 = 1 << 18;
-    pub const TSC: u64 = 1 << 19;
-    pub const TIDCP: u64 = 1 << 20;
-    pub const TACR: u64 = 1 << 21;
-    pub const RW: u64 = 1 << 31;
-    pub const TLOR: u64 = 1 << 35;
-    pub const TERR: u64 = 1 << 36;
-    pub const APK: u64 = 1 << 40;
-    pub const API: u64 = 1 << 41;
-    pub const FWB: u64 = 1 << 46;
-}
-
 /// Sets this processor's EL2 up for guests: traps, stage 2, vectors, timers.
 pub fn configure(capabilities: &Capabilities) {
-    use hcr::*;
-    let fwb = if capabilities.forced_write_back { FWB } else { 0 };
-    let keys = if capabilities.pointer_authentication { APK | API } else { 0 };
-    HCR_EL2.set(
-        VM | SWIO
-            | PTW
-            | FMO
-            | IMO
-            | AMO
-            | FB
-            | BSU_INNER
-            | TWI
-            | TID3
-            | TSC
-            | TIDCP
-            | TACR
-            | RW
-            | TLOR
-            | TERR
-            | fwb
-            | keys,
+    let has = |feature: bool| u64::from(feature);
+    HCR_EL2.write(
+        // Stage 2; no walk of a guest's tables through device memory; set/way cleans also invalidate.
+        HCR_EL2::VM::SET
+            + HCR_EL2::PTW::SET
+            + HCR_EL2::SWIO::SET
+            // All interrupts come here.
+            + HCR_EL2::FMO::SET
+            + HCR_EL2::IMO::SET
+            + HCR_EL2::AMO::SET
+            // What a guest does for one processor reaches them all: it may have been on another before.
+            + HCR_EL2::FB::SET
+            + HCR_EL2::BSU::InnerShareable
+            // Traps: WFI, ID registers, SMC, what is implementation defined, ACTLR_EL1, LORegions, error records.
+            + HCR_EL2::TWI::SET
+            + HCR_EL2::TID3::SET
+            + HCR_EL2::TSC::SET
+            + HCR_EL2::TIDCP::SET
+            + HCR_EL2::TACR::SET
+            + HCR_EL2::TLOR::SET
+            + HCR_EL2::TERR::SET
+            + HCR_EL2::RW::SET
+            + HCR_EL2::APK.val(has(capabilities.pointer_authentication))
+            + HCR_EL2::API.val(has(capabilities.pointer_authentication))
+            + HCR_EL2::FWB.val(has(capabilities.forced_write_back)),
     );
     if capabilities.hcrx {
         HCRX_EL2.set(0);
@@ -120,19 +103,22 @@ pub fn configure(capabilities: &Capabilities) {
             register.set(0);
         }
     }
-    VTCR_EL2.set(stage2::control());
+    stage2::configure();
     VTTBR_EL2.set(0);
     VPIDR_EL2.set(MIDR_EL1.get());
     HSTR_EL2.set(0);
     CPTR_EL2.set(CPTR_BASE | CPTR_TFP);
-    // All debug and trace registers, the PMU: trapped. HPMN stays what it is: nobody uses the counters.
-    const TPMCR: u64 = 1 << 5;
-    const TPM: u64 = 1 << 6;
-    const TDA: u64 = 1 << 9;
-    const TDOSA: u64 = 1 << 10;
-    const TDRA: u64 = 1 << 11;
-    const TTRF: u64 = 1 << 19;
-    MDCR_EL2.set(MDCR_EL2.get() & 0x1f | TPMCR | TPM | TDA | TDOSA | TDRA | TTRF);
+    // Debug, trace, profiling and the PMU: trapped. HPMN stays what it is: nobody uses the counters.
+    MDCR_EL2.write(
+        MDCR_EL2::HPMN.val(MDCR_EL2.read(MDCR_EL2::HPMN))
+            + MDCR_EL2::TPMCR::SET
+            + MDCR_EL2::TPM::SET
+            + MDCR_EL2::TDA::SET
+            + MDCR_EL2::TDOSA::SET
+            + MDCR_EL2::TDRA::SET
+            + MDCR_EL2::TPMS::SET
+            + MDCR_EL2::TTRF::SET,
+    );
     // EL1PCTEN = EL1PCEN = 0: the physical counter and timer are emulated.
     CNTHCTL_EL2.set(0);
     CNTVOFF_EL2.set(0);
