@@ -5,7 +5,8 @@ use core::fmt;
 use handover_abi::{Causes, Error, MessageWord, PartitionId, Port, ServiceId, region_order};
 
 use crate::{
-    Region, Service, Short, events, hvc,
+    Region, Service, Short, events,
+    hvc::{self, Failure},
     window::{SLOT_ORDER, WINDOW},
 };
 
@@ -194,6 +195,16 @@ impl Channel {
     #[inline]
     pub fn send(&self, message: impl Into<Message>) -> Result<(), SendError> {
         let Message { region, short } = message.into();
+        self.send_from(region, &short)
+    }
+
+    /// [`send`](Channel::send) without moving the bytes about in memory.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Channel::send).
+    #[inline]
+    pub fn send_from(&self, region: Option<Region>, short: &Short) -> Result<(), SendError> {
         let word = MessageWord::new(self.port, region.as_ref().map(Region::handle), short.length());
         // SAFETY: `region` is owned here, so nothing refers into it, and it is forgotten when it has been sent.
         let sent = unsafe {
@@ -235,51 +246,57 @@ impl Channel {
     /// [`Error::PeerClosed`] when there will be none; [`Error::InUse`] when the message window is full.
     #[inline]
     pub fn receive(&mut self) -> Result<Option<Message>, Error> {
-        let address = match self.slot.take() {
+        let mut short = Short::EMPTY;
+        match self.receive_into(&mut short) {
+            Ok(region) => Ok(Some(Message { region, short })),
+            Err(Error::WouldBlock) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// [`receive`](Channel::receive) without moving the bytes about in memory: they are in `short`, and the region is
+    /// returned. `short` keeps what it holds where there is no message.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WouldBlock`] when there is no message; otherwise as for [`receive`](Channel::receive).
+    #[inline]
+    pub fn receive_into(&mut self, short: &mut Short) -> Result<Option<Region>, Error> {
+        let address = match self.slot {
             Some(address) => address,
-            None => WINDOW.claim(SLOT_ORDER).ok_or(Error::InUse)?,
+            None => *self.slot.insert(WINDOW.claim(SLOT_ORDER).ok_or(Error::InUse)?),
         };
-        match hvc::receive(self.port, address) {
-            Ok(received) => {
-                let short = Short::from_registers(received.data, received.word.length());
-                let region = match received.word.region() {
-                    Some(handle) => {
-                        // SAFETY: just received, mapped at `address`; `TooLarge` would have told of one larger than a slot.
-                        Some(unsafe { Region::from_parts(handle, address, received.word.order()) })
-                    }
-                    None => {
-                        self.slot = Some(address);
-                        None
-                    }
-                };
-                Ok(Some(Message { region, short }))
+        match hvc::receive(self.port, address, short.words_mut()) {
+            Ok(word) => {
+                short.set_length(word.length());
+                Ok(word.region().map(|handle| {
+                    self.slot = None;
+                    // SAFETY: just received, mapped at `address`; `TooLarge` would have told of one larger than a slot.
+                    unsafe { Region::from_parts(handle, address, word.order()) }
+                }))
             }
-            Err(failure) => {
-                self.slot = Some(address);
-                match failure.error {
-                    Error::WouldBlock => Ok(None),
-                    Error::TooLarge => self.receive_large(failure.detail).map(Some),
-                    error => Err(error),
-                }
-            }
+            Err(Failure { error: Error::TooLarge, detail }) => self.receive_large(detail, short),
+            Err(Failure { error, .. }) => Err(error),
         }
     }
 
     /// Takes a message with a region of more than a slot.
     #[cold]
-    fn receive_large(&mut self, size: u64) -> Result<Message, Error> {
+    fn receive_large(&mut self, size: u64, short: &mut Short) -> Result<Option<Region>, Error> {
         let order = region_order(size).ok_or(Error::TooLarge)?;
         let address = WINDOW.claim(order).ok_or(Error::InUse)?;
-        let received = hvc::receive(self.port, address).inspect_err(|_| WINDOW.release(address));
-        let received = received.map_err(|failure| failure.error)?;
-        let short = Short::from_registers(received.data, received.word.length());
-        let Some(handle) = received.word.region() else {
+        let received = hvc::receive(self.port, address, short.words_mut());
+        let word = received.map_err(|failure| {
             WINDOW.release(address);
-            return Ok(Message { region: None, short });
+            failure.error
+        })?;
+        short.set_length(word.length());
+        let Some(handle) = word.region() else {
+            WINDOW.release(address);
+            return Ok(None);
         };
         // SAFETY: just received, mapped at `address`, where there is room for it.
-        let region = unsafe { Region::from_parts(handle, address, received.word.order()) };
-        Ok(Message { region: Some(region), short })
+        Ok(Some(unsafe { Region::from_parts(handle, address, word.order()) }))
     }
 
     /// Takes the next message, waiting for it.

@@ -6,8 +6,8 @@
 use core::arch::asm;
 
 use handover_abi::{
-    Account, Call, Error, Event, Features, Message, MessageWord, PartitionId, Port, RegionHandle,
-    SHORT_WORDS, ServiceId, Signal, SignalKind,
+    Account, Call, Error, Event, Features, MessageWord, PartitionId, Port, RegionHandle, SHORT_WORDS,
+    ServiceId, Signal, SignalKind,
 };
 
 #[cfg(feature = "privileged")]
@@ -258,24 +258,28 @@ pub struct Failure {
     pub detail: u64,
 }
 
-/// [`Call::Receive`]: the next message; its region, if it has one, is mapped at `address` unless that is 0.
+/// [`Call::Receive`]: the next message, its bytes in `data`; its region, if it has one, is mapped at `address` unless that
+/// is 0.
 #[inline]
-pub fn receive(port: Port, address: u64) -> Result<Message, Failure> {
+pub fn receive(port: Port, address: u64, data: &mut [u64; SHORT_WORDS]) -> Result<MessageWord, Failure> {
     let word: u64;
-    let mut data = [0; SHORT_WORDS];
+    let mut received = [0; SHORT_WORDS];
     // SAFETY: maps memory that nothing was mapped at before.
     unsafe {
         hvc!(
             Call::Receive,
             inlateout("x1") u64::from(port.get()) => word,
-            inlateout("x2") address => data[0], lateout("x3") data[1], lateout("x4") data[2], lateout("x5") data[3],
-            lateout("x6") data[4], lateout("x7") data[5], lateout("x8") data[6], lateout("x9") data[7],
-            lateout("x10") data[8], lateout("x11") data[9], lateout("x12") data[10], lateout("x13") data[11],
-            lateout("x14") data[12], lateout("x15") data[13], lateout("x16") data[14], lateout("x17") data[15]
+            inlateout("x2") address => received[0], lateout("x3") received[1], lateout("x4") received[2],
+            lateout("x5") received[3], lateout("x6") received[4], lateout("x7") received[5],
+            lateout("x8") received[6], lateout("x9") received[7], lateout("x10") received[8],
+            lateout("x11") received[9], lateout("x12") received[10], lateout("x13") received[11],
+            lateout("x14") received[12], lateout("x15") received[13], lateout("x16") received[14],
+            lateout("x17") received[15]
         )
     }
     .map_err(|error| Failure { error, detail: word })?;
-    Ok(Message { word: MessageWord::from_register(word), data })
+    *data = received;
+    Ok(MessageWord::from_register(word))
 }
 
 /// What [`port_status`] returns.

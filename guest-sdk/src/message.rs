@@ -37,10 +37,20 @@ impl Short {
         Short { words, length: SHORT_MAX as u8 }
     }
 
-    /// As received: `length` of more than 128 counts as 128.
+    /// The registers, to receive into. [`Short::set_length`] must follow.
     #[inline]
-    pub(crate) const fn from_registers(words: [u64; SHORT_WORDS], length: u8) -> Short {
-        Short { words, length: if length as usize > SHORT_MAX { SHORT_MAX as u8 } else { length } }
+    #[cfg_attr(
+        not(target_os = "none"),
+        expect(dead_code, reason = "its user is built for the machine alone")
+    )]
+    pub(crate) const fn words_mut(&mut self) -> &mut [u64; SHORT_WORDS] {
+        &mut self.words
+    }
+
+    /// How many bytes were received; more than 128 count as 128.
+    #[inline]
+    pub(crate) const fn set_length(&mut self, length: u8) {
+        self.length = if length as usize > SHORT_MAX { SHORT_MAX as u8 } else { length };
     }
 
     /// The registers' contents; bytes beyond the length are zero.
@@ -52,6 +62,7 @@ impl Short {
 
     /// Number of bytes.
     #[inline]
+    #[cfg(target_os = "none")]
     pub(crate) const fn length(&self) -> u8 {
         self.length
     }
@@ -95,8 +106,11 @@ mod tests {
         let short = Short::from(b"\x01\x02\x03\x04\x05\x06\x07\x08\x09");
         assert_eq!(short.words()[..3], [0x0807_0605_0403_0201, 9, 0]);
         assert_eq!(&*short, b"\x01\x02\x03\x04\x05\x06\x07\x08\x09");
-        assert_eq!(Short::from_registers(*short.words(), short.length()), short);
-        assert_eq!(Short::from_registers([0; SHORT_WORDS], 255).len(), SHORT_MAX);
+        let mut short = Short::from_words(*short.words());
+        short.set_length(9);
+        assert_eq!(&*short, b"\x01\x02\x03\x04\x05\x06\x07\x08\x09");
+        short.set_length(255);
+        assert_eq!(short.len(), SHORT_MAX);
     }
 
     #[test]

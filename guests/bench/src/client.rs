@@ -1,7 +1,7 @@
 //! The side that measures.
 
 use handover_guest::{
-    Boot, Channel, Error, Message, Region, Short, Status, abi::layout::WINDOW_BASE, abi::layout::WINDOW_SIZE,
+    Boot, Channel, Error, Region, Short, Status, abi::layout::WINDOW_BASE, abi::layout::WINDOW_SIZE,
     abi::layout::WINDOW_SLOT, events, hvc, interrupts, println, timer,
 };
 
@@ -21,10 +21,8 @@ pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
     let mut channel = Channel::connect(service)?;
 
     measure("null_call", (), |()| hvc::version().map(|_| ()))?;
-    let words = core::array::from_fn(|index| index as u64);
-    measure("short_round_trip", Short::from_words(words), |short| {
-        exchange(&mut channel, short.into()).map(|answer| answer.short)
-    })?;
+    let mut short = Short::from_words(core::array::from_fn(|index| index as u64));
+    measure("short_round_trip", (), |()| exchange(&mut channel, None, &mut short).map(|_| ()))?;
     for (name, size) in [("echo_4k", 4 << 10), ("echo_64k", 64 << 10), ("echo_2m", 2 << 20)] {
         measure(name, Region::create(size)?, |region| echo(&mut channel, region))?;
     }
@@ -33,15 +31,20 @@ pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
     Ok(Status::SUCCESS)
 }
 
-/// Sends a message and waits for the answer by WFI.
+/// Sends a message and waits for the answer by WFI: its bytes in `short`, its region returned.
 #[inline]
-fn exchange(channel: &mut Channel, message: Message) -> Result<Message, Error> {
-    channel.send(message)?;
+fn exchange(
+    channel: &mut Channel,
+    region: Option<Region>,
+    short: &mut Short,
+) -> Result<Option<Region>, Error> {
+    channel.send_from(region, short)?;
     loop {
         interrupts::wait();
         events::next()?;
-        if let Some(answer) = channel.receive()? {
-            return Ok(answer);
+        match channel.receive_into(short) {
+            Err(Error::WouldBlock) => {}
+            answer => return answer,
         }
     }
 }
@@ -51,8 +54,7 @@ fn exchange(channel: &mut Channel, message: Message) -> Result<Message, Error> {
 fn echo(channel: &mut Channel, mut region: Region) -> Result<Region, Error> {
     let sent = region.first_word() + 1;
     *region.first_word_mut() = sent;
-    let answer = exchange(channel, region.into())?;
-    let region = answer.region.ok_or(Error::BadHandle)?;
+    let region = exchange(channel, Some(region), &mut Short::EMPTY.clone())?.ok_or(Error::BadHandle)?;
     // A server that did not have the region could not have flipped the word.
     if region.first_word() == !sent { Ok(region) } else { Err(Error::BadAddress) }
 }

@@ -1,6 +1,6 @@
 //! The side that answers.
 
-use handover_guest::{Boot, Channel, Error, Port, Status, events, interrupts, println, signals};
+use handover_guest::{Boot, Channel, Error, Port, Short, Status, events, interrupts, println, signals};
 
 pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
     let Some(service) = boot.provided("bench") else {
@@ -25,22 +25,20 @@ pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
 
 /// Sends every message back, the first word of its region flipped, until the client closes.
 fn answer(mut channel: Channel) -> Result<Status, Error> {
+    let mut short = Short::EMPTY;
     loop {
-        let mut message = match channel.receive() {
-            Ok(Some(message)) => message,
-            Ok(None) => {
-                interrupts::wait();
-                events::next()?;
-                continue;
+        match channel.receive_into(&mut short) {
+            Ok(mut region) => {
+                if let Some(region) = &mut region {
+                    let word = region.first_word_mut();
+                    *word = !*word;
+                }
+                channel.send_from(region, &short)?;
             }
+            Err(Error::WouldBlock) => {}
             Err(Error::PeerClosed) => return Ok(Status::SUCCESS),
             Err(error) => return Err(error),
-        };
-        if let Some(region) = &mut message.region {
-            let word = region.first_word_mut();
-            *word = !*word;
         }
-        channel.send(message)?;
         interrupts::wait();
         events::next()?;
     }
