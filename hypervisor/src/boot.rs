@@ -24,7 +24,7 @@ use crate::memory::{RANGES_MAX, Range};
 use crate::processor::{self, PROCESSORS_MAX, Processor, STACK_GUARD, stack_guards};
 use crate::schedule::{Leave, schedule};
 use crate::uart::UART;
-use crate::{entropy, life, power, uart};
+use crate::{arch, entropy, life, power, uart};
 
 /// What MPIDR_EL1 says of where a processor is.
 const AFFINITY: u64 = 0xff_00ff_ffff;
@@ -289,6 +289,7 @@ fn put(
         let count = (bytes.len() - done).min(span.size as usize);
         // SAFETY: the span is the partition's memory, `count` bytes at least, and nobody runs in it yet.
         unsafe { core::ptr::copy_nonoverlapping(bytes[done..].as_ptr(), span.pa.get() as *mut u8, count) };
+        arch::clean(span.pa.get(), count as u64);
         done += count;
     }
     Ok(())

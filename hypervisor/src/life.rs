@@ -98,7 +98,7 @@ pub fn start(kernel: &mut Kernel, partition: PartitionIndex, entry: u64, x0: u64
     let Kernel { system, hardware } = kernel;
     system.start(partition)?;
     if !hardware.capabilities.forced_write_back {
-        // The guest starts with its caches off: what was written into its memory must be there.
+        // The guest starts with its caches off: the zeroes of the rest of its memory must be there too.
         let mut at = MEMORY_BASE;
         while let Some(span) = system.translate(hardware, partition, Ipa::new(at))
             && at < MEMORY_END
@@ -168,6 +168,8 @@ pub fn write(
                         bytes as usize,
                     );
                 }
+                // It may be code, and the guest starts with its caches off.
+                arch::clean(target.pa.get(), bytes);
             }
             done += bytes;
         }

@@ -57,6 +57,7 @@ pub extern "C" fn synchronous(context: &mut Context) -> *mut Context {
 #[inline(never)]
 fn other(context: &mut Context, syndrome: Syndrome) -> *mut Context {
     match syndrome.class() {
+        class::WFX | class::SYSTEM_REGISTER if exception::is_aarch32(context) => undefined(context),
         class::WFX => {
             context.pc += 4;
             wait(context, syndrome)
@@ -130,6 +131,7 @@ fn system_access(context: &mut Context, access: SystemAccess) -> *mut Context {
 fn data_abort(context: &mut Context, syndrome: Syndrome) -> *mut Context {
     if syndrome.is_stage2_fault()
         && !syndrome.on_walk()
+        && !exception::is_aarch32(context)
         && let Some(access) = DataAccess::decode(syndrome)
         && mmio::is_device(exception::fault_ipa())
     {

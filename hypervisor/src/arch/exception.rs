@@ -120,13 +120,20 @@ pub fn fault_va() -> u64 {
     FAR_EL2.get()
 }
 
+/// Whether the guest was in AArch32 state (PSTATE.M[4]).
+#[inline]
+pub fn is_aarch32(context: &Context) -> bool {
+    context.spsr & 1 << 4 != 0
+}
+
 /// Gives the guest an exception to EL1, as the processor would take it (D1.3.5, AArch64.TakeException).
 fn inject(context: &mut Context, esr: u64, far: Option<u64>) {
     let sctlr = SCTLR_EL1.get();
-    let offset = match context.spsr & 0xf {
-        0x5 => 0x200, // EL1h
-        0x4 => 0x000, // EL1t
-        _ => 0x400,   // EL0, AArch64
+    let offset = match context.spsr & 0x1f {
+        0x05 => 0x200, // EL1h
+        0x04 => 0x000, // EL1t
+        0x00 => 0x400, // EL0, AArch64
+        _ => 0x600,    // EL0, AArch32
     };
     ELR_EL1.set(context.pc);
     SPSR_EL1.set(context.spsr);
@@ -142,7 +149,8 @@ fn inject(context: &mut Context, esr: u64, far: Option<u64>) {
     const DAIF: u64 = 0xf << 6;
     const SCTLR_DSSBS: u64 = 1 << 44;
     const SCTLR_SPAN: u64 = 1 << 23;
-    let mut spsr = context.spsr & (NZCV | TCO | DIT | PAN) | DAIF | 0x5;
+    let kept = if is_aarch32(context) { NZCV | PAN } else { NZCV | TCO | DIT | PAN };
+    let mut spsr = context.spsr & kept | DAIF | 0x5;
     if sctlr & SCTLR_DSSBS != 0 {
         spsr |= SSBS;
     }
@@ -162,7 +170,7 @@ pub fn inject_undefined(context: &mut Context) {
 /// The guest touched what it does not own: a synchronous external abort, with its address, length and direction as the
 /// hardware reported them.
 pub fn inject_abort(context: &mut Context, syndrome: Syndrome, far: u64) {
-    let from_el0 = context.spsr & 0xf == 0;
+    let from_el0 = context.spsr & 0xf == 0 || is_aarch32(context);
     let data = matches!(syndrome.class(), class::DATA_ABORT_LOWER | class::DATA_ABORT_SAME);
     let class = match (data, from_el0) {
         (true, true) => class::DATA_ABORT_LOWER,

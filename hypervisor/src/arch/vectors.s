@@ -46,10 +46,11 @@ vectors:
     entry   {interrupt}
     entry   {interrupt}
     entry   {serror}
-    bug     12
-    bug     13
-    bug     14
-    bug     15
+    // AArch32 programs: hidden, but a guest can start one where the processor has it.
+    entry   {synchronous}
+    entry   {interrupt}
+    entry   {interrupt}
+    entry   {serror}
 
     .balign 64
 save_rest:
