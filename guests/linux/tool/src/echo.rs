@@ -167,21 +167,22 @@ fn check(seed: u64, bytes: &[u8]) -> Result<()> {
     }
 }
 
-/// A line that is written again and again, on a terminal.
+/// A line on the terminal that is written again at each tenth of the way.
 struct Progress {
     terminal: bool,
     count: u64,
-    shown: Option<Instant>,
+    tenths: u64,
 }
 
 impl Progress {
     fn new(count: u64, quiet: bool) -> Progress {
-        Progress { terminal: !quiet && io::stderr().is_terminal(), count, shown: None }
+        Progress { terminal: !quiet && io::stderr().is_terminal(), count, tenths: 0 }
     }
 
     fn show(&mut self, totals: &Totals) {
-        if self.terminal && self.shown.is_none_or(|shown| shown.elapsed() > Duration::from_millis(250)) {
-            self.shown = Some(Instant::now());
+        let tenths = totals.messages * 10 / self.count;
+        if self.terminal && tenths > self.tenths {
+            self.tenths = tenths;
             eprint!("\recho: {} of {} messages, {} MiB", totals.messages, self.count, totals.bytes >> 20);
         }
     }
@@ -193,7 +194,7 @@ impl Progress {
     }
 
     fn clear(&mut self) {
-        if self.shown.take().is_some() {
+        if std::mem::take(&mut self.tenths) > 0 {
             eprint!("\r\x1b[K");
             // A terminal that is gone does not matter to the test.
             io::stderr().flush().ok();
