@@ -23,8 +23,9 @@ pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
     measure("null_call", (), |()| hvc::version().map(|_| ()))?;
     let mut short = Short::from_words(core::array::from_fn(|index| index as u64));
     measure("short_round_trip", (), |()| exchange(&mut channel, None, &mut short).map(|_| ()))?;
+    let mut short = Short::EMPTY;
     for (name, size) in [("echo_4k", 4 << 10), ("echo_64k", 64 << 10), ("echo_2m", 2 << 20)] {
-        measure(name, Region::create(size)?, |region| echo(&mut channel, region))?;
+        measure(name, Region::create(size)?, |region| echo(&mut channel, region, &mut short))?;
     }
     create_and_destroy(["region_create_4k", "region_destroy_4k"], 4 << 10)?;
     create_and_destroy(["region_create_2m", "region_destroy_2m"], 2 << 20)?;
@@ -51,10 +52,10 @@ fn exchange(
 
 /// Sends a region there and back, touching a word on each way.
 #[inline]
-fn echo(channel: &mut Channel, mut region: Region) -> Result<Region, Error> {
+fn echo(channel: &mut Channel, mut region: Region, short: &mut Short) -> Result<Region, Error> {
     let sent = region.first_word() + 1;
     *region.first_word_mut() = sent;
-    let region = exchange(channel, Some(region), &mut Short::EMPTY.clone())?.ok_or(Error::BadHandle)?;
+    let region = exchange(channel, Some(region), short)?.ok_or(Error::BadHandle)?;
     // A server that did not have the region could not have flipped the word.
     if region.first_word() == !sent { Ok(region) } else { Err(Error::BadAddress) }
 }
