@@ -1,14 +1,223 @@
 //! The cases that run on the machine.
 
-use super::machine::{Case, Line};
+use super::machine::{
+    Case,
+    Line::{Count, Has, Lacks},
+};
 
 /// All cases, short ones first.
 pub(crate) fn all() -> Vec<Case> {
-    vec![Case {
-        name: "demo",
-        manifest: include_str!("../../../manifests/demo.toml"),
-        lines: &[Line::Lacks("", "panic")],
-        status: 0,
-        limit: 300,
-    }]
+    [bare_metal(), linux()].concat()
+}
+
+/// Two bare-metal guests that measure messages, as other cases' bystanders; they need two partitions' 16 MiB each.
+macro_rules! bench_pair {
+    () => {
+        r#"
+[[partition]]
+name = "server"
+kernel = "guest:bench"
+command-line = "role=server"
+processors = 1
+memory = "16 MiB"
+provides = ["bench"]
+
+[[partition]]
+name = "client"
+kernel = "guest:bench"
+command-line = "role=client"
+processors = 1
+memory = "16 MiB"
+uses = ["bench"]
+"#
+    };
+}
+
+/// A machine of two processors with partitions that end with these.
+macro_rules! machine {
+    ($memory:literal, $end_with:literal) => {
+        concat!("end-with = ", $end_with, "\n[machine]\nprocessors = 2\nmemory = \"", $memory, "\"\n")
+    };
+}
+
+/// A Linux guest with the demonstration's initramfs and what its init is told.
+macro_rules! linux {
+    ($name:literal, $processors:literal, $tell:literal, $services:literal) => {
+        concat!(
+            "\n[[partition]]\nname = \"",
+            $name,
+            "\"\nkernel = \"debian\"\ninitramfs = \"demo\"\nprocessors = ",
+            $processors,
+            "\nmemory = \"192 MiB\"\ncommand-line = \"console=ttyAMA0 quiet panic=-1 iomem=relaxed ",
+            $tell,
+            "\"\n",
+            $services,
+            "\n"
+        )
+    };
+}
+
+fn bare_metal() -> Vec<Case> {
+    vec![
+        Case {
+            name: "messages",
+            manifest: include_str!("../../../manifests/bench.toml"),
+            lines: &[
+                Has("client", "bench: short_round_trip "),
+                Has("client", "bench: echo_2m "),
+                Has("client", "bench: region_destroy_2m "),
+                Has("system-control", "client has exited with status 0"),
+            ],
+            status: 0,
+            limit: 120,
+        },
+        Case {
+            name: "one-dies",
+            manifest: concat!(
+                machine!("256 MiB", "[]"),
+                "[[partition]]\nname = \"victim\"\nkernel = \"guest:crash\"\nprocessors = 1\nmemory = \"4 MiB\"\n",
+                bench_pair!()
+            ),
+            lines: &[
+                Has("victim", "crash: branching to address 0"),
+                Has("system-control", "victim"),
+                Has("client", "bench: region_destroy_2m "),
+                Lacks("system-control", "client died"),
+                Lacks("system-control", "server died"),
+            ],
+            status: 70,
+            limit: 120,
+        },
+        Case {
+            name: "more-processors-than-there-are",
+            manifest: concat!(
+                machine!("512 MiB", "[\"client\", \"hostile\"]"),
+                "[[partition]]\nname = \"hostile\"\nkernel = \"guest:hostile\"\ncommand-line = \"case=hammer\"\n\
+                 processors = 2\nmemory = \"32 MiB\"\n",
+                "[[partition]]\nname = \"echo\"\nkernel = \"guest:echo\"\ncommand-line = \"prove\"\n\
+                 processors = 1\nmemory = \"16 MiB\"\nprovides = [\"echo\"]\n",
+                bench_pair!()
+            ),
+            lines: &[
+                Has("hostile", "hostile: hammer ok"),
+                Has("echo", "echo: received back, all 4096 bytes as they were sent"),
+                Has("client", "bench: region_destroy_2m "),
+                Has("system-control", "echo was stopped"),
+            ],
+            status: 0,
+            limit: 180,
+        },
+        Case {
+            name: "hostile",
+            manifest: concat!(
+                machine!("512 MiB", "[\"client\", \"hostile\"]"),
+                "[[partition]]\nname = \"hostile\"\nkernel = \"guest:hostile\"\ncommand-line = \"case=all\"\n\
+                 processors = 2\nmemory = \"32 MiB\"\n",
+                bench_pair!()
+            ),
+            lines: &[
+                Has("hostile", "hostile: uart-flood ok"),
+                Has("hostile", "hostile: hammer ok"),
+                Has("hostile", " cases, 0 failed"),
+                Lacks("hostile", "FAILED"),
+                Has("client", "bench: region_destroy_2m "),
+                // What a guest writes stays on its own console, whatever frames it forges.
+                Lacks("system-control", "is not for a guest to say"),
+                Lacks("", "is not for a guest to say"),
+            ],
+            status: 0,
+            limit: 240,
+        },
+    ]
+}
+
+fn linux() -> Vec<Case> {
+    vec![
+        Case {
+            name: "linux-status",
+            manifest: concat!(
+                machine!("512 MiB", "[]"),
+                linux!("linux", 2, "handover.run=cat+/proc/cpuinfo;exit+3", "")
+            ),
+            lines: &[
+                Count("linux", "processor\t:", 2),
+                Has("system-control", "linux has exited with status 3"),
+                Lacks("linux", "WARNING"),
+            ],
+            status: 3,
+            limit: 180,
+        },
+        Case {
+            name: "linux-switches-off",
+            manifest: concat!(machine!("512 MiB", "[]"), linux!("linux", 1, "handover.run=poweroff+-f", "")),
+            lines: &[Has("system-control", "linux has switched itself off")],
+            status: 0,
+            limit: 180,
+        },
+        Case {
+            name: "linux-serves-linux",
+            manifest: concat!(
+                machine!("768 MiB", "[\"client\"]"),
+                linux!("server", 1, "handover.run=handover+listen+mirror+--echo", "provides = [\"mirror\"]"),
+                linux!(
+                    "client",
+                    1,
+                    "handover.run=handover+echo+--service+mirror+--count+100+--quiet",
+                    "uses = [\"mirror\"]"
+                )
+            ),
+            lines: &[
+                Has("client", "100 messages"),
+                Has("client", "0 errors"),
+                Has("system-control", "server was stopped"),
+            ],
+            status: 0,
+            limit: 240,
+        },
+        Case {
+            name: "linux-driver",
+            manifest: concat!(
+                machine!("768 MiB", "[\"linux\"]"),
+                "[[partition]]\nname = \"echo\"\nkernel = \"guest:echo\"\nprocessors = 1\nmemory = \"16 MiB\"\n\
+                 provides = [\"echo\"]\n",
+                linux!("linux", 2, "handover.test=stress,reload,echo", "uses = [\"echo\"]")
+            ),
+            lines: &[
+                Has("linux", "test: stress: 0"),
+                Has("linux", "test: reload: 0"),
+                Has("linux", "test: echo: 0"),
+                Lacks("linux", "Call trace"),
+            ],
+            status: 0,
+            limit: 400,
+        },
+        Case {
+            name: "demo",
+            manifest: include_str!("../../../manifests/demo.toml"),
+            lines: &[
+                Has("echo", "echo: received back, all 4096 bytes as they were sent"),
+                Has("linux", "1000 messages"),
+                Has("linux", "prove: system goes on"),
+                Has("system-control", "linux has exited with status 0"),
+                Lacks("linux", "Call trace"),
+            ],
+            status: 0,
+            limit: 300,
+        },
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{collections::BTreeSet, path::Path};
+
+    #[test]
+    fn every_manifest_can_be_read_and_every_name_is_unique() {
+        let mut names = BTreeSet::new();
+        for case in all() {
+            handover_manifest::parse(case.manifest, Path::new(case.name)).unwrap();
+            assert!(names.insert(case.name), "{}", case.name);
+        }
+    }
 }
