@@ -1,5 +1,6 @@
 //! What programs do to a driver by accident or malice. Each case runs in a process of its own; afterwards nothing may be left.
 
+mod channels;
 mod mappings;
 mod processes;
 mod races;
@@ -51,6 +52,11 @@ const CASES: &[(&str, Case)] = &[
     ("descriptors", processes::descriptors),
     ("connections", processes::connections),
     ("module-in-use", processes::module_in_use),
+    ("requests", channels::requests),
+    ("full-queue", channels::full_queue),
+    ("closed-peer", channels::closed_peer),
+    ("signals", channels::signals),
+    ("read-and-write", channels::read_and_write),
     ("send-and-touch", races::send_and_touch),
     ("send-and-copy", races::send_and_copy),
     ("send-twice", races::send_twice),
