@@ -27,8 +27,8 @@ pub struct Tlb {
     pub tables: BTreeSet<Cached>,
     pub combined: BTreeSet<Cached>,
     issued: Vec<(u16, Step)>,
-    /// Whether this processor has gone past an ISB since the last maintenance.
-    synchronised: bool,
+    /// Whether this processor may still go by what was before the last maintenance: it has not come to an ISB.
+    behind: bool,
     /// What guests touch: VMID, root, address.
     pub touched: Vec<(u16, Pa, Ipa)>,
 }
@@ -38,7 +38,7 @@ const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
 impl Tlb {
     /// A translation is about to change.
     pub fn start(&mut self) {
-        self.synchronised = false;
+        self.behind = true;
     }
 
     /// Caches everything that guests touch and walkers can see.
@@ -82,9 +82,9 @@ impl Tlb {
                 }
                 settle(memory);
             }
-            Step::Isb => self.synchronised = true,
+            Step::Isb => self.behind = false,
             _ => {
-                self.synchronised = false;
+                self.behind = true;
                 self.issued.push((vmid, step));
             }
         }
@@ -115,7 +115,7 @@ impl Tlb {
 
     /// What is wrong once a call has returned, if anything: everything cached must be what a walk finds now.
     pub fn check(&self, memory: &impl Visible) -> Result<(), String> {
-        if !self.synchronised {
+        if self.behind {
             return Err("no ISB after the last maintenance".into());
         }
         // What a TLB that knows nothing finds at the same addresses. A VMID that nobody touches has no translation.

@@ -1,0 +1,323 @@
+//! The rules once more, as plainly as they can be said: everything is a collection, nothing is bounded, long calls are over at once.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use handover_abi::{Account, Causes, EndReason, Error, SignalKind, layout};
+use handover_core::QUEUE_DEPTH;
+
+pub const MIB: u64 = 1 << 20;
+pub const GIB: u64 = 1 << 30;
+
+#[derive(Clone, Debug)]
+pub struct Region {
+    pub size: u64,
+    /// Where it is mapped, or 0.
+    pub at: u64,
+    /// What a guest wrote last into its first page.
+    pub stamp: u64,
+    /// The leaves' addresses, known from the first time it is mapped.
+    pub leaves: Option<Vec<u64>>,
+}
+
+impl Region {
+    pub fn leaf(&self) -> u64 {
+        match self.size {
+            size if size == 2 * MIB || size > 2 * MIB => 2 * MIB,
+            _ => 4096,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Message {
+    pub data: [u64; 16],
+    pub length: u8,
+    pub region: Option<Region>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Requested,
+    Delivered,
+    Refused,
+    Connected,
+    Severed,
+    Lingering,
+}
+
+#[derive(Clone, Debug)]
+pub struct Port {
+    pub state: State,
+    pub peer: Option<(u32, u32)>,
+    pub peer_id: u32,
+    pub reason: u32,
+    pub service: u64,
+    pub token: u64,
+    pub queue: VecDeque<Message>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    Connect(u32, u32),
+    Ended(u32),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Created,
+    Active,
+    Terminated,
+}
+
+#[derive(Debug)]
+pub struct Partition {
+    pub phase: Phase,
+    pub reason: EndReason,
+    pub creator: u32,
+    pub memory: u64,
+    pub memory_limit: u64,
+    pub ports_limit: u64,
+    pub regions: BTreeMap<u32, Region>,
+    pub ports: BTreeMap<u32, Port>,
+    pub pending: VecDeque<(u32, Causes)>,
+    pub queued: VecDeque<Signal>,
+    pub delivered: Vec<(u32, u32)>,
+    /// GiBs of the window that have a table for small regions.
+    pub small: BTreeSet<u64>,
+}
+
+#[derive(Default)]
+pub struct Naive {
+    pub partitions: BTreeMap<u32, Partition>,
+    /// Whose event interrupt was raised, in order.
+    pub interrupts: Vec<u32>,
+}
+
+impl Naive {
+    pub fn p(&mut self, id: u32) -> &mut Partition {
+        self.partitions.get_mut(&id).unwrap()
+    }
+
+    pub fn port(&mut self, (id, port): (u32, u32)) -> &mut Port {
+        self.p(id).ports.get_mut(&port).unwrap()
+    }
+
+    pub fn raise(&mut self, id: u32, port: u32, causes: Causes) {
+        let p = self.p(id);
+        match p.pending.iter_mut().find(|(pending, _)| *pending == port) {
+            Some((_, latched)) => *latched |= causes,
+            None => {
+                p.pending.push_back((port, causes));
+                self.interrupts.push(id);
+            }
+        }
+    }
+
+    /// Bytes of memory a partition pays for: its own, its regions, and what it has sent and nobody received.
+    pub fn memory(&self, id: u32) -> u64 {
+        let p = &self.partitions[&id];
+        let sent = self.partitions.values().flat_map(|q| q.ports.values());
+        let sent = sent.filter(|port| port.peer.is_some_and(|(peer, _)| peer == id));
+        let sent = sent.flat_map(|port| &port.queue).filter_map(|message| message.region.as_ref());
+        p.memory + p.regions.values().chain(sent).map(|region| region.size).sum::<u64>()
+    }
+
+    /// Why a region cannot be placed there.
+    pub fn place(&self, id: u32, size: u64, at: u64) -> Vec<Error> {
+        let p = &self.partitions[&id];
+        let gib = at / GIB;
+        let mut why = Vec::new();
+        if at % (2 * MIB) != 0 {
+            why.push(Error::InvalidArgument);
+        }
+        if at < layout::WINDOW_BASE || at >= layout::WINDOW_BASE + layout::WINDOW_SIZE {
+            why.push(Error::BadAddress);
+        }
+        let mut mapped = p.regions.values().filter(|region| region.at != 0);
+        if size > 2 * MIB {
+            if at % GIB != 0 {
+                why.push(Error::TooLarge);
+            }
+            if p.small.contains(&gib) || mapped.any(|region| region.at / GIB == gib) {
+                why.push(Error::InUse);
+            }
+        } else if mapped.any(|r| r.at == at || r.size > 2 * MIB && r.at / GIB == gib) {
+            why.push(Error::InUse);
+        }
+        why
+    }
+
+    pub fn place_region(&mut self, id: u32, region: &mut Region, at: u64) {
+        region.at = at;
+        if at != 0 && region.size <= 2 * MIB {
+            self.p(id).small.insert(at / GIB);
+        }
+    }
+
+    pub fn room_for_port(&self, id: u32) -> Vec<Error> {
+        let p = &self.partitions[&id];
+        if p.ports.len() as u64 >= p.ports_limit { vec![Error::Limit] } else { vec![] }
+    }
+
+    pub fn visible(&self, id: u32, port: u32) -> Result<&Port, Error> {
+        match self.partitions[&id].ports.get(&port) {
+            Some(port) if port.state != State::Lingering => Ok(port),
+            _ => Err(Error::BadHandle),
+        }
+    }
+
+    /// Why nothing can be sent from a port.
+    pub fn sendable(&self, id: u32, port: u32) -> Result<(u32, u32), Error> {
+        let port = self.visible(id, port)?;
+        match port.state {
+            State::Connected => Ok(port.peer.unwrap()),
+            State::Severed => Err(Error::PeerClosed),
+            _ => Err(Error::NotConnected),
+        }
+    }
+
+    pub fn status(&self, id: u32, port: u32) -> Result<(Causes, u32, u32), Error> {
+        let p = &self.partitions[&id];
+        if port == 0 {
+            let causes = if p.queued.is_empty() { Causes::empty() } else { Causes::SIGNAL };
+            return Ok((causes, 0, 0));
+        }
+        let record = self.visible(id, port)?;
+        let mut causes = Causes::empty();
+        causes.set(Causes::REFUSED, record.state == State::Refused);
+        causes.set(Causes::PEER_CLOSED, record.state == State::Severed);
+        causes.set(Causes::MESSAGE, !record.queue.is_empty());
+        causes.set(Causes::CONNECTED, record.state == State::Connected);
+        let latched = p.pending.iter().find(|(pending, _)| *pending == port).map(|(_, causes)| *causes);
+        causes.set(Causes::SIGNAL, latched.is_some_and(|causes| causes.contains(Causes::SIGNAL)));
+        if let (State::Connected, Some((peer, at))) = (record.state, record.peer) {
+            let room = self.partitions[&peer].ports[&at].queue.len() < QUEUE_DEPTH as usize;
+            causes.set(Causes::SPACE, room);
+        }
+        Ok((causes, record.peer_id, record.reason))
+    }
+
+    /// After a queue ran empty: the peer's port goes if it lingered for that.
+    pub fn settle(&mut self, at: (u32, u32)) {
+        if let Some(peer) = self.port(at).peer
+            && self.port(peer).state == State::Lingering
+        {
+            self.forget(peer);
+            self.port(at).peer = None;
+        }
+    }
+
+    fn forget(&mut self, (id, port): (u32, u32)) {
+        self.p(id).ports.remove(&port);
+        self.unlatch(id, port);
+    }
+
+    pub fn unlatch(&mut self, id: u32, port: u32) {
+        self.p(id).pending.retain(|(pending, _)| *pending != port);
+    }
+
+    /// Destroys a port; if its partition `ended`, what it sent goes too.
+    pub fn close(&mut self, at: (u32, u32), ended: bool) {
+        let record = self.port(at).clone();
+        match record.state {
+            State::Requested => {
+                let queued = &mut self.p(record.peer_id).queued;
+                queued.retain(|signal| *signal != Signal::Connect(at.0, at.1));
+            }
+            State::Delivered => self.p(record.peer_id).delivered.retain(|request| *request != at),
+            State::Refused => {}
+            State::Connected | State::Severed | State::Lingering => {
+                self.unlatch(at.0, at.1);
+                if let (State::Connected, Some(peer)) = (record.state, record.peer) {
+                    self.port(peer).state = State::Severed;
+                    self.raise(peer.0, peer.1, Causes::PEER_CLOSED);
+                }
+                self.port(at).queue.clear();
+                if let Some(peer) = record.peer {
+                    if self.port(peer).state == State::Lingering {
+                        self.forget(peer);
+                    } else {
+                        if ended {
+                            self.port(peer).queue.clear();
+                        }
+                        if !self.port(peer).queue.is_empty() {
+                            self.port(at).state = State::Lingering;
+                            return;
+                        }
+                        self.port(peer).peer = None;
+                    }
+                }
+            }
+        }
+        self.forget(at);
+    }
+
+    /// Ends a partition and gives back all it held.
+    pub fn end(&mut self, id: u32) {
+        let ports: Vec<u32> = self.p(id).ports.keys().copied().collect();
+        for port in ports {
+            if self.p(id).ports.contains_key(&port) {
+                self.close((id, port), true);
+            }
+        }
+        let requests = self.p(id).queued.drain(..).filter_map(|signal| match signal {
+            Signal::Connect(client, port) => Some((client, port)),
+            Signal::Ended(_) => None,
+        });
+        let mut requests: Vec<_> = requests.collect();
+        requests.append(&mut self.p(id).delivered);
+        for client in requests {
+            let port = self.port(client);
+            port.state = State::Severed;
+            port.peer = None;
+            self.raise(client.0, client.1, Causes::PEER_CLOSED);
+        }
+        let p = self.p(id);
+        p.pending.clear();
+        p.regions.clear();
+        p.memory = 0;
+        p.small.clear();
+        p.phase = Phase::Terminated;
+        p.reason = EndReason::Stopped;
+        let creator = p.creator;
+        if self.partitions.get(&creator).is_some_and(|creator| creator.phase == Phase::Active) {
+            self.signal(creator, Signal::Ended(id));
+        }
+    }
+
+    pub fn signal(&mut self, to: u32, signal: Signal) {
+        self.p(to).queued.push_back(signal);
+        if self.p(to).queued.len() == 1 {
+            self.raise(to, 0, Causes::SIGNAL);
+        }
+    }
+
+    /// What `SignalNext` returns: kind, partition, argument.
+    pub fn signal_next(&mut self, id: u32) -> Option<(SignalKind, u32, u64)> {
+        match self.p(id).queued.pop_front()? {
+            Signal::Ended(who) => Some((SignalKind::PartitionEnded, who, self.p(who).reason as u64)),
+            Signal::Connect(client, port) => {
+                self.p(id).delivered.push((client, port));
+                let record = self.port((client, port));
+                record.state = State::Delivered;
+                Some((SignalKind::Connect, client, record.service))
+            }
+        }
+    }
+
+    /// Takes a partition that has ended off the books.
+    pub fn destroy(&mut self, id: u32) {
+        self.partitions.remove(&id);
+        for p in self.partitions.values_mut() {
+            p.queued.retain(|signal| *signal != Signal::Ended(id));
+        }
+    }
+
+    pub fn used(&self, id: u32, account: Account) -> u64 {
+        match account {
+            Account::Memory => self.memory(id),
+            Account::Ports => self.partitions[&id].ports.len() as u64,
+            _ => 0,
+        }
+    }
+}
