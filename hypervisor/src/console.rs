@@ -77,8 +77,8 @@ pub struct Consoles {
     pending: u128,
     /// Who has the next turn.
     turn: u32,
-    /// Whose keyboard it is.
-    target: Option<PartitionIndex>,
+    /// Whose keyboard it is, by name: it may be made later, or made again.
+    target: Option<Name>,
     /// Its FIFO was full; what has come in waits in the device.
     stalled: Option<u8>,
 }
@@ -103,7 +103,7 @@ impl Hardware {
         let room = shell.terminal.room();
         let value = shell.terminal.uart.read(offset, room);
         self.uart_line(partition);
-        if self.consoles.target == Some(partition) && self.consoles.stalled.is_some() {
+        if self.consoles.stalled.is_some() {
             self.console_input();
         }
         u64::from(value)
@@ -210,9 +210,7 @@ impl Hardware {
             let input = UART.lock().receive();
             match input {
                 None => break,
-                Some(Input::Select(name)) => {
-                    self.consoles.target = name.and_then(|name| self.named(name));
-                }
+                Some(Input::Select(name)) => self.consoles.target = name,
                 Some(Input::Byte(byte)) => {
                     if !self.console_receive(byte) {
                         return;
@@ -227,11 +225,8 @@ impl Hardware {
 
     /// Hands a byte to whoever has the keyboard; `false` if it must wait.
     fn console_receive(&mut self, byte: u8) -> bool {
-        let Some(partition) = self.consoles.target else { return true };
-        let Some(shell) = self.shell_mut(partition) else {
-            self.consoles.target = None;
-            return true;
-        };
+        let Some(partition) = self.consoles.target.and_then(|name| self.named(name)) else { return true };
+        let Some(shell) = self.shell_mut(partition) else { return true };
         let taken = shell.terminal.uart.receive(byte);
         if taken {
             self.uart_line(partition);
@@ -249,9 +244,9 @@ impl Hardware {
         while self.consoles.pending & 1 << partition.get() != 0 {
             self.console_turn(partition);
         }
-        if self.consoles.target == Some(partition) {
-            self.consoles.target = None;
-            self.consoles.stalled = None;
+        if self.consoles.stalled.is_some() {
+            // Whoever ends no longer takes what waited for it.
+            self.console_input();
         }
     }
 
