@@ -26,7 +26,7 @@ pub fn fatal(context: &mut Context, syndrome: Syndrome, reason: &str) -> *mut Co
     let id = identity(context);
     let mut kernel = KERNEL.lock();
     report(&kernel, context, syndrome, reason);
-    trap::end(&mut kernel, id, EndReason::Fault, 0);
+    trap::end(&mut kernel, id.partition, EndReason::Fault, 0);
     resume(kernel, context, false)
 }
 

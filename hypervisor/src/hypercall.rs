@@ -9,6 +9,7 @@ use handover_core::{Failure, Ipa, PartitionIndex, Progress, System};
 use crate::arch;
 use crate::arch::context::Context;
 use crate::kernel::{Hardware, KERNEL, Kernel};
+use crate::lock::Relax;
 use crate::partition::{RunState, VcpuId};
 use crate::processor;
 use crate::smccc;
@@ -69,32 +70,35 @@ pub fn call(context: &mut Context) -> *mut Context {
 
 fn locked(context: &mut Context, call: Call) -> *mut Context {
     let id = identity(context);
-    let mut kernel = KERNEL.lock();
-    let result = dispatch(&mut kernel, id, context, call);
-    match result {
-        Ok(Outcome::Done) => context.x[0] = 0,
-        Ok(Outcome::Values(values, count)) => {
-            context.x[0] = 0;
-            for (register, value) in context.x[1..].iter_mut().zip(values.iter().take(usize::from(count))) {
-                *register = *value;
+    loop {
+        let mut kernel = KERNEL.lock();
+        match dispatch(&mut kernel, id, context, call) {
+            Ok(Outcome::Done) => context.x[0] = 0,
+            Ok(Outcome::Values(values, count)) => {
+                context.x[0] = 0;
+                for (register, value) in context.x[1..].iter_mut().zip(values.iter().take(usize::from(count)))
+                {
+                    *register = *value;
+                }
+            }
+            Ok(Outcome::Again) => {
+                if !arch::interrupt_pending() {
+                    // Others get the lock before the next step; the guest need not be asked.
+                    drop(kernel);
+                    <Relax as spin::RelaxStrategy>::relax();
+                    continue;
+                }
+                context.pc -= 4;
+            }
+            Err(failure) => {
+                context.x[0] = failure.error.to_x0();
+                if matches!(failure.error, Error::Limit | Error::TooLarge) {
+                    context.x[1] = failure.detail;
+                }
             }
         }
-        Ok(Outcome::Again) => {
-            if !arch::interrupt_pending() {
-                // Others get the lock before the next step; the guest need not be asked.
-                drop(kernel);
-                return locked(context, call);
-            }
-            context.pc -= 4;
-        }
-        Err(failure) => {
-            context.x[0] = failure.error.to_x0();
-            if matches!(failure.error, Error::Limit | Error::TooLarge) {
-                context.x[1] = failure.detail;
-            }
-        }
+        return resume(kernel, context, false);
     }
-    resume(kernel, context, false)
 }
 
 /// The registers of a short message: `x2` to `x17`.
@@ -138,7 +142,7 @@ fn cold(kernel: &mut Kernel, id: VcpuId, context: &mut Context, call: Call) -> R
             Ok(three(u64::from(partition.id().get()), u64::from(privileged), u64::from(EVENT_INTID)))
         }
         Call::End => {
-            trap::end(kernel, id, EndReason::Exited, a);
+            trap::end(kernel, who, EndReason::Exited, a);
             Ok(NOTHING)
         }
         Call::AccountRead => {
@@ -219,8 +223,7 @@ fn privileged(kernel: &mut Kernel, who: PartitionIndex, call: Call, [a, b, c, d]
         }
         Call::PartitionStop => {
             let partition = find(&kernel.system, a)?;
-            kernel.system.end(&mut kernel.hardware, partition, EndReason::Stopped, 0);
-            kernel.hardware.stop_processors(partition);
+            trap::end(kernel, partition, EndReason::Stopped, 0);
             Ok(NOTHING)
         }
         Call::PartitionDestroy => life::destroy(kernel, id_of(a)?),

@@ -14,6 +14,9 @@ use crate::uart::UART;
 /// What a panic ends the machine with.
 const PANIC_STATUS: u64 = 101;
 
+/// The largest exit status: what a UNIX process can end with.
+const STATUS_MAX: u64 = 255;
+
 static HVC_CONDUIT: AtomicBool = AtomicBool::new(false);
 static PANICKED: AtomicBool = AtomicBool::new(false);
 
@@ -25,7 +28,7 @@ pub fn set_conduit(conduit: Conduit) {
 /// Sends what the consoles still hold, then the record, and switches the machine off.
 pub fn off(kernel: &mut Kernel, status: u64) -> ! {
     kernel.hardware.console_flush();
-    finish(status)
+    finish(status.min(STATUS_MAX))
 }
 
 fn finish(status: u64) -> ! {

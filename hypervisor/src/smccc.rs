@@ -161,7 +161,7 @@ fn psci(context: &mut Context, function: FunctionId) -> *mut Context {
         SystemOff | SystemReset => {
             let reason = if function == SystemOff { EndReason::PoweredOff } else { EndReason::Reset };
             let mut kernel = KERNEL.lock();
-            trap::end(&mut kernel, id, reason, 0);
+            trap::end(&mut kernel, id.partition, reason, 0);
             return resume(kernel, context, false);
         }
         _ => context.x[0] = NOT_SUPPORTED,

@@ -1,6 +1,7 @@
 //! What brings a guest's processor to EL2, and how it goes back.
 
 use handover_abi::EndReason;
+use handover_core::PartitionIndex;
 
 use crate::arch::context::Context;
 use crate::arch::exception::{self, DataAccess, Syndrome, SystemAccess, class};
@@ -11,11 +12,15 @@ use crate::kernel::{KERNEL, Kernel};
 use crate::lock::Guard;
 use crate::mmio;
 use crate::partition::VcpuId;
+use crate::power;
 use crate::processor;
 use crate::schedule::{Leave, reap, schedule};
 use crate::system_register::{self, Access};
 use crate::vcpu::{HardwareListRegisters, Vcpu};
 use crate::{arch, fault};
+
+/// What the machine ends with when system-control has ended without a status of its own.
+const SYSTEM_CONTROL_ENDED: u64 = 70;
 
 /// The logical processor whose context this is.
 #[inline]
@@ -158,10 +163,14 @@ pub extern "C" fn serror(context: &mut Context) -> *mut Context {
     fault::fatal(context, syndrome, "an SError came while it ran")
 }
 
-/// Ends the partition that `id` belongs to.
-pub fn end(kernel: &mut Kernel, id: VcpuId, reason: EndReason, status: u64) {
-    kernel.system.end(&mut kernel.hardware, id.partition, reason, status);
-    kernel.hardware.stop_processors(id.partition);
+/// Ends a partition. With system-control the machine ends: nobody else may make partitions, or switch it off.
+pub fn end(kernel: &mut Kernel, partition: PartitionIndex, reason: EndReason, status: u64) {
+    if kernel.hardware.privileged == Some(partition) {
+        log::error!("system-control has ended ({reason}, status {status}), and the machine with it");
+        power::off(kernel, if status == 0 { SYSTEM_CONTROL_ENDED } else { status });
+    }
+    kernel.system.end(&mut kernel.hardware, partition, reason, status);
+    kernel.hardware.stop_processors(partition);
 }
 
 /// An exception from EL2 itself: a bug of ours.
