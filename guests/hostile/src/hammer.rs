@@ -6,12 +6,12 @@ use handover_guest::{
     Boot, Error,
     abi::{Call, MessageWord, layout::WINDOW_SLOT},
     hvc, processor,
-    psci::{self, AffinityState},
 };
 
 use crate::{
     calls::make,
     failure::{Failure, ensure},
+    processors,
     random::Random,
     regions::QUIET,
 };
@@ -71,9 +71,7 @@ pub(crate) fn run(boot: &Boot) -> Result<(), Failure> {
     }
     hammer(seed);
     for index in 1..boot.processors() {
-        while psci::affinity_info(index as u64)? != AffinityState::Off {
-            processor::yield_now();
-        }
+        processors::wait_until_off(index)?;
     }
     clean_up();
     let succeeded = SUCCEEDED.load(Ordering::Relaxed);

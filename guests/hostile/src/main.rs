@@ -10,6 +10,7 @@ extern crate alloc;
 
 mod aborts;
 mod calls;
+mod context;
 mod devices;
 mod failure;
 mod hammer;
@@ -65,6 +66,7 @@ const CASES: &[(&str, Case)] = &[
     ("memory-limit", limits::memory),
     ("ports-limit", limits::ports),
     ("processors", processors::power),
+    ("registers-kept", context::kept),
     ("hammer", hammer::run),
 ];
 

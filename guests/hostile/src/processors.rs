@@ -13,7 +13,7 @@ use handover_guest::{
 use crate::failure::{Failure, ensure};
 
 /// Seconds of the counter after which a processor is called stuck.
-const PATIENCE: u64 = 60;
+const PATIENCE: u64 = 600;
 
 static RAN: AtomicUsize = AtomicUsize::new(0);
 static RELEASED: AtomicUsize = AtomicUsize::new(0);
@@ -32,6 +32,11 @@ fn wait_until(what: &str, mut done: impl FnMut() -> Result<bool, Failure>) -> Re
         processor::yield_now();
     }
     Ok(())
+}
+
+/// Waits until processor `index` has switched itself off.
+pub(crate) fn wait_until_off(index: usize) -> Result<(), Failure> {
+    wait_until("a processor is off", || Ok(psci::affinity_info(index as u64)? == AffinityState::Off))
 }
 
 fn expect(what: &str, result: Result<(), psci::Error>, errors: &[psci::Error]) -> Result<(), Failure> {
@@ -64,7 +69,7 @@ pub(crate) fn power(boot: &Boot) -> Result<(), Failure> {
         expect("CPU_ON twice", switch_on(1), &[AlreadyOn])?;
         ensure!(psci::affinity_info(1)? == AffinityState::On, "round {round}: processor 1 is not on");
         RELEASED.store(round, Ordering::Release);
-        wait_until("processor 1 is off", || Ok(psci::affinity_info(1)? == AffinityState::Off))?;
+        wait_until_off(1)?;
     }
     Ok(())
 }
