@@ -127,3 +127,88 @@ fn number(node: FdtNode<'_, 'static>, name: &str) -> Option<u32> {
     let bytes = node.property(name)?.value;
     Some(u32::from_be_bytes(bytes.try_into().ok()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use handover_abi::layout::{MEMORY_BASE, WINDOW_BASE, WINDOW_SIZE};
+    use vm_fdt::{Error, FdtWriter};
+
+    use super::*;
+
+    fn tree(arguments: &str) -> Result<Boot, Error> {
+        let mut fdt = FdtWriter::new()?;
+        let root = fdt.begin_node("")?;
+        fdt.property_u32("#address-cells", 2)?;
+        fdt.property_u32("#size-cells", 2)?;
+        let chosen = fdt.begin_node("chosen")?;
+        fdt.property_string("bootargs", arguments)?;
+        fdt.end_node(chosen)?;
+        let memory = fdt.begin_node("memory@40000000")?;
+        fdt.property_array_u64("reg", &[MEMORY_BASE, 64 << 20])?;
+        fdt.end_node(memory)?;
+        let cpus = fdt.begin_node("cpus")?;
+        fdt.property_u32("#address-cells", 1)?;
+        fdt.property_u32("#size-cells", 0)?;
+        for index in 0..3 {
+            let cpu = fdt.begin_node(&format!("cpu@{index}"))?;
+            fdt.property_u32("reg", index)?;
+            fdt.end_node(cpu)?;
+        }
+        fdt.end_node(cpus)?;
+        let hypervisor = fdt.begin_node("hypervisor")?;
+        fdt.property_array_u64("reg", &[WINDOW_BASE, WINDOW_SIZE])?;
+        for (node, name, partition, service) in [
+            ("service@0", "echo", Some(3), 7),
+            ("service@1", "clock", Some(4), 7),
+            ("provides@0", "echo", None, 9),
+        ] {
+            let node = fdt.begin_node(node)?;
+            fdt.property_string("service-name", name)?;
+            if let Some(partition) = partition {
+                fdt.property_u32("partition", partition)?;
+            }
+            fdt.property_u32("service", service)?;
+            fdt.end_node(node)?;
+        }
+        fdt.end_node(hypervisor)?;
+        fdt.end_node(root)?;
+        Ok(Boot::new(fdt.finish()?.leak()).expect("the writer wrote a device tree"))
+    }
+
+    #[test]
+    fn what_the_partition_has() {
+        let boot = tree("").unwrap();
+        assert_eq!(boot.memory(), MEMORY_BASE..MEMORY_BASE + (64 << 20));
+        assert_eq!(boot.memory_size(), 64 << 20);
+        assert_eq!(boot.window(), Some(WINDOW_BASE..WINDOW_BASE + WINDOW_SIZE));
+        assert_eq!(boot.processors(), 3);
+        assert_eq!(boot.arguments(), "");
+    }
+
+    #[test]
+    fn services_by_name() {
+        let boot = tree("").unwrap();
+        let echo = Service { partition: PartitionId::new(3), service: ServiceId::new(7) };
+        assert_eq!(boot.service("echo"), Some(echo));
+        assert_eq!(boot.service("ech"), None);
+        assert_eq!(boot.services().map(|(name, _)| name).collect::<Vec<_>>(), ["echo", "clock"]);
+        assert_eq!(boot.provided("echo"), Some(ServiceId::new(9)));
+        assert_eq!(boot.provided("clock"), None);
+    }
+
+    #[test]
+    fn arguments_by_name() {
+        let boot = tree("  role=client prove seed=  x=y=z").unwrap();
+        assert_eq!(boot.argument("role"), Some("client"));
+        assert_eq!(boot.argument("prove"), Some(""));
+        assert_eq!(boot.argument("seed"), Some(""));
+        assert_eq!(boot.argument("x"), Some("y=z"));
+        assert_eq!(boot.argument("rol"), None);
+    }
+
+    #[test]
+    fn no_device_tree() {
+        assert!(Boot::new(&[0; 64]).is_err());
+        assert!(Boot::new(&[]).is_err());
+    }
+}

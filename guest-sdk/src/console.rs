@@ -1,4 +1,4 @@
-//! The console: a PL011 (Arm DDI 0183) at [`UART_BASE`](crate::abi::layout::UART_BASE).
+//! The console: a PL011 (Arm DDI 0183) at [`UART_BASE`].
 
 use core::{
     fmt::{self, Write},

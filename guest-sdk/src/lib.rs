@@ -32,6 +32,7 @@
 
 pub mod boot;
 mod message;
+#[cfg(any(target_os = "none", test))]
 mod window;
 
 // What follows needs the machine; the modules above are tested on the host.

@@ -49,6 +49,7 @@ impl Short {
 
     /// How many bytes were received; more than 128 count as 128.
     #[inline]
+    #[cfg(any(target_os = "none", test))]
     pub(crate) const fn set_length(&mut self, length: u8) {
         self.length = if length as usize > SHORT_MAX { SHORT_MAX as u8 } else { length };
     }

@@ -21,7 +21,7 @@ const SLOT_WORDS: usize = ((LARGE_BASE - WINDOW_BASE) >> SLOT_ORDER) as usize / 
 const LARGE_WORDS: usize = ((WINDOW_BASE + WINDOW_SIZE - LARGE_BASE) >> LARGE_ORDER) as usize / 64;
 
 /// The partition's window.
-#[cfg_attr(not(target_os = "none"), expect(dead_code, reason = "its users are built for the machine alone"))]
+#[cfg(target_os = "none")]
 pub(crate) static WINDOW: Window = Window::new();
 
 /// The message window's places.
