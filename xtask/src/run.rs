@@ -101,7 +101,11 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
 fn conclude(ending: Ending, logs: &Path) -> Result<ExitCode> {
     let place = format!("each console's log is in {}", logs.display());
     match ending {
-        Ending::Status(0) | Ending::Left => Ok(ExitCode::SUCCESS),
+        Ending::Status(0) => Ok(ExitCode::SUCCESS),
+        Ending::Left => {
+            eprintln!("\nleft, and the machine is off; {place}");
+            Ok(ExitCode::SUCCESS)
+        }
         Ending::Status(status) => {
             eprintln!("the system ended with status {status}; {place}");
             Ok(ExitCode::from(u8::try_from(status & 0xff).ok().filter(|status| *status != 0).unwrap_or(1)))
