@@ -19,9 +19,9 @@ static int limit_reached(struct handover *handover, u64 account)
 }
 
 /*
- * Makes a call with arguments in regs->a1 and up, and leaves the results there. Returns 0 or an errno: -EAGAIN, nothing to take;
- * -ENOBUFS, the peer's queue is full; -EPIPE, the peer has gone; -ENOTCONN, not connected or refused; -E2BIG, the region does not
- * fit (its size is in a1).
+ * Makes a call with arguments in regs->a1 and up, and leaves the results there. Returns 0 or an errno: -EAGAIN,
+ * nothing to take; -ENOBUFS, the peer's queue is full; -EPIPE, the peer has gone; -ENOTCONN, not connected or
+ * refused; -E2BIG, the region does not fit (its size is in a1).
  */
 int handover_call(struct handover *handover, u32 function, handover_regs *regs)
 {

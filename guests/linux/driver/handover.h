@@ -6,35 +6,38 @@
  *
  * Who takes two locks takes them in this order:
  *
- *	mmap_lock > region->lock > mapping->i_mmap_rwsem, page-table locks
- *	channel->receive_lock > region->lock, window->lock
+ *	channel->receive_lock > mmap_lock > region->lock > mapping->i_mmap_rwsem, page-table locks
+ *	channel->receive_lock, region->lock > window->lock
  *	listener lock (handover->listen_lock) > nothing
  *	ports (xa_lock, interrupts off) > wait queue locks
  *
  * region->lock (rwsem): shared by who uses a region's bytes (the fault handler while it enters a page, read() and
- * write() while they copy), exclusive for who sends or destroys it. The fault handler runs under mmap_lock; therefore
- * nobody touches user memory while holding it: read() and write() copy through a buffer of their own. A send takes it
- * exclusively, which waits for the copies in progress, removes every user mapping and the kernel mapping, and makes the
- * hypercall; a fault that comes meanwhile waits, and finds either the region alive, or no region and raises SIGBUS. So at
- * the time of the hypercall no page table of this kernel maps the region, and none will after it succeeded.
+ * write() while they copy), exclusive for who sends or destroys it. The fault handler runs under mmap_lock;
+ * therefore nobody touches user memory while holding it: read() and write() copy through a buffer of their own. A
+ * send takes it exclusively, which waits for the copies in progress, removes every user mapping and the kernel
+ * mapping, and makes the hypercall; a fault that comes meanwhile waits, and finds either the region alive, or no
+ * region and raises SIGBUS. So at the time of the hypercall no page table of this kernel maps the region, and none
+ * will after it succeeded.
  *
  * channel->receive_lock (mutex): one receiver at a time; guards the spare slot and the message set aside.
  *
  * listen_lock (mutex): the list of listeners and the requests of each.
  *
- * ports (xarray of channels by port number): a port comes to life, and an event is taken and told to its channel, under
- * the xarray's lock. So no event of a new port is dropped, and no channel is freed under the interrupt handler's hands.
+ * ports (xarray of channels by port number): a port comes to life, and an event is taken and told to its channel,
+ * under the xarray's lock. So no event of a new port is dropped, and no channel is freed under the interrupt
+ * handler's hands.
  *
- * Events only wake: each bumps channel->events. Who has to wait reads that counter, asks the control OS, and sleeps until the
- * counter is another one.
+ * Events only wake: each bumps channel->events. Who has to wait reads that counter, asks the control OS, and
+ * sleeps until the counter is another one.
  *
- * Every descriptor holds the module (file_operations.owner), and so does every mapping through its file. The driver cannot be
- * unbound by sysfs, so that struct handover outlives all of them.
+ * Every descriptor holds the module (file_operations.owner), and so does every mapping through its file. The
+ * driver cannot be unbound by sysfs, so that struct handover outlives all of them.
  */
 #ifndef HANDOVER_H
 #define HANDOVER_H
 
 #include <linux/arm-smccc.h>
+#include <linux/atomic.h>
 #include <linux/fs.h>
 #include <linux/list.h>
 #include <linux/miscdevice.h>
@@ -89,6 +92,22 @@ struct handover_region {
 	void *kernel; /* made at the first read() or write() */
 };
 
+struct handover_channel {
+	struct handover *handover;
+	u32 port; /* 0: none */
+	atomic_t events; /* how many were told */
+	unsigned long signalled; /* bit 0 */
+	wait_queue_head_t wait;
+
+	struct mutex receive_lock;
+	struct handover_region *spare; /* a slot for the next region */
+	/* A message taken from the control OS that could not be delivered; it is the next one. */
+	bool aside;
+	u64 word;
+	struct handover_region *region;
+	u8 data[HANDOVER_SHORT_MAX];
+};
+
 typedef struct arm_smccc_1_2_regs handover_regs;
 
 /* call.c */
@@ -111,12 +130,20 @@ void handover_region_gone(struct handover_region *region);
 int handover_region_create(struct handover *handover, void __user *argument);
 
 /* channel.c */
-struct handover_channel;
+int handover_channel_wait(struct handover_channel *channel, int seen);
+int handover_channel_status(struct handover_channel *channel, u32 *causes, u32 *partition, u32 *reason);
+int handover_channel_not_connected(struct handover_channel *channel);
 struct handover_channel *handover_channel_alloc(struct handover *handover, u32 flags, int *fd, struct file **file);
 void handover_channel_abandon(struct file *file, int fd);
 int handover_channel_open(struct handover_channel *channel, u32 function, u64 x1, u64 x2);
 void handover_channel_event(struct handover_channel *channel, u32 causes);
 int handover_connect(struct handover *handover, void __user *argument);
+
+/* message.c */
+int handover_message_send(struct file *file, void __user *argument);
+int handover_message_receive(struct file *file, void __user *argument);
+ssize_t handover_message_read(struct file *file, char __user *to, size_t count, loff_t *position);
+ssize_t handover_message_write(struct file *file, const char __user *from, size_t count, loff_t *position);
 
 /* listener.c */
 void handover_signal_work(struct work_struct *work);

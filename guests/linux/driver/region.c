@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Message regions as files. Each has an inode of its own on a pseudo filesystem, and thereby an address space of its own:
- * one call finds every mapping of it, in whatever process, moved or split, wherever fork() took it.
+ * Message regions as files. Each has an inode of its own on a pseudo filesystem, and thereby an address space of
+ * its own: one call finds every mapping of it, in whatever process, moved or split, wherever fork() took it.
  */
 
 #include <linux/capability.h>

@@ -2,9 +2,10 @@
 /*
  * Which parts of the message window are taken.
  *
- * A region of up to 2 MiB takes 2 MiB, a larger one a whole GiB, in which there never was a smaller one. So the lower quarter of the
- * window serves the small ones, and the rest the large ones. The first 2 MiB of each GiB stay empty: a large region that meets a place
- * for a small one is then always refused as too large, even where its GiB was never used.
+ * A region of up to 2 MiB takes 2 MiB, a larger one a whole GiB, in which there never was a smaller one. So the
+ * lower quarter of the window serves the small ones, and the rest the large ones. The first 2 MiB of each GiB stay
+ * empty: a large region that meets a place for a small one is then always refused as too large, even where its GiB
+ * was never used.
  */
 
 #include <linux/bitmap.h>
@@ -50,7 +51,7 @@ static struct handover_slots *slots_for(struct handover_window *window, u64 size
 	return size <= HANDOVER_WINDOW_SLOT ? &window->small : &window->large;
 }
 
-/* Finds a place for a region of that size: its address, and the largest region that fits there in *slot; 0 when there is none. */
+/* A place for a region of that size, and in *slot the largest that fits there; 0 when there is none. */
 u64 handover_window_take(struct handover_window *window, u64 size, u64 *slot)
 {
 	struct handover_slots *slots = slots_for(window, size);
