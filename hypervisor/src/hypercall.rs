@@ -1,9 +1,7 @@
 //! Hypercalls: `x0` names the call, each decodes its arguments, asks the rules, and puts the results back.
 
 use handover_abi::layout::{EVENT_INTID, WRITE_MAX};
-use handover_abi::{
-    Call, EndReason, Error, FEATURES, Message, MessageWord, Name, PartitionId, SHORT_WORDS, VERSION,
-};
+use handover_abi::{Call, EndReason, Error, FEATURES, MessageWord, Name, PartitionId, SHORT_WORDS, VERSION};
 use handover_core::{Failure, Ipa, PartitionIndex, Progress, System};
 
 use crate::arch;
@@ -18,9 +16,7 @@ use crate::{life, power};
 
 /// What a call has come to.
 pub enum Outcome {
-    /// `x0` = 0; these many of the values go to `x1`, `x2`….
-    Values([u64; 4], u8),
-    /// `x0` = 0, and everything is in its registers already.
+    /// `x0` = 0; the other results are in their registers already.
     Done,
     /// Not finished: interrupts may come in between, then the same HVC is executed again.
     Again,
@@ -30,16 +26,13 @@ type Result = core::result::Result<Outcome, Failure>;
 
 const NOTHING: Outcome = Outcome::Done;
 
-fn one(a: u64) -> Outcome {
-    Outcome::Values([a, 0, 0, 0], 1)
-}
-
-fn two(a: u64, b: u64) -> Outcome {
-    Outcome::Values([a, b, 0, 0], 2)
-}
-
-fn three(a: u64, b: u64, c: u64) -> Outcome {
-    Outcome::Values([a, b, c, 0], 3)
+/// Puts results into `x1`, `x2`…
+#[inline(always)]
+fn results<const N: usize>(context: &mut Context, values: [u64; N]) -> Outcome {
+    for (register, value) in context.x[1..].iter_mut().zip(values) {
+        *register = value;
+    }
+    Outcome::Done
 }
 
 impl From<Progress> for Outcome {
@@ -68,19 +61,13 @@ pub fn call(context: &mut Context) -> *mut Context {
     }
 }
 
+#[inline(never)]
 fn locked(context: &mut Context, call: Call) -> *mut Context {
     let id = identity(context);
     loop {
         let mut kernel = KERNEL.lock();
         match dispatch(&mut kernel, id, context, call) {
             Ok(Outcome::Done) => context.x[0] = 0,
-            Ok(Outcome::Values(values, count)) => {
-                context.x[0] = 0;
-                for (register, value) in context.x[1..].iter_mut().zip(values.iter().take(usize::from(count)))
-                {
-                    *register = *value;
-                }
-            }
             Ok(Outcome::Again) => {
                 if !arch::interrupt_pending() {
                     // Others get the lock before the next step; the guest need not be asked.
@@ -117,13 +104,12 @@ fn dispatch(kernel: &mut Kernel, id: VcpuId, context: &mut Context, call: Call) 
         }
         Call::Receive => {
             let (port, at) = (context.x[1], context.x[2]);
-            let mut message = Message { word: MessageWord::from_register(0), data: [0; SHORT_WORDS] };
-            message.word = system.receive(hardware, who, port, at, &mut message.data)?;
-            context.x[1] = message.word.to_register();
-            *short(context) = message.data;
+            // The rule writes the registers only if it succeeds.
+            let word = system.receive(hardware, who, port, at, short(context))?;
+            context.x[1] = word.to_register();
             Ok(NOTHING)
         }
-        Call::EventNext => system.event_next(who).map(|event| one(event.to_register())),
+        Call::EventNext => system.event_next(who).map(|event| results(context, [event.to_register()])),
         _ => cold(kernel, id, context, call),
     }
 }
@@ -131,15 +117,18 @@ fn dispatch(kernel: &mut Kernel, id: VcpuId, context: &mut Context, call: Call) 
 #[inline(never)]
 fn cold(kernel: &mut Kernel, id: VcpuId, context: &mut Context, call: Call) -> Result {
     let who = id.partition;
-    let [_, a, b, c, d] = *context.x.first_chunk().expect("a context has 31 registers");
+    let [_, a, b] = *context.x.first_chunk().expect("a context has 31 registers");
     let Kernel { system, hardware } = kernel;
     match call {
         Call::Send | Call::Receive | Call::EventNext => dispatch(kernel, id, context, call),
-        Call::Version => Ok(two(u64::from(VERSION), FEATURES.bits())),
+        Call::Version => Ok(results(context, [u64::from(VERSION), FEATURES.bits()])),
         Call::Identify => {
             let partition = system.partition(who).ok_or(Error::BadHandle)?;
             let privileged = hardware.privileged == Some(who);
-            Ok(three(u64::from(partition.id().get()), u64::from(privileged), u64::from(EVENT_INTID)))
+            Ok(results(
+                context,
+                [u64::from(partition.id().get()), u64::from(privileged), u64::from(EVENT_INTID)],
+            ))
         }
         Call::End => {
             trap::end(kernel, who, EndReason::Exited, a);
@@ -155,32 +144,34 @@ fn cold(kernel: &mut Kernel, id: VcpuId, context: &mut Context, call: Call) -> R
                 }
                 named
             };
-            system.account(about, b).map(|(used, limit)| two(used, limit))
+            system.account(about, b).map(|(used, limit)| results(context, [used, limit]))
         }
-        Call::RegionCreate => {
-            system.region_create(hardware, who, a, b).map(|handle| one(u64::from(handle.get())))
-        }
+        Call::RegionCreate => system
+            .region_create(hardware, who, a, b)
+            .map(|handle| results(context, [u64::from(handle.get())])),
         Call::RegionDestroy => system.region_destroy(hardware, who, a).map(Outcome::from),
         Call::RegionMap => system.region_map(hardware, who, a, b).map(|()| NOTHING),
         Call::RegionUnmap => system.region_unmap(hardware, who, a).map(|()| NOTHING),
-        Call::RegionInfo => system.region_info(who, a).map(|(size, at)| two(size, at)),
-        Call::Connect => system.connect(hardware, who, a, b).map(|port| one(u64::from(port.get()))),
-        Call::Accept => system.accept(hardware, who, a).map(|port| one(u64::from(port.get()))),
+        Call::RegionInfo => system.region_info(who, a).map(|(size, at)| results(context, [size, at])),
+        Call::Connect => {
+            system.connect(hardware, who, a, b).map(|port| results(context, [u64::from(port.get())]))
+        }
+        Call::Accept => system.accept(hardware, who, a).map(|port| results(context, [u64::from(port.get())])),
         Call::Refuse => system.refuse(hardware, who, a, b).map(|()| NOTHING),
         Call::Disconnect => system.disconnect(hardware, who, a).map(Outcome::from),
         Call::PortStatus => system.port_status(who, a).map(|(causes, peer, reason)| {
-            three(u64::from(causes.bits()), u64::from(peer.get()), u64::from(reason))
+            results(context, [u64::from(causes.bits()), u64::from(peer.get()), u64::from(reason)])
         }),
         Call::EventSend => system.event_send(hardware, who, a).map(|()| NOTHING),
         Call::SignalNext => system.signal_next(who).map(|signal| {
-            Outcome::Values(
+            results(
+                context,
                 [signal.kind as u64, signal.token, u64::from(signal.partition.get()), signal.argument],
-                4,
             )
         }),
         _ => {
             privilege(hardware, who)?;
-            privileged(kernel, who, call, [a, b, c, d])
+            privileged(kernel, who, context, call)
         }
     }
 }
@@ -198,12 +189,14 @@ fn find(system: &System, id: u64) -> core::result::Result<PartitionIndex, Failur
 }
 
 /// The calls that only system-control may make.
-fn privileged(kernel: &mut Kernel, who: PartitionIndex, call: Call, [a, b, c, d]: [u64; 4]) -> Result {
+fn privileged(kernel: &mut Kernel, who: PartitionIndex, context: &mut Context, call: Call) -> Result {
+    let [_, a, b, c, d] = *context.x.first_chunk().expect("a context has 31 registers");
     match call {
         Call::PartitionCreate => {
             let name = Name::from_registers([a, b]).ok_or(Error::InvalidArgument)?;
             let processors = u32::try_from(c).map_err(|_| Error::InvalidArgument)?;
-            life::create(kernel, Some(who), name, processors).map(|id| one(u64::from(id.get())))
+            life::create(kernel, Some(who), name, processors)
+                .map(|id| results(context, [u64::from(id.get())]))
         }
         Call::PartitionSetLimit => kernel.system.set_limit(id_of(a)?, b, c).map(|()| NOTHING),
         Call::PartitionAddMemory => {
@@ -230,10 +223,12 @@ fn privileged(kernel: &mut Kernel, who: PartitionIndex, call: Call, [a, b, c, d]
         Call::PartitionStatus => {
             let partition = find(&kernel.system, a)?;
             let partition = kernel.system.partition(partition).ok_or(Error::BadHandle)?;
-            Ok(three(partition.state() as u64, partition.reason() as u64, partition.status()))
+            Ok(results(context, [partition.state() as u64, partition.reason() as u64, partition.status()]))
         }
         Call::MachineOff => power::off(kernel, a),
-        Call::MachineInfo => Ok(two(processor::count() as u64, kernel.hardware.memory.free_bytes())),
+        Call::MachineInfo => {
+            Ok(results(context, [processor::count() as u64, kernel.hardware.memory.free_bytes()]))
+        }
         _ => Err(Error::NotSupported.into()),
     }
 }
