@@ -142,11 +142,11 @@ impl System {
         }
     }
 
-    /// Forgets a port between which and its peer no message is left.
+    /// Forgets a port between which and its peer no message is left. The peer does not linger: it would have gone with the last one.
     fn unjoin(&mut self, at: Link) {
         let Some(peer) = self.port_at(at).map(|port| port.peer) else { return };
-        self.settle(at, peer);
         if let Some(peer) = self.port_at_mut(peer) {
+            debug_assert!(peer.state != PortState::Lingering);
             peer.peer = Link::NONE;
         }
         self.forget(at);

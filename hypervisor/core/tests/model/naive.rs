@@ -21,10 +21,7 @@ pub struct Region {
 
 impl Region {
     pub fn leaf(&self) -> u64 {
-        match self.size {
-            size if size == 2 * MIB || size > 2 * MIB => 2 * MIB,
-            _ => 4096,
-        }
+        if self.size < 2 * MIB { 4096 } else { 2 * MIB }
     }
 }
 
@@ -127,15 +124,15 @@ impl Naive {
         let p = &self.partitions[&id];
         let gib = at / GIB;
         let mut why = Vec::new();
-        if at % (2 * MIB) != 0 {
+        if !at.is_multiple_of(2 * MIB) {
             why.push(Error::InvalidArgument);
         }
-        if at < layout::WINDOW_BASE || at >= layout::WINDOW_BASE + layout::WINDOW_SIZE {
+        if !(layout::WINDOW_BASE..layout::WINDOW_BASE + layout::WINDOW_SIZE).contains(&at) {
             why.push(Error::BadAddress);
         }
         let mut mapped = p.regions.values().filter(|region| region.at != 0);
         if size > 2 * MIB {
-            if at % GIB != 0 {
+            if !at.is_multiple_of(GIB) {
                 why.push(Error::TooLarge);
             }
             if p.small.contains(&gib) || mapped.any(|region| region.at / GIB == gib) {

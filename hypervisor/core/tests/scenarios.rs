@@ -1,0 +1,277 @@
+//! What random calls reach too seldom.
+
+mod machine;
+
+use handover_abi::{
+    Account, Causes, EndReason, Error, MessageWord, Name, PartitionId, Port, SignalKind, layout,
+};
+use handover_core::{Failure, Ipa, Machine, PAGE, Partition, PartitionIndex, Phase, Progress, System};
+use machine::Model;
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const AT: u64 = layout::WINDOW_BASE;
+
+struct World {
+    system: System,
+    machine: Model,
+}
+
+fn error(result: Result<impl Sized, Failure>) -> Error {
+    match result {
+        Ok(_) => panic!("it should have failed"),
+        Err(failure) => failure.error,
+    }
+}
+
+impl World {
+    fn new(chunks: usize) -> World {
+        World { system: System::new(), machine: Model::new(chunks, true) }
+    }
+
+    fn partition(&mut self, creator: Option<PartitionIndex>) -> PartitionIndex {
+        let shell = Box::leak(Box::new(Partition::new()));
+        let name = Name::new("scenario").unwrap();
+        let id = self.system.create(&mut self.machine, creator, name, 1, shell, 2 * PAGE);
+        let id = id.map_err(|(failure, _)| failure).unwrap();
+        for &account in Account::ALL {
+            self.system.set_limit(id, account as u64, u64::MAX).unwrap();
+        }
+        let ix = self.system.find(id).unwrap();
+        self.system.start(ix).unwrap();
+        ix
+    }
+
+    fn id(&self, ix: PartitionIndex) -> PartitionId {
+        self.system.partition(ix).unwrap().id()
+    }
+
+    fn join(&mut self, client: PartitionIndex, server: PartitionIndex) -> (Port, Port) {
+        let id = u64::from(self.id(server).get());
+        let port = self.system.connect(&mut self.machine, client, id, 1).unwrap();
+        let token = self.system.signal_next(server).unwrap().token;
+        (port, self.system.accept(&mut self.machine, server, token).unwrap())
+    }
+
+    fn receive(&mut self, who: PartitionIndex, port: Port) -> Result<MessageWord, Failure> {
+        self.system.receive(&mut self.machine, who, u64::from(port.get()), 0, &mut [0; 16])
+    }
+
+    fn used(&self, who: PartitionIndex, account: Account) -> u64 {
+        self.system.partition(who).unwrap().accounts().used(account)
+    }
+
+    fn finish(&mut self, ix: PartitionIndex) -> u32 {
+        self.system.end(&mut self.machine, ix, EndReason::Exited, 3);
+        (1..).find(|_| self.system.reap(&mut self.machine, ix) == Progress::Done).unwrap()
+    }
+
+    fn finish_all(&mut self, all: &[PartitionIndex]) {
+        for &ix in all {
+            self.finish(ix);
+        }
+        for &ix in all {
+            let id = self.id(ix);
+            self.system.destroy(&mut self.machine, id).unwrap();
+        }
+        assert_eq!(self.machine.allocated_bytes(), 0);
+        self.machine.check_total();
+    }
+}
+
+#[test]
+fn what_an_ending_partition_sent_cannot_be_received_in_halves() {
+    let mut w = World::new(40);
+    let (a, b) = (w.partition(None), w.partition(None));
+    let (from, to) = w.join(a, b);
+    let region = w.system.region_create(&mut w.machine, a, 8 * MIB, 0).unwrap();
+    w.system.send(&mut w.machine, a, MessageWord::new(from, Some(region), 0), &[0; 16]).unwrap();
+    w.system.end(&mut w.machine, a, EndReason::Stopped, 0);
+    while w.machine.zeroed < MIB {
+        assert_eq!(w.system.reap(&mut w.machine, a), Progress::Again);
+    }
+    assert_eq!(error(w.receive(b, to)), Error::PeerClosed);
+    let (causes, peer, _) = w.system.port_status(b, u64::from(to.get())).unwrap();
+    assert_eq!((causes, peer), (Causes::PEER_CLOSED, w.id(a)));
+    // The other side may go at the same time, and both work at the same region.
+    let closing = w.system.disconnect(&mut w.machine, b, u64::from(to.get())).unwrap();
+    assert_eq!(closing, Progress::Again);
+    assert_eq!(w.system.reap(&mut w.machine, a), Progress::Again);
+    while w.system.disconnect(&mut w.machine, b, u64::from(to.get())) == Ok(Progress::Again) {}
+    assert_eq!(w.machine.zeroed, 8 * MIB);
+    w.finish_all(&[a, b]);
+}
+
+#[test]
+fn what_was_sent_before_a_disconnect_stays_readable() {
+    let mut w = World::new(8);
+    let (a, b) = (w.partition(None), w.partition(None));
+    let (from, to) = w.join(a, b);
+    let region = w.system.region_create(&mut w.machine, a, 4096, AT).unwrap();
+    let word = MessageWord::new(from, Some(region), 0);
+    w.system.send(&mut w.machine, a, word, &[0; 16]).unwrap();
+    // The region does not name anything any more.
+    assert_eq!(error(w.system.send(&mut w.machine, a, word, &[0; 16])), Error::BadHandle);
+    assert_eq!(w.system.disconnect(&mut w.machine, a, u64::from(from.get())), Ok(Progress::Done));
+    assert_eq!(error(w.system.disconnect(&mut w.machine, a, u64::from(from.get()))), Error::BadHandle);
+    // It still costs: the port because the message, the message because nobody took it.
+    assert_eq!((w.used(a, Account::Ports), w.used(a, Account::Memory)), (1, 4096));
+    assert_eq!(w.system.event_next(b).unwrap().port, Port::CONTROL);
+    let event = w.system.event_next(b).unwrap();
+    assert_eq!(event.causes, Causes::CONNECTED | Causes::MESSAGE | Causes::PEER_CLOSED);
+    let send = MessageWord::new(to, None, 0);
+    assert_eq!(error(w.system.send(&mut w.machine, b, send, &[0; 16])), Error::PeerClosed);
+    assert_eq!(w.receive(b, to).unwrap().order(), 12);
+    assert_eq!((w.used(a, Account::Ports), w.used(a, Account::Memory)), (0, 0));
+    assert_eq!(error(w.receive(b, to)), Error::PeerClosed);
+    w.finish_all(&[a, b]);
+}
+
+#[test]
+fn a_receiver_without_room_leaves_the_message() {
+    let mut w = World::new(8);
+    let (a, b) = (w.partition(None), w.partition(None));
+    let (from, to) = w.join(a, b);
+    w.system.set_limit(w.id(b), Account::Memory as u64, 4095).unwrap();
+    let region = w.system.region_create(&mut w.machine, a, 4096, 0).unwrap();
+    w.system.send(&mut w.machine, a, MessageWord::new(from, Some(region), 0), &[0; 16]).unwrap();
+    assert_eq!(w.receive(b, to), Err(Failure { error: Error::Limit, detail: Account::Memory as u64 }));
+    w.system.set_limit(w.id(b), Account::Memory as u64, 4096).unwrap();
+    w.machine.allowance = Some(0);
+    assert_eq!(error(w.receive(b, to)), Error::NoMemory);
+    w.machine.allowance = None;
+    w.receive(b, to).unwrap();
+    assert_eq!((w.used(a, Account::Memory), w.used(b, Account::Memory)), (0, 4096));
+    w.finish_all(&[a, b]);
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "zeroes gigabytes")]
+fn a_gibibyte_is_a_block_or_in_pieces() {
+    let mut w = World::new(1024 + 512 - 1);
+    let a = w.partition(None);
+    let control = w.used(a, Account::ControlMemory);
+    let whole = w.system.region_create(&mut w.machine, a, GIB, AT).unwrap();
+    assert_eq!(w.used(a, Account::ControlMemory), control + PAGE, "a page of records, no table");
+    assert_eq!(w.system.translate(&w.machine, a, Ipa::new(AT + MIB)).unwrap().size, GIB - MIB);
+    // Half of it, and not in one piece.
+    let held: Vec<_> = (0..600).map_while(|_| w.machine.allocate(21)).collect();
+    for pa in held.iter().filter(|pa| pa.get() >> 21 & 1 == 1) {
+        w.machine.free(*pa, 21);
+    }
+    let size = held.len() as u64 / 2 * (2 * MIB);
+    assert!(size > GIB / 4);
+    let pieces = w.system.region_create(&mut w.machine, a, GIB / 2, AT + GIB).unwrap();
+    assert_eq!(w.used(a, Account::ControlMemory), control + 2 * PAGE);
+    let span = w.system.translate(&w.machine, a, Ipa::new(AT + GIB + GIB / 2 - PAGE)).unwrap();
+    assert_eq!(span.size, PAGE);
+    assert!(w.system.translate(&w.machine, a, Ipa::new(AT + GIB + GIB / 2)).is_none());
+    for region in [whole, pieces] {
+        let mut steps = 1;
+        while w.system.region_destroy(&mut w.machine, a, u64::from(region.get())) == Ok(Progress::Again) {
+            steps += 1;
+        }
+        assert!(steps == GIB >> 16 || steps == GIB >> 17, "{steps} steps of 64 KiB");
+    }
+    for pa in held.iter().filter(|pa| pa.get() >> 21 & 1 == 0) {
+        w.machine.free(*pa, 21);
+    }
+    w.finish_all(&[a]);
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "zeroes gigabytes")]
+fn a_gibibyte_in_pieces_needs_its_table_paid() {
+    let mut w = World::new(3 * 512);
+    let a = w.partition(None);
+    let first = w.system.region_create(&mut w.machine, a, 4096, 0).unwrap();
+    // No GiB is whole any more.
+    let held: Vec<_> = (0..3 * 512).map_while(|_| w.machine.allocate(21)).collect();
+    for pa in held.iter().filter(|pa| pa.get() % GIB != 0) {
+        w.machine.free(*pa, 21);
+    }
+    let used = w.used(a, Account::ControlMemory);
+    w.system.set_limit(w.id(a), Account::ControlMemory as u64, used).unwrap();
+    let result = w.system.region_create(&mut w.machine, a, GIB, 0);
+    assert_eq!(result, Err(Failure { error: Error::Limit, detail: Account::ControlMemory as u64 }));
+    w.system.set_limit(w.id(a), Account::ControlMemory as u64, used + PAGE).unwrap();
+    let pieces = w.system.region_create(&mut w.machine, a, GIB, 0).unwrap();
+    assert_eq!(w.used(a, Account::ControlMemory), used + PAGE);
+    let at = AT + 7 * GIB;
+    w.system.region_map(&mut w.machine, a, u64::from(pieces.get()), at).unwrap();
+    assert_eq!(w.system.translate(&w.machine, a, Ipa::new(at + GIB - 1)).unwrap().size, 1);
+    assert_eq!(error(w.system.region_map(&mut w.machine, a, u64::from(first.get()), at)), Error::InUse);
+    for pa in held.iter().filter(|pa| pa.get() % GIB == 0) {
+        w.machine.free(*pa, 21);
+    }
+    w.finish_all(&[a]);
+}
+
+#[test]
+fn a_creator_learns_of_an_end_once() {
+    let mut w = World::new(8);
+    let a = w.partition(None);
+    let control = w.used(a, Account::ControlMemory);
+    let (b, c) = (w.partition(Some(a)), w.partition(Some(a)));
+    assert_eq!(w.used(a, Account::ControlMemory), control + 2 * 3 * PAGE);
+    w.finish(b);
+    w.finish(c);
+    // One that is forgotten before the signal was taken takes it along.
+    let (b_id, c_id) = (w.id(b), w.id(c));
+    w.system.destroy(&mut w.machine, b_id).unwrap();
+    assert_eq!(error(w.system.find(b_id)), Error::BadHandle);
+    let signal = w.system.signal_next(a).unwrap();
+    assert_eq!((signal.kind, signal.token, signal.partition), (SignalKind::PartitionEnded, 0, c_id));
+    assert_eq!(signal.argument, EndReason::Exited as u64);
+    assert_eq!(error(w.system.signal_next(a)), Error::WouldBlock);
+    assert_eq!(w.used(a, Account::ControlMemory), control + 3 * PAGE);
+    assert_eq!(
+        (w.system.partition(c).unwrap().status(), w.system.partition(c).unwrap().phase()),
+        (3, Phase::Terminated)
+    );
+    w.finish(a);
+    // Children outlive who made them, and nobody is told of their end.
+    w.system.destroy(&mut w.machine, c_id).unwrap();
+    let id = w.id(a);
+    w.system.destroy(&mut w.machine, id).unwrap();
+    assert_eq!(w.machine.allocated_bytes(), 0);
+}
+
+#[test]
+fn ids_are_never_used_again_and_places_are() {
+    let mut w = World::new(8);
+    let a = w.partition(None);
+    let first = w.partition(None);
+    let id = w.id(first);
+    w.finish(first);
+    w.system.destroy(&mut w.machine, id).unwrap();
+    let second = w.partition(None);
+    assert_eq!((first, first.vmid()), (second, second.vmid()));
+    assert!(w.id(second) > id);
+    assert_eq!(error(w.system.connect(&mut w.machine, a, u64::from(id.get()), 1)), Error::BadHandle);
+    w.finish_all(&[a, second]);
+}
+
+#[test]
+fn reaping_takes_steps_in_proportion_and_no_longer() {
+    let mut w = World::new(40);
+    let a = w.partition(None);
+    let idle = w.finish(a);
+    let shell = Box::leak(Box::new(Partition::new()));
+    let name = Name::new("large").unwrap();
+    let id = w.system.create(&mut w.machine, None, name, 1, shell, PAGE).map_err(|(f, _)| f).unwrap();
+    let b = w.system.find(id).unwrap();
+    for account in [Account::Memory, Account::ControlMemory] {
+        w.system.set_limit(id, account as u64, u64::MAX).unwrap();
+    }
+    w.system.add_memory(&mut w.machine, b, Ipa::new(layout::MEMORY_BASE), 32 * MIB).unwrap();
+    let before = w.machine.zeroed;
+    let steps = w.finish(b);
+    assert_eq!(w.machine.zeroed - before, 32 * MIB + PAGE);
+    assert!(steps <= idle + 32 * 16 + 2, "{steps} steps");
+    for ix in [a, b] {
+        let id = w.id(ix);
+        w.system.destroy(&mut w.machine, id).unwrap();
+    }
+    assert_eq!(w.machine.allocated_bytes(), 0);
+}
