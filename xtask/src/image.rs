@@ -43,6 +43,7 @@ pub(crate) fn make(workspace: &Workspace, manifest: &Manifest, folder: &Path, ou
     let guests = guests_of(workspace, manifest)?;
     let mut packages = vec![Package::new("handover"), Package::new(SYSTEM_CONTROL)];
     packages.extend(guests.iter().map(|name| Package::new(name)));
+    eprintln!("  Building the control OS, system-control and {}", told(&guests));
     let programs = cargo::build(workspace, BARE_METAL, &packages)?;
 
     let mut files = Files { archive: Archive::new(), names: BTreeMap::new() };
@@ -183,6 +184,14 @@ fn guests_of(workspace: &Workspace, manifest: &Manifest) -> Result<Vec<String>> 
         }
     }
     Ok(guests)
+}
+
+fn told(guests: &[String]) -> String {
+    match guests {
+        [] => "no bare-metal guest".to_owned(),
+        [guest] => format!("the guest {guest}"),
+        guests => format!("the guests {}", guests.join(", ")),
+    }
 }
 
 /// Debian's kernel and busybox, if the manifest runs them.

@@ -20,8 +20,17 @@ pub(crate) fn build(workspace: &Workspace, host: &Host, linux: &Linux) -> Result
         Module::Ready(module) => return Ok(module.clone()),
         Module::Build { headers, programs, libraries } => (headers, programs, libraries),
     };
-    let folder = workspace.output_folder("linux-module")?;
-    copy_sources(&workspace.source("guests/linux/driver"), &folder)?;
+    let kernel = headers.file_name().unwrap_or_default().to_string_lossy();
+    let folder = workspace.output_folder(&format!("linux-module/{kernel}"))?;
+    let module = folder.join("handover.ko");
+    let changed = copy_sources(&workspace.source("guests/linux/driver"), &folder)?;
+    if module.is_file() {
+        if !changed {
+            return Ok(module);
+        }
+        // Should this build fail, the next one must not take the old module for its own.
+        fs::remove_file(&module).with_context(|| format!("cannot remove {}", module.display()))?;
+    }
     let step = Step::begin("Building the Linux driver");
     let mut make =
         host.command(if programs.join("make").is_file() { programs.join("make") } else { "make".into() });
@@ -32,7 +41,6 @@ pub(crate) fn build(workspace: &Workspace, host: &Host, linux: &Linux) -> Result
     // An outer make's or cargo's choices are not for the kernel's build.
     make.env_remove("MAKEFLAGS").env_remove("CC");
     crate::command::run(&mut make).context("the Linux driver does not build")?;
-    let module = folder.join("handover.ko");
     if !module.is_file() {
         bail!("building the Linux driver made no {}", module.display());
     }
@@ -46,17 +54,18 @@ fn assignment(name: &str, value: &std::ffi::OsStr) -> OsString {
     assignment
 }
 
-/// Copies a folder's files, those that changed; make goes by their times.
-pub(crate) fn copy_sources(from: &Path, to: &Path) -> Result<()> {
+/// Copies a folder's files, those that changed; make goes by their times. Returns whether there were any.
+pub(crate) fn copy_sources(from: &Path, to: &Path) -> Result<bool> {
+    let mut changed = false;
     fs::create_dir_all(to).with_context(|| format!("cannot make {}", to.display()))?;
     for entry in fs::read_dir(from).with_context(|| format!("cannot list {}", from.display()))? {
         let entry = entry?;
         let copy = to.join(entry.file_name());
         if entry.file_type()?.is_dir() {
-            copy_sources(&entry.path(), &copy)?;
+            changed |= copy_sources(&entry.path(), &copy)?;
         } else {
-            write_if_changed(&copy, &fs::read(entry.path())?)?;
+            changed |= write_if_changed(&copy, &fs::read(entry.path())?)?;
         }
     }
-    Ok(())
+    Ok(changed)
 }

@@ -29,6 +29,8 @@ use std::{
 
 /// Ctrl-], which leaves.
 const LEAVE: u8 = 0x1d;
+/// Where QEMU loads an image that asks for no distance from a 2 MiB boundary: its own boot code takes the first 2 MiB of memory.
+const CONTROL_OS_ADDRESS: u64 = 0x4020_0000;
 /// What makes the demonstration's init start a shell.
 const INTERACTIVE: &str = "handover.interactive";
 
@@ -157,10 +159,15 @@ fn debugger(image: &Image, name: &str) -> Result<u16> {
         format!("there are no symbols for `{name}`, but for: {}", names.collect::<Vec<_>>().join(", "))
     })?;
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    eprintln!(
-        "the machine waits for: gdb-multiarch {} -ex 'target remote localhost:{port}'",
-        program.display()
-    );
+    let file = program.display();
+    // The control OS is linked to address 0, and runs where it was loaded.
+    let symbols = if key.is_empty() {
+        format!("-ex 'symbol-file {file} -o {CONTROL_OS_ADDRESS:#x}'")
+    } else {
+        format!("-ex 'symbol-file {file}'")
+    };
+    eprintln!("the machine waits for: gdb-multiarch -ex 'target remote localhost:{port}' {symbols}");
+    eprintln!("set breakpoints with `hbreak`: the programs are not in memory yet");
     Ok(port)
 }
 
@@ -241,5 +248,52 @@ impl Viewer for Terminal {
 
     fn quiet(&mut self) -> Result<()> {
         Ok(self.view.quiet()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+
+    fn concluded(ending: Ending) -> Result<ExitCode, String> {
+        conclude(ending, Path::new("logs")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn exits_with_the_systems_status() {
+        for (status, code) in [(0, 0), (3, 3), (255, 255), (256, 1), (-1, 255)] {
+            assert_eq!(concluded(Ending::Status(status)), Ok(ExitCode::from(code)), "{status}");
+        }
+        assert_eq!(concluded(Ending::Signal(2)), Ok(ExitCode::from(130)));
+        assert_eq!(concluded(Ending::Left), Ok(ExitCode::SUCCESS));
+    }
+
+    #[test]
+    fn an_end_without_a_record_is_a_failure() {
+        let exit = std::process::ExitStatus::from_raw(0);
+        let error = concluded(Ending::NoRecord(exit, "no such device".to_owned())).unwrap_err();
+        assert!(error.contains("no such device") && error.contains("log is in logs"), "{error}");
+        assert!(concluded(Ending::TimedOut(String::new())).unwrap_err().contains("did not end in time"));
+    }
+
+    #[test]
+    fn a_keyboard_keeps_the_machine_running_and_asks_for_a_shell() {
+        let text = "machine = { processors = 1, memory = \"1 GiB\" }\n[[partition]]\nname = \"linux\"\nkernel = \"debian\"\n\
+                    initramfs = \"demo\"\nprocessors = 1\nmemory = \"16 MiB\"\n";
+        let mut manifest = handover_manifest::parse(text, Path::new("m.toml")).unwrap();
+        assert!(stay_for(&mut manifest, "lnux").unwrap_err().to_string().contains("there are: linux"));
+        stay_for(&mut manifest, "linux").unwrap();
+        assert!(manifest.stay);
+        assert_eq!(manifest.partitions[0].command_line.as_deref(), Some("handover.interactive"));
+    }
+
+    #[test]
+    fn manifests_are_found_by_name_or_by_file() {
+        let workspace = Workspace::find().unwrap();
+        let (demo, folder) = read(&workspace, Path::new("demo")).unwrap();
+        assert_eq!((demo.end_with, folder), (vec!["linux".to_owned()], workspace.source("manifests")));
+        let error = read(&workspace, Path::new("nonsense")).unwrap_err().to_string();
+        assert!(error.contains("nonsense: the manifest cannot be read"), "{error}");
     }
 }

@@ -46,10 +46,11 @@ impl Workspace {
     }
 }
 
-/// Writes a file only if that changes it, so that whoever compares times sees no change.
-pub(crate) fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<()> {
+/// Writes a file only if that changes it, so that whoever compares times sees no change. Returns whether it did.
+pub(crate) fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<bool> {
     if fs::read(path).is_ok_and(|old| old == bytes) {
-        return Ok(());
+        return Ok(false);
     }
-    fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+    fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(true)
 }

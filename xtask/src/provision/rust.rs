@@ -36,6 +36,22 @@ pub(crate) fn targets(host: &Host) -> Result<()> {
     Ok(())
 }
 
+/// Adds the tools that lints need where they are missing.
+pub(crate) fn lint_tools(host: &Host) -> Result<()> {
+    let tools = [("cargo-clippy", "clippy"), ("cargo-fmt", "rustfmt")];
+    let works = |program: &str| command::output(host.command(program).arg("--version")).is_ok();
+    let missing: Vec<_> =
+        tools.into_iter().filter(|(program, _)| !works(program)).map(|(_, name)| name).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let step = Step::begin(&format!("Adding {}", missing.join(" and ")));
+    command::output(host.command("rustup").args(["component", "add"]).args(&missing))
+        .map_err(|failure| anyhow!("{} are missing and cannot be added: {failure}", missing.join(" and ")))?;
+    step.done(&format!("Added {}", missing.join(" and ")));
+    Ok(())
+}
+
 /// Whether the compiler has the target's core library.
 fn installed(host: &Host, target: &str) -> Result<bool> {
     let mut rustc = host.command("rustc");

@@ -17,7 +17,7 @@ struct Stage {
 }
 
 const RUSTC: &str = r#"/bin/echo "$HOME/lib/$4""#;
-const RUSTUP: &str = r#"shift 2; for target; do /bin/mkdir -p "$HOME/lib/$target"; : > "$HOME/lib/$target/libcore-1.rlib"; done"#;
+const RUSTUP: &str = r#"[ "$1" = target ] || exit 0; shift 2; for target; do /bin/mkdir -p "$HOME/lib/$target"; : > "$HOME/lib/$target/libcore-1.rlib"; done"#;
 
 /// Knows two suites; `install` and `download` make one "package" for each name.
 const APT_GET: &str = r#"
@@ -144,6 +144,18 @@ fn says_what_to_do_without_rustup_or_its_server() {
     fs::remove_file(stage.folder.path().join("bin/rustup")).unwrap();
     let error = stage.targets().unwrap_err();
     assert!(error.contains("`rustup` is not installed") && error.contains("by hand"), "{error}");
+}
+
+#[test]
+fn adds_lint_tools_that_are_missing_or_do_not_work() {
+    let stage = Stage::debian();
+    stage.program("cargo-clippy", "exit 1");
+    rust::lint_tools(&stage.host).unwrap();
+    assert_eq!(stage.calls("rustup"), ["rustup component add clippy rustfmt"]);
+    stage.program("cargo-clippy", "");
+    stage.program("cargo-fmt", "");
+    rust::lint_tools(&stage.host).unwrap();
+    assert!(stage.calls("rustup").is_empty());
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod host;
 mod machine;
 mod scratch;
 
-use crate::workspace::Workspace;
+use crate::{command::Host, provision::rust, workspace::Workspace};
 use anyhow::{Result, bail};
 use std::process::ExitCode;
 
@@ -37,6 +37,9 @@ impl Count {
 
 /// Runs the tests that the filter selects; the last line counts them.
 pub(crate) fn test(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
+    let host = Host::this();
+    rust::targets(&host)?;
+    rust::lint_tools(&host)?;
     let mut count = Count::default();
     match options.filter.as_deref() {
         None => {
