@@ -69,7 +69,7 @@ fn bare_metal() -> Vec<Case> {
                 Has("system-control", "client has exited with status 0"),
             ],
             status: 0,
-            limit: 120,
+            limit: 240,
         },
         Case {
             name: "one-dies",
@@ -86,7 +86,7 @@ fn bare_metal() -> Vec<Case> {
                 Has("system-control", "client has exited with status 0"),
             ],
             status: 102,
-            limit: 120,
+            limit: 240,
         },
         Case {
             name: "more-processors-than-there-are",
@@ -105,7 +105,7 @@ fn bare_metal() -> Vec<Case> {
                 Has("system-control", "echo was stopped"),
             ],
             status: 0,
-            limit: 180,
+            limit: 360,
         },
         Case {
             name: "hostile",
@@ -126,7 +126,7 @@ fn bare_metal() -> Vec<Case> {
                 Lacks("", "is not for a guest to say"),
             ],
             status: 0,
-            limit: 240,
+            limit: 480,
         },
     ]
 }
@@ -145,14 +145,14 @@ fn linux() -> Vec<Case> {
                 Lacks("linux", "WARNING"),
             ],
             status: 3,
-            limit: 180,
+            limit: 360,
         },
         Case {
             name: "linux-switches-off",
             manifest: concat!(machine!("512 MiB", "[]"), linux!("linux", 1, "handover.run=poweroff+-f", "")),
             lines: &[Has("system-control", "linux has switched itself off")],
             status: 0,
-            limit: 180,
+            limit: 360,
         },
         Case {
             name: "linux-serves-linux",
@@ -172,7 +172,7 @@ fn linux() -> Vec<Case> {
                 Has("system-control", "server was stopped"),
             ],
             status: 0,
-            limit: 240,
+            limit: 480,
         },
         Case {
             name: "linux-driver",
@@ -189,7 +189,7 @@ fn linux() -> Vec<Case> {
                 Lacks("linux", "Call trace"),
             ],
             status: 0,
-            limit: 400,
+            limit: 900,
         },
         Case {
             name: "demo",
@@ -202,7 +202,7 @@ fn linux() -> Vec<Case> {
                 Lacks("linux", "Call trace"),
             ],
             status: 0,
-            limit: 300,
+            limit: 600,
         },
     ]
 }
