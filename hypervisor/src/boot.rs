@@ -114,7 +114,7 @@ fn start(mapper: &mut Mapper, image: &Image, tree: Range, machine: &Description)
         hardware.schedule.start();
         kernel.system.set_attributes(Attributes { fwb: capabilities.forced_write_back });
         // SAFETY: the device tree's memory, all of it mapped above, less everything that is used.
-        unsafe { hardware.memory.add(&machine.memory, &taken) };
+        unsafe { hardware.memory.add(&machine.memory, &taken, !capabilities.forced_write_back) };
     }
     entropy::start(&machine.seed[..machine.seed_size], capabilities.random);
     start_interrupts(machine, processor, &capabilities);

@@ -239,15 +239,17 @@ impl Hardware {
         taken
     }
 
-    /// The partition goes: what it has said still goes out.
-    pub fn console_close(&mut self, partition: PartitionIndex) {
-        while self.consoles.pending & 1 << partition.get() != 0 {
-            self.console_turn(partition);
-        }
+    /// The partition has ended: whatever input waited for it is somebody else's, or nobody's.
+    pub fn console_close(&mut self) {
         if self.consoles.stalled.is_some() {
-            // Whoever ends no longer takes what waited for it.
             self.console_input();
         }
+    }
+
+    /// Sends what an ended partition has said: one turn. Returns whether all is out.
+    pub fn console_drain(&mut self, partition: PartitionIndex) -> bool {
+        self.console_turn(partition);
+        self.consoles.pending & 1 << partition.get() == 0
     }
 
     fn named(&self, name: Name) -> Option<PartitionIndex> {

@@ -1,11 +1,11 @@
 //! A guest that cannot go on: what it leaves behind is printed, and its partition ends.
 
-use handover_abi::EndReason;
+use handover_abi::{EndReason, Name};
 
 use crate::arch::context::Context;
 use crate::arch::exception::{self, Syndrome, class};
 use crate::arch::registers::{ELR_EL1, ESR_EL1, FAR_EL1, SCTLR_EL1, SPSR_EL1, VBAR_EL1};
-use crate::kernel::{KERNEL, Kernel};
+use crate::kernel::KERNEL;
 use crate::trap::{self, identity, resume};
 
 /// Whether a fetch that failed was of the exception vector that an abort given for it would go to: the guest could only fail there
@@ -24,16 +24,18 @@ pub fn is_hopeless(context: &Context, syndrome: Syndrome) -> bool {
 /// Prints where the guest is and ends its partition.
 pub fn fatal(context: &mut Context, syndrome: Syndrome, reason: &str) -> *mut Context {
     let id = identity(context);
+    // Printed without the lock: the UART may be slow.
+    let name = KERNEL.lock().hardware.shell(id.partition).map(|shell| shell.terminal.name());
+    if let Some(name) = name {
+        report(name, context, syndrome, reason);
+    }
     let mut kernel = KERNEL.lock();
-    report(&kernel, context, syndrome, reason);
     trap::end(&mut kernel, id.partition, EndReason::Fault, 0);
     resume(kernel, context, false)
 }
 
-fn report(kernel: &Kernel, context: &Context, syndrome: Syndrome, reason: &str) {
-    let id = identity(context);
-    let name = kernel.system.partition(id.partition).map_or("", |partition| partition.name());
-    log::error!("{name}: processor {} cannot go on: {reason}", id.index);
+fn report(name: Name, context: &Context, syndrome: Syndrome, reason: &str) {
+    log::error!("{name}: processor {} cannot go on: {reason}", identity(context).index);
     log::error!(
         "{name}: PC {:#018x} PSTATE {:#x} ESR_EL2 {:#x} FAR {:#018x} IPA {:#x}",
         context.pc,

@@ -1,6 +1,5 @@
 //! A partition's life as the machine sees it: memory for it, its first instruction, its end.
 
-use handover_abi::layout::{MEMORY_BASE, MEMORY_END};
 use handover_abi::{Error, Name, PartitionId, PartitionState};
 use handover_core::{Failure, Ipa, Machine, PAGE, Pa, Partition, PartitionIndex};
 
@@ -97,16 +96,6 @@ pub fn create(
 pub fn start(kernel: &mut Kernel, partition: PartitionIndex, entry: u64, x0: u64) -> Result<(), Failure> {
     let Kernel { system, hardware } = kernel;
     system.start(partition)?;
-    if !hardware.capabilities.forced_write_back {
-        // The guest starts with its caches off: the zeroes of the rest of its memory must be there too.
-        let mut at = MEMORY_BASE;
-        while let Some(span) = system.translate(hardware, partition, Ipa::new(at))
-            && at < MEMORY_END
-        {
-            arch::clean(span.pa.get(), span.size);
-            at += span.size;
-        }
-    }
     if let Some(shell) = hardware.shell_mut(partition) {
         shell.counter_offset = CNTPCT_EL0.get();
     }
@@ -197,6 +186,9 @@ pub fn destroy(kernel: &mut Kernel, id: PartitionId) -> Result<Outcome, Failure>
             return Ok(Outcome::Again);
         }
         PartitionState::Terminated => {}
+    }
+    if !hardware.console_drain(partition) {
+        return Ok(Outcome::Again);
     }
     let (rules, bytes) = system.destroy(hardware, id)?;
     let mut frames = Frames { list: [Pa::new(0); FRAMES_MAX], count: 0 };

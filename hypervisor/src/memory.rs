@@ -70,11 +70,12 @@ impl Memory {
         Memory { coarse: Coarse { buddy: Buddy::empty(), free: 0 }, frames: Frames::new(Pa::new(0), &mut []) }
     }
 
-    /// Takes over the machine's memory: `ranges` less `taken`, in whole chunks. Zeroes it, and keeps a little for its own records.
+    /// Takes over the machine's memory: `ranges` less `taken`, in whole chunks. Zeroes it, and cleans it to the point of coherency if
+    /// guests can look past the caches; keeps a little for its own records.
     ///
     /// # Safety
     /// The ranges are memory, mapped writable at EL2, and nobody uses what is not in `taken`.
-    pub unsafe fn add(&mut self, ranges: &[Range], taken: &[Range]) {
+    pub unsafe fn add(&mut self, ranges: &[Range], taken: &[Range], clean: bool) {
         let lowest = ranges.iter().map(|r| r.start).min().unwrap_or(0) & !(CHUNK - 1);
         let highest = ranges.iter().map(|r| r.end).max().unwrap_or(0);
         let chunk_count = (highest - lowest).div_ceil(CHUNK) as usize;
@@ -97,6 +98,9 @@ impl Memory {
                     // SAFETY: free memory by the caller's word; whole pages.
                     unsafe {
                         arch::zero(start, at - start);
+                        if clean {
+                            arch::clean(start, at - start);
+                        }
                         self.coarse.buddy.add_to_heap(start as usize, at as usize);
                     }
                     self.coarse.free += at - start;

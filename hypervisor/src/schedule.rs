@@ -378,7 +378,7 @@ impl Hardware {
             && shell.ending
             && shell.running == 0
         {
-            self.console_close(partition);
+            self.console_close();
             self.schedule.reaping |= 1 << partition.get();
             self.start_turn(processor::this().index());
         }

@@ -164,7 +164,8 @@ fn base(qemu: &Qemu, resources: &Resources, options: Options, machine: &str) -> 
     let accelerator = "tcg,thread=single";
     if options.icount {
         machine.push_str(",dtb-randomness=off");
-        command.args(["-icount", "shift=0", "-seed", "1", "-rtc", "base=2026-01-01,clock=vm"]);
+        // Without `sleep=off` idle time would pass as the host's clock has it.
+        command.args(["-icount", "shift=0,sleep=off", "-seed", "1", "-rtc", "base=2026-01-01,clock=vm"]);
     }
     command.args(["-M", &machine, "-cpu", "max", "-accel", accelerator]);
     command.args([

@@ -76,7 +76,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     }
     let image = image::make(workspace, &manifest, &folder, "image")?;
     let qemu = qemu::find(&Host::this(), &workspace.output_folder("provision")?)?;
-    let gdb = options.gdb.as_deref().map(|name| debugger(&image, name)).transpose()?;
+    let gdb = options.gdb.as_deref().map(|name| debugger(&image, &manifest, name)).transpose()?;
     let how = machine::Options { icount: options.icount, gdb };
     let logs = workspace.output("log");
     let mut log = Log::create(&logs)?;
@@ -151,20 +151,24 @@ fn stay_for(manifest: &mut Manifest, name: &str) -> Result<()> {
 }
 
 /// Finds a free port for the debugger, and says what to type.
-fn debugger(image: &Image, name: &str) -> Result<u16> {
+fn debugger(image: &Image, manifest: &Manifest, name: &str) -> Result<u16> {
     let key = if name == crate::view::CONTROL_OS { "" } else { name };
-    let program = image.symbols.get(key).with_context(|| {
-        let names =
-            image.symbols.keys().map(|name| if name.is_empty() { crate::view::CONTROL_OS } else { name });
-        format!("there are no symbols for `{name}`, but for: {}", names.collect::<Vec<_>>().join(", "))
-    })?;
+    let mut partitions = manifest.partitions.iter().map(|partition| partition.name.as_str());
+    if !image.symbols.contains_key(key) && !partitions.any(|partition| partition == name) {
+        let names: Vec<_> = manifest.partitions.iter().map(|partition| partition.name.as_str()).collect();
+        bail!("no partition is called `{name}`; there are: control-os, system-control, {}", names.join(", "));
+    }
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let file = program.display();
-    // The control OS is linked to address 0, and runs where it was loaded.
-    let symbols = if key.is_empty() {
-        format!("-ex 'symbol-file {file} -o {CONTROL_OS_ADDRESS:#x}'")
-    } else {
-        format!("-ex 'symbol-file {file}'")
+    let symbols = match image.symbols.get(key).map(|file| file.display()) {
+        // The control OS is linked to address 0, and runs where it was loaded.
+        Some(file) if key.is_empty() => format!("-ex 'symbol-file {file} -o {CONTROL_OS_ADDRESS:#x}'"),
+        Some(file) => format!("-ex 'symbol-file {file}'"),
+        None => {
+            eprintln!(
+                "the kernel of `{name}` comes without symbols; if you have its vmlinux: gdb's `symbol-file`"
+            );
+            String::new()
+        }
     };
     eprintln!("the machine waits for: gdb-multiarch -ex 'target remote localhost:{port}' {symbols}");
     eprintln!("set breakpoints with `hbreak`: the programs are not in memory yet");

@@ -54,7 +54,9 @@ impl Header {
         if !inside(self.image_offset, self.image_size) || !inside(self.files_offset, self.files_size) {
             return Err("boot archive with an offset outside itself");
         }
-        if !self.memory_size.is_multiple_of(crate::layout::MEMORY_GRANULE) || self.memory_size <= self.image_size {
+        if !self.memory_size.is_multiple_of(crate::layout::MEMORY_GRANULE)
+            || self.memory_size <= self.image_size
+        {
             return Err("boot archive with a bad memory size for system-control");
         }
         if self.processors == 0 || self.processors > crate::layout::PROCESSORS_MAX {

@@ -36,7 +36,10 @@ impl Event {
     /// From `x1`.
     #[must_use]
     pub const fn from_register(value: u64) -> Event {
-        Event { port: Port::new((value & 0xff_ffff) as u32), causes: Causes::from_bits_retain((value >> 32) as u32) }
+        Event {
+            port: Port::new((value & 0xff_ffff) as u32),
+            causes: Causes::from_bits_retain((value >> 32) as u32),
+        }
     }
 
     /// To `x1`.

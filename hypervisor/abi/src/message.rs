@@ -106,7 +106,8 @@ mod tests {
 
     #[test]
     fn fields_do_not_overlap() {
-        let word = MessageWord::new(Port::new(0xab_cdef), Some(RegionHandle::new(0x12_3456)), 128).with_order(30);
+        let word =
+            MessageWord::new(Port::new(0xab_cdef), Some(RegionHandle::new(0x12_3456)), 128).with_order(30);
         assert_eq!(word.port().get(), 0xab_cdef);
         assert_eq!(word.region().map(RegionHandle::get), Some(0x12_3456));
         assert_eq!(word.length(), 128);

@@ -162,7 +162,7 @@ fn linux() -> Vec<Case> {
                 linux!(
                     "client",
                     1,
-                    "handover.run=handover+echo+--service+mirror+--count+100+--quiet",
+                    "handover.run=handover+echo+--service+mirror+--wait+120+--count+100+--quiet",
                     "uses = [\"mirror\"]"
                 )
             ),

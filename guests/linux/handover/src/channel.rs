@@ -3,6 +3,7 @@
 use std::{
     fmt, io,
     os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -12,6 +13,9 @@ use rustix::{
 };
 
 use crate::{Handover, Message, Region, SHORT_MAX, Service, Short, uapi};
+
+/// Time between two attempts of [`Channel::connect_within`].
+const CONNECT_INTERVAL: Duration = Duration::from_millis(20);
 
 /// One end of a two-way channel to another partition. Dropping it disconnects.
 ///
@@ -44,6 +48,24 @@ impl Channel {
     /// Asks a service for a channel, and waits for the answer.
     pub fn connect(handover: &Handover, service: &Service) -> Result<Channel, ConnectError> {
         Channel::connect_to(handover, service.partition, service.id)
+    }
+
+    /// The same, and asks again for up to `patience` while nobody listens for the service or its partition has not started: client and
+    /// server may start in any order.
+    pub fn connect_within(
+        handover: &Handover,
+        service: &Service,
+        patience: Duration,
+    ) -> Result<Channel, ConnectError> {
+        let start = Instant::now();
+        loop {
+            match Channel::connect(handover, service) {
+                Err(error) if error.is_early() && start.elapsed() < patience => {
+                    thread::sleep(CONNECT_INTERVAL.min(patience.saturating_sub(start.elapsed())));
+                }
+                answer => return answer,
+            }
+        }
     }
 
     /// The same by numbers.
@@ -190,6 +212,16 @@ pub enum ConnectError {
     },
     /// The request could not be made.
     Failed(io::Error),
+}
+
+impl ConnectError {
+    /// Whether the same request can succeed a little later: nobody listens yet, or the partition has not started (`ENOTCONN`).
+    fn is_early(&self) -> bool {
+        match self {
+            ConnectError::Refused { reason } => *reason == uapi::REASON_NO_LISTENER,
+            ConnectError::Failed(error) => error.kind() == io::ErrorKind::NotConnected,
+        }
+    }
 }
 
 impl fmt::Display for ConnectError {

@@ -31,6 +31,9 @@ pub(crate) struct Arguments {
     /// How long to wait for an answer, in seconds
     #[arg(long, default_value_t = 60)]
     timeout: u64,
+    /// How long to try again if nobody listens for the service yet, in seconds
+    #[arg(long, default_value_t = 0)]
+    wait: u64,
     /// No progress on the terminal
     #[arg(long)]
     quiet: bool,
@@ -56,7 +59,8 @@ struct Exchange<'a> {
 
 pub(crate) fn run(handover: &Handover, arguments: &Arguments) -> Result<()> {
     let service = handover.service(&arguments.service)?;
-    let channel = Channel::connect(handover, &service).with_context(|| {
+    let patience = Duration::from_secs(arguments.wait);
+    let channel = Channel::connect_within(handover, &service, patience).with_context(|| {
         format!(
             "cannot connect to `{}` (service {} of partition {})",
             service.name, service.id, service.partition
