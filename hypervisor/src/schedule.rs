@@ -93,7 +93,9 @@ impl Hardware {
         match slot.state {
             RunState::Off | RunState::Ready => {}
             RunState::Running => {
-                // The one that runs here is looked at before it goes on ([`crate::trap::resume`]).
+                // It is looked at before it goes on ([`crate::trap::resume`]), which is soon if it runs elsewhere.
+                // SAFETY: a running slot names a placed frame; the field is touched under the lock alone, which this is.
+                unsafe { (*slot.vcpu).attention = true };
                 let home = usize::from(slot.home);
                 if home != processor::this().index() {
                     gic::send(gic::SGI_ATTENTION, home);
@@ -154,12 +156,17 @@ impl Hardware {
     }
 
     /// Sets when one of a logical processor's timers is due (`u64::MAX`: never).
+    #[inline]
     pub fn set_deadline(&mut self, id: VcpuId, deadline: u64) {
         let slot = self.slot(id);
         let (old, home) = (slot.deadline, usize::from(slot.home));
-        if old == deadline {
-            return;
+        if old != deadline {
+            self.change_deadline(id, old, deadline, home);
         }
+    }
+
+    #[inline(never)]
+    fn change_deadline(&mut self, id: VcpuId, old: u64, deadline: u64, home: usize) {
         if old != u64::MAX {
             self.remove_deadline(id, home);
         }
@@ -300,7 +307,10 @@ impl Hardware {
         let index = usize::from(id.index);
         let occupied = shell.vgic.occupied(index);
         // SAFETY: it was ready and is running now, here: this processor is the one to touch it.
-        let context = unsafe { &mut (*vcpu).context };
+        let context = unsafe {
+            (*vcpu).attention = false;
+            &mut (*vcpu).context
+        };
         let saved = SavedListRegisters { state: &mut context.interrupts, count };
         let in_flight = shell.vgic.in_flight(index, &saved);
         if in_flight != 0 {

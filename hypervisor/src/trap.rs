@@ -31,10 +31,22 @@ pub fn identity(context: &Context) -> VcpuId {
 }
 
 /// Goes back to the guest, or to another if this one may not go on.
-pub fn resume(mut kernel: Guard<Kernel>, context: &mut Context, turn_over: bool) -> *mut Context {
+#[inline]
+pub fn resume(kernel: Guard<Kernel>, context: &mut Context, turn_over: bool) -> *mut Context {
+    // SAFETY: as in `identity`; the kernel is locked.
+    let attention = unsafe { (*(context as *const Context).cast::<Vcpu>()).attention };
+    if attention || turn_over { look(kernel, context, turn_over) } else { context }
+}
+
+/// Something concerns the one that runs here.
+#[inline(never)]
+fn look(mut kernel: Guard<Kernel>, context: &mut Context, turn_over: bool) -> *mut Context {
     let id = identity(context);
-    let hardware = &mut kernel.hardware;
-    let Some(shell) = hardware.shell(id.partition) else { panic!("a guest runs whose partition is gone") };
+    // SAFETY: as in `identity`; the kernel is locked.
+    unsafe { (*(context as *mut Context).cast::<Vcpu>()).attention = false };
+    let Some(shell) = kernel.hardware.shell(id.partition) else {
+        panic!("a guest runs whose partition is gone")
+    };
     if shell.ending {
         return schedule(kernel, Leave::Off(id));
     }

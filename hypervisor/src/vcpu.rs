@@ -15,6 +15,8 @@ pub struct Vcpu {
     pub partition: PartitionIndex,
     /// Which of that partition's it is: affinity 0.0.0.n.
     pub index: u8,
+    /// Something concerns it while it runs: interrupts to load, or its partition's end ([`crate::schedule`] says so under the lock).
+    pub attention: bool,
 }
 
 const _: () = assert!(size_of::<Vcpu>() <= 4096);
@@ -29,6 +31,7 @@ impl Vcpu {
         unsafe {
             (&raw mut (*frame).partition).write(partition);
             (&raw mut (*frame).index).write(index);
+            (&raw mut (*frame).attention).write(false);
         }
     }
 }
