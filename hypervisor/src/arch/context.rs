@@ -4,6 +4,7 @@ use core::arch::asm;
 
 use super::features::Capabilities;
 use super::registers::*;
+use super::stage2;
 
 /// Interrupt state as the hardware holds it while the logical processor is on a physical one (IHI 0069, 12.4).
 #[derive(Clone, Copy)]
@@ -107,6 +108,7 @@ impl Context {
 
     /// Takes this processor's registers into the context; `occupied` has a bit for each list register in use. FP/SIMD registers stay where they are, see [`FloatState`].
     pub fn save(&mut self, capabilities: &Capabilities, occupied: u32) {
+        stage2::unload();
         self.el1.save();
         if capabilities.pointer_authentication {
             self.el1.keys = [
@@ -129,9 +131,11 @@ impl Context {
 
     /// Puts the context into this processor's registers.
     pub fn restore(&self, capabilities: &Capabilities, occupied: u32) {
-        VTTBR_EL2.set(self.vttbr);
         VMPIDR_EL2.set(self.vmpidr);
         self.el1.restore();
+        // EL1's registers first: its walks must never mix two guests.
+        stage2::step::isb();
+        VTTBR_EL2.set(self.vttbr);
         if capabilities.pointer_authentication {
             let keys = &self.el1.keys;
             APIAKEYLO_EL1.set(keys[0]);

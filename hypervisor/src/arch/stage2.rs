@@ -23,6 +23,24 @@ pub fn configure() {
     );
 }
 
+/// A root that maps nothing, for when no guest's translation is loaded: a walk that the processor makes on its own account while EL1's
+/// registers are another guest's then finds nothing to cache.
+#[repr(C, align(4096))]
+struct EmptyRoot([u64; 512]);
+
+static EMPTY_ROOT: EmptyRoot = EmptyRoot([0; 512]);
+
+/// No guest's translation is loaded any more.
+#[inline]
+pub fn unload() {
+    VTTBR_EL2.set(empty(0));
+    step::isb();
+}
+
+fn empty(vmid: u16) -> u64 {
+    base(EMPTY_ROOT.0.as_ptr() as u64, vmid)
+}
+
 /// VTTBR_EL2 for a root and a VMID.
 pub fn base(root: u64, vmid: u16) -> u64 {
     root | u64::from(vmid) << 48
@@ -74,8 +92,7 @@ pub mod step {
         tlbi_ripas2e1(operand), "sys #4, c8, c0, #2, {}");
 }
 
-/// Runs maintenance for a VMID. TLB maintenance by address looks at VTTBR_EL2's VMID only, so its root does not matter; no guest
-/// runs here meanwhile.
+/// Runs maintenance for a VMID: TLB maintenance looks at VTTBR_EL2's VMID, not at its root.
 #[inline]
 pub fn with_vmid(vmid: u16, work: impl FnOnce()) {
     let current = VTTBR_EL2.get();
@@ -83,7 +100,7 @@ pub fn with_vmid(vmid: u16, work: impl FnOnce()) {
         work();
         return;
     }
-    VTTBR_EL2.set(u64::from(vmid) << 48);
+    VTTBR_EL2.set(empty(vmid));
     step::isb();
     work();
     VTTBR_EL2.set(current);

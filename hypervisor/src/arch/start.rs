@@ -104,7 +104,7 @@ pub fn configure(capabilities: &Capabilities) {
         }
     }
     stage2::configure();
-    VTTBR_EL2.set(0);
+    stage2::unload();
     VPIDR_EL2.set(MIDR_EL1.get());
     HSTR_EL2.set(0);
     CPTR_EL2.set(CPTR_BASE | CPTR_TFP);
