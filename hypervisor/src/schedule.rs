@@ -204,7 +204,9 @@ impl Hardware {
         }
     }
 
-    /// Sets this processor's timer to what is due first. Another's is set by itself, when it is interrupted or comes back.
+    /// Sets this processor's timer to what is due first. What is due later than it is set to needs no change: it fires once for nothing, and
+    /// is set anew then. Another processor's is set by itself, when it is interrupted or comes back.
+    #[inline]
     fn program_timer(&mut self, home: usize) {
         if home != processor::this().index() {
             return;
@@ -213,10 +215,10 @@ impl Hardware {
         let deadline = first.map_or(u64::MAX, |id| self.slot(id).deadline);
         let queue = &mut self.schedule.queues[home];
         let due = deadline.min(queue.turn_end);
-        if due != queue.programmed {
+        if due < queue.programmed {
             queue.programmed = due;
             CNTHP_CVAL_EL2.set(due);
-            CNTHP_CTL_EL2.set(u64::from(due != u64::MAX));
+            CNTHP_CTL_EL2.set(1);
         }
     }
 
@@ -224,7 +226,7 @@ impl Hardware {
     pub fn timer_interrupt(&mut self) -> bool {
         let home = processor::this().index();
         let now = CNTPCT_EL0.get();
-        // Off until something is programmed again, or it would stay pending.
+        // Off unless something is due still, or it would stay pending.
         self.schedule.queues[home].programmed = u64::MAX;
         CNTHP_CTL_EL2.set(0);
         while let Some(id) = self.schedule.queues[home].deadlines
