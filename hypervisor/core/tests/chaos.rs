@@ -105,7 +105,8 @@ impl Chaos {
                 }
                 if creator.is_none() {
                     let (at, from) = (Ipa::new(layout::ARCHIVE_BASE), Pa::new(0x4800_1000));
-                    self.system.map_files(&mut self.machine, ix, at, from, 3 * MIB + 5).unwrap();
+                    let size = if cfg!(miri) { 5 } else { 3 * MIB + 5 };
+                    self.system.map_files(&mut self.machine, ix, at, from, size).unwrap();
                 }
                 if creator.is_none() || !self.random.chance(8) {
                     self.system.start(ix).unwrap();
@@ -483,9 +484,12 @@ fn run(seed: u64, steps: usize, chunks: usize) -> BTreeMap<&'static str, u32> {
         let first = chaos.indexes()[0];
         chaos.create(Some(first));
     }
-    for _ in 0..steps {
+    for step in 0..steps {
         chaos.step();
-        chaos.check();
+        // Miri takes its time over the thousands of descriptors.
+        if !cfg!(miri) || step % 20 == 0 {
+            chaos.check();
+        }
     }
     chaos.machine.allowance = None;
     chaos.rest();
@@ -508,7 +512,7 @@ fn run(seed: u64, steps: usize, chunks: usize) -> BTreeMap<&'static str, u32> {
 
 #[test]
 fn nothing_is_lost_whatever_happens() {
-    let (seeds, steps) = if cfg!(miri) { (1, 150) } else { (24, 4_000) };
+    let (seeds, steps) = if cfg!(miri) { (1, 40) } else { (24, 4_000) };
     let mut done = BTreeMap::<_, u32>::new();
     for seed in 0..seeds {
         for (name, count) in run(seed, steps, 40) {

@@ -441,6 +441,7 @@ impl Pair {
     }
 
     fn destroy(&mut self, id: u32) {
+        self.compare();
         let terminated = self.naive.p(id).phase == Phase::Terminated;
         let result = self.system.destroy(&mut self.machine, PartitionId::new(id));
         let why = if terminated { vec![] } else { vec![Error::WrongState] };
@@ -470,7 +471,10 @@ impl Pair {
                 self.agree("call", result.map(|_| ()), &[Error::WrongState]);
             }
         }
-        self.compare();
+        // Miri takes its time over the thousands of descriptors.
+        if !cfg!(miri) || self.random.chance(10) {
+            self.compare();
+        }
         // With nobody left who may call, or create, start anew.
         if !self.naive.partitions.values().any(|p| p.phase == Phase::Active) {
             let ids: Vec<u32> = self.naive.partitions.keys().copied().collect();
@@ -562,7 +566,7 @@ impl Pair {
 
 #[test]
 fn the_rules_do_what_the_naive_rules_say() {
-    let (seeds, steps) = if cfg!(miri) { (1, 120) } else { (12, 6_000) };
+    let (seeds, steps) = if cfg!(miri) { (1, 40) } else { (12, 6_000) };
     let mut seen = BTreeMap::<String, u32>::new();
     for seed in 0..seeds {
         let mut pair = Pair::new(seed);
