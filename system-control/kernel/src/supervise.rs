@@ -92,7 +92,7 @@ pub fn end_line(name: &str, reason: EndReason, status: u64) -> String {
         EndReason::PoweredOff => format!("{name} has switched itself off"),
         EndReason::Reset => format!("{name} has asked for a reset"),
         EndReason::Stopped => format!("{name} was stopped"),
-        EndReason::Fault => format!("{name} died: fatal fault (see its console)"),
+        EndReason::Fault => format!("{name} died: fatal fault (the control OS's console tells where)"),
         EndReason::None => format!("{name} has ended"),
     }
 }
@@ -169,6 +169,9 @@ mod tests {
     #[test]
     fn lines() {
         assert_eq!(end_line("linux", EndReason::Exited, 0), "linux has exited with status 0");
-        assert_eq!(end_line("crash", EndReason::Fault, 0), "crash died: fatal fault (see its console)");
+        assert_eq!(
+            end_line("crash", EndReason::Fault, 0),
+            "crash died: fatal fault (the control OS's console tells where)"
+        );
     }
 }

@@ -89,6 +89,25 @@ fn bare_metal() -> Vec<Case> {
             limit: 240,
         },
         Case {
+            name: "one-is-ended",
+            manifest: concat!(
+                machine!("256 MiB", "[]"),
+                "[[partition]]\nname = \"victim\"\nkernel = \"guest:crash\"\ncommand-line = \"lost\"\nprocessors = 1\n\
+                 memory = \"4 MiB\"\n",
+                bench_pair!()
+            ),
+            lines: &[
+                Has("victim", "crash: branching to address 0"),
+                Has("", "victim: processor 0 cannot go on: its exception vector is nowhere in its memory"),
+                Has("", "victim: PC 0x0000000000000000"),
+                Has("system-control", "victim died: fatal fault"),
+                Has("client", "bench: region_destroy_2m "),
+                Has("system-control", "client has exited with status 0"),
+            ],
+            status: 70,
+            limit: 240,
+        },
+        Case {
             name: "more-processors-than-there-are",
             manifest: concat!(
                 machine!("512 MiB", "[\"client\", \"hostile\"]"),
