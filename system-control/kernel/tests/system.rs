@@ -250,7 +250,10 @@ fn follows_partitions_to_the_end() {
     assert_eq!(system.answer(&mut model, signal), None);
     let signal = model.end(2, EndReason::Exited, 3);
     assert_eq!(system.answer(&mut model, signal), Some(3));
-    assert_eq!(model.lines, ["echo died: fatal fault (see its console)", "linux has exited with status 3"]);
+    assert_eq!(
+        model.lines,
+        ["echo died: fatal fault (the control OS's console tells where)", "linux has exited with status 3"]
+    );
 }
 
 #[test]
