@@ -8,7 +8,7 @@ use crate::arch;
 use crate::arch::context::Context;
 use crate::kernel::{Hardware, KERNEL, Kernel};
 use crate::lock::Relax;
-use crate::partition::{RunState, VcpuId};
+use crate::partition::RunState;
 use crate::processor;
 use crate::smccc;
 use crate::trap::{self, identity, resume};
@@ -56,17 +56,75 @@ pub fn call(context: &mut Context) -> *mut Context {
         return context;
     }
     match Call::try_from(function) {
+        Ok(Call::Send) => send(context),
+        Ok(Call::Receive) => receive(context),
+        Ok(Call::EventNext) => event_next(context),
         Ok(call) => locked(context, call),
         Err(_) => smccc::call(context),
     }
 }
 
+/// The way of the calls that a message is made of: no step in it is there for another call's sake.
+#[inline(always)]
+fn hot(
+    context: &mut Context,
+    rule: impl FnOnce(
+        &mut System,
+        &mut Hardware,
+        PartitionIndex,
+        &mut Context,
+    ) -> core::result::Result<(), Failure>,
+) -> *mut Context {
+    let who = identity(context).partition;
+    let mut kernel = KERNEL.lock();
+    let Kernel { system, hardware } = &mut *kernel;
+    match rule(system, hardware, who, context) {
+        Ok(()) => context.x[0] = 0,
+        Err(failure) => fail(context, failure),
+    }
+    resume(kernel, context, false)
+}
+
+fn fail(context: &mut Context, failure: Failure) {
+    context.x[0] = failure.error.to_x0();
+    if matches!(failure.error, Error::Limit | Error::TooLarge) {
+        context.x[1] = failure.detail;
+    }
+}
+
+#[inline(never)]
+fn send(context: &mut Context) -> *mut Context {
+    hot(context, |system, hardware, who, context| {
+        let word = MessageWord::from_register(context.x[1]);
+        system.send(hardware, who, word, short(context))
+    })
+}
+
+#[inline(never)]
+fn receive(context: &mut Context) -> *mut Context {
+    hot(context, |system, hardware, who, context| {
+        let (port, at) = (context.x[1], context.x[2]);
+        // The rule writes the registers only if it succeeds.
+        let word = system.receive(hardware, who, port, at, short(context))?;
+        context.x[1] = word.to_register();
+        Ok(())
+    })
+}
+
+#[inline(never)]
+fn event_next(context: &mut Context) -> *mut Context {
+    hot(context, |system, _, who, context| {
+        context.x[1] = system.event_next(who)?.to_register();
+        Ok(())
+    })
+}
+
 #[inline(never)]
 fn locked(context: &mut Context, call: Call) -> *mut Context {
-    let id = identity(context);
+    let who = identity(context).partition;
     loop {
         let mut kernel = KERNEL.lock();
-        match dispatch(&mut kernel, id, context, call) {
+        match dispatch(&mut kernel, who, context, call) {
             Ok(Outcome::Done) => context.x[0] = 0,
             Ok(Outcome::Again) => {
                 if !arch::interrupt_pending() {
@@ -77,51 +135,24 @@ fn locked(context: &mut Context, call: Call) -> *mut Context {
                 }
                 context.pc -= 4;
             }
-            Err(failure) => {
-                context.x[0] = failure.error.to_x0();
-                if matches!(failure.error, Error::Limit | Error::TooLarge) {
-                    context.x[1] = failure.detail;
-                }
-            }
+            Err(failure) => fail(context, failure),
         }
         return resume(kernel, context, false);
     }
 }
 
 /// The registers of a short message: `x2` to `x17`.
+#[inline(always)]
 fn short(context: &mut Context) -> &mut [u64; SHORT_WORDS] {
     context.x[2..].first_chunk_mut().expect("a context has 31 registers")
 }
 
-#[inline]
-fn dispatch(kernel: &mut Kernel, id: VcpuId, context: &mut Context, call: Call) -> Result {
-    let who = id.partition;
-    let Kernel { system, hardware } = kernel;
-    match call {
-        Call::Send => {
-            let word = MessageWord::from_register(context.x[1]);
-            system.send(hardware, who, word, short(context)).map(|()| NOTHING)
-        }
-        Call::Receive => {
-            let (port, at) = (context.x[1], context.x[2]);
-            // The rule writes the registers only if it succeeds.
-            let word = system.receive(hardware, who, port, at, short(context))?;
-            context.x[1] = word.to_register();
-            Ok(NOTHING)
-        }
-        Call::EventNext => system.event_next(who).map(|event| results(context, [event.to_register()])),
-        _ => cold(kernel, id, context, call),
-    }
-}
-
-#[inline(never)]
-fn cold(kernel: &mut Kernel, id: VcpuId, context: &mut Context, call: Call) -> Result {
-    let who = id.partition;
+fn dispatch(kernel: &mut Kernel, who: PartitionIndex, context: &mut Context, call: Call) -> Result {
     let [_, a, b] = *context.x.first_chunk().expect("a context has 31 registers");
     let Kernel { system, hardware } = kernel;
     match call {
-        Call::Send | Call::Receive | Call::EventNext => dispatch(kernel, id, context, call),
-        Call::Version => Ok(results(context, [u64::from(VERSION), FEATURES.bits()])),
+        // `call` has dealt with these.
+        Call::Version | Call::Send | Call::Receive | Call::EventNext => Err(Error::NotSupported.into()),
         Call::Identify => {
             let partition = system.partition(who).ok_or(Error::BadHandle)?;
             let privileged = hardware.privileged == Some(who);

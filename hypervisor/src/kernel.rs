@@ -150,7 +150,7 @@ impl Machine for Hardware {
     #[inline]
     fn maintain(&mut self, vmid: u16, op: Maintenance) {
         let capabilities = self.maintenance();
-        if op == Maintenance::Link {
+        if !op.needs_vmid() {
             op.perform(capabilities, carry_out);
         } else {
             // The root does not matter to a TLBI, only the VMID does.

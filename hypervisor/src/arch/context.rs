@@ -14,8 +14,8 @@ pub struct InterruptState {
     pub list: [u64; 16],
     /// ICH_VMCR_EL2.
     pub vmcr: u64,
-    /// ICH_AP0R0_EL2 and ICH_AP1R0_EL2 (five bits of priority need one of each).
-    pub active: [u64; 2],
+    /// ICH_AP1R0_EL2: five bits of priority need one, and no interrupt is ever in group 0.
+    pub active: u64,
     /// ICH_HCR_EL2: En, and what `Vgic::flush` asked for.
     pub hcr: u64,
 }
@@ -32,7 +32,7 @@ pub struct FloatState {
 #[repr(C)]
 pub struct El1State {
     registers: [u64; EL1_COUNT],
-    keys: [u64; 10],
+    keys: [u64; KEY_COUNT],
 }
 
 /// All of a logical processor's registers. Only the physical processor that runs it, or holds it stopped under the lock, touches them.
@@ -64,23 +64,62 @@ pub struct Context {
 const _: () = assert!(core::mem::offset_of!(Context, pc) == 248);
 const _: () = assert!(core::mem::offset_of!(Context, spsr) == 256);
 
-macro_rules! el1_registers {
-    ($($index:literal $name:ident),* $(,)?) => {
-        const EL1_COUNT: usize = [$($index),*].len();
+/// Registers by their encodings, saved and restored two at a time. Each list is in the order of its array.
+macro_rules! register_pairs {
+    ($save:ident, $restore:ident, $count:ident: $($index:literal $first:literal $second:literal),* $(,)?) => {
+        const $count: usize = 2 * [$($index),*].len();
 
-        impl El1State {
-            #[inline]
-            fn save(&mut self) { $(self.registers[$index] = $name.get();)* }
-            #[inline]
-            fn restore(&self) { $($name.set(self.registers[$index]);)* }
+        #[inline(always)]
+        fn $save(to: &mut [u64; $count]) {
+            // SAFETY: reads system registers, and writes the array at the offsets of its pairs.
+            unsafe {
+                asm!(
+                    $(concat!("mrs {a}, ", $first, "\nmrs {b}, ", $second, "\nstp {a}, {b}, [{to}, #16 * ", $index, "]"),)*
+                    to = in(reg) to, a = out(reg) _, b = out(reg) _, options(nostack, preserves_flags)
+                )
+            }
+        }
+
+        #[inline(always)]
+        fn $restore(from: &[u64; $count]) {
+            // SAFETY: reads the array at the offsets of its pairs, and writes registers that only EL1 and EL0 look at.
+            unsafe {
+                asm!(
+                    $(concat!("ldp {a}, {b}, [{from}, #16 * ", $index, "]\nmsr ", $first, ", {a}\nmsr ", $second, ", {b}"),)*
+                    from = in(reg) from, a = out(reg) _, b = out(reg) _, options(nostack, preserves_flags, readonly)
+                )
+            }
         }
     };
 }
 
-el1_registers! {
-    0 SP_EL0, 1 SP_EL1, 2 ELR_EL1, 3 SPSR_EL1, 4 SCTLR_EL1, 5 CPACR_EL1, 6 TTBR0_EL1, 7 TTBR1_EL1, 8 TCR_EL1, 9 ESR_EL1,
-    10 FAR_EL1, 11 MAIR_EL1, 12 VBAR_EL1, 13 CONTEXTIDR_EL1, 14 TPIDR_EL1, 15 TPIDR_EL0, 16 TPIDRRO_EL0, 17 PAR_EL1,
-    18 CNTKCTL_EL1, 19 CSSELR_EL1, 20 MDSCR_EL1, 21 AMAIR_EL1, 22 AFSR0_EL1, 23 AFSR1_EL1,
+register_pairs! {
+    save_el1, restore_el1, EL1_COUNT:
+    0 "sp_el0" "sp_el1",
+    1 "elr_el1" "spsr_el1",
+    2 "sctlr_el1" "cpacr_el1",
+    3 "ttbr0_el1" "ttbr1_el1",
+    4 "tcr_el1" "esr_el1",
+    5 "far_el1" "mair_el1",
+    6 "vbar_el1" "contextidr_el1",
+    7 "tpidr_el1" "tpidr_el0",
+    8 "tpidrro_el0" "par_el1",
+    9 "cntkctl_el1" "csselr_el1",
+    10 "mdscr_el1" "amair_el1",
+    11 "afsr0_el1" "afsr1_el1",
+}
+
+/// Where SCTLR_EL1 is in that list.
+const SCTLR_EL1_INDEX: usize = 4;
+
+// APIA, APIB, APDA, APDB and APGA, low and high halves, by encoding: the names need a processor that has them.
+register_pairs! {
+    save_keys, restore_keys, KEY_COUNT:
+    0 "s3_0_c2_c1_0" "s3_0_c2_c1_1",
+    1 "s3_0_c2_c1_2" "s3_0_c2_c1_3",
+    2 "s3_0_c2_c2_0" "s3_0_c2_c2_1",
+    3 "s3_0_c2_c2_2" "s3_0_c2_c2_3",
+    4 "s3_0_c2_c3_0" "s3_0_c2_c3_1",
 }
 
 /// SCTLR_EL1 with everything off: the architecture's RES1 bits, or bits whose 1 means "as before the feature" (SPAN, EIS, EOS…).
@@ -100,29 +139,18 @@ impl Context {
         self.counter_offset = counter_offset;
         self.virtual_timer = [0; 2];
         self.physical_timer = [0; 2];
-        self.interrupts = InterruptState { list: [0; 16], vmcr: 0, active: [0; 2], hcr: 1 };
-        self.el1 = El1State { registers: [0; EL1_COUNT], keys: [0; 10] };
-        self.el1.registers[4] = SCTLR_EL1_RESET;
+        self.interrupts = InterruptState { list: [0; 16], vmcr: 0, active: 0, hcr: 1 };
+        self.el1 = El1State { registers: [0; EL1_COUNT], keys: [0; KEY_COUNT] };
+        self.el1.registers[SCTLR_EL1_INDEX] = SCTLR_EL1_RESET;
         self.float = FloatState { q: [0; 32], fpcr: 0, fpsr: 0 };
     }
 
     /// Takes this processor's registers into the context; `occupied` has a bit for each list register in use. FP/SIMD registers stay where they are, see [`FloatState`].
     pub fn save(&mut self, capabilities: &Capabilities, occupied: u32) {
         stage2::unload();
-        self.el1.save();
+        save_el1(&mut self.el1.registers);
         if capabilities.pointer_authentication {
-            self.el1.keys = [
-                APIAKEYLO_EL1.get(),
-                APIAKEYHI_EL1.get(),
-                APIBKEYLO_EL1.get(),
-                APIBKEYHI_EL1.get(),
-                APDAKEYLO_EL1.get(),
-                APDAKEYHI_EL1.get(),
-                APDBKEYLO_EL1.get(),
-                APDBKEYHI_EL1.get(),
-                APGAKEYLO_EL1.get(),
-                APGAKEYHI_EL1.get(),
-            ];
+            save_keys(&mut self.el1.keys);
         }
         self.virtual_timer = [CNTV_CTL_EL0.get(), CNTV_CVAL_EL0.get()];
         CNTV_CTL_EL0.set(0);
@@ -132,23 +160,13 @@ impl Context {
     /// Puts the context into this processor's registers.
     pub fn restore(&self, capabilities: &Capabilities, occupied: u32) {
         VMPIDR_EL2.set(self.vmpidr);
-        self.el1.restore();
+        restore_el1(&self.el1.registers);
+        if capabilities.pointer_authentication {
+            restore_keys(&self.el1.keys);
+        }
         // EL1's registers first: its walks must never mix two guests.
         stage2::step::isb();
         VTTBR_EL2.set(self.vttbr);
-        if capabilities.pointer_authentication {
-            let keys = &self.el1.keys;
-            APIAKEYLO_EL1.set(keys[0]);
-            APIAKEYHI_EL1.set(keys[1]);
-            APIBKEYLO_EL1.set(keys[2]);
-            APIBKEYHI_EL1.set(keys[3]);
-            APDAKEYLO_EL1.set(keys[4]);
-            APDAKEYHI_EL1.set(keys[5]);
-            APDBKEYLO_EL1.set(keys[6]);
-            APDBKEYHI_EL1.set(keys[7]);
-            APGAKEYLO_EL1.set(keys[8]);
-            APGAKEYHI_EL1.set(keys[9]);
-        }
         CNTVOFF_EL2.set(self.counter_offset);
         CNTV_CVAL_EL0.set(self.virtual_timer[1]);
         CNTV_CTL_EL0.set(self.virtual_timer[0]);
@@ -231,7 +249,7 @@ impl InterruptState {
     #[inline]
     fn save(&mut self, occupied: u32) {
         self.vmcr = ICH_VMCR_EL2.get();
-        self.active = [ICH_AP0R0_EL2.get(), ICH_AP1R0_EL2.get()];
+        self.active = ICH_AP1R0_EL2.get();
         let mut left = occupied;
         while left != 0 {
             let n = left.trailing_zeros() as usize;
@@ -244,8 +262,7 @@ impl InterruptState {
     #[inline]
     fn restore(&self, occupied: u32) {
         ICH_VMCR_EL2.set(self.vmcr);
-        ICH_AP0R0_EL2.set(self.active[0]);
-        ICH_AP1R0_EL2.set(self.active[1]);
+        ICH_AP1R0_EL2.set(self.active);
         let mut left = occupied;
         while left != 0 {
             let n = left.trailing_zeros() as usize;

@@ -53,7 +53,6 @@ registers! {
     ICH_VTR_EL2 = "s3_4_c12_c11_1";
     ICH_ELRSR_EL2 = "s3_4_c12_c11_5";
     ICH_VMCR_EL2 = "s3_4_c12_c11_7";
-    ICH_AP0R0_EL2 = "s3_4_c12_c8_0";
     ICH_AP1R0_EL2 = "s3_4_c12_c9_0";
     ICH_LR0_EL2 = "s3_4_c12_c12_0";
     ICH_LR1_EL2 = "s3_4_c12_c12_1";
@@ -81,7 +80,6 @@ registers! {
     CNTHP_CVAL_EL2 = "s3_4_c14_c2_2";
     CNTV_CTL_EL0 = "s3_3_c14_c3_1";
     CNTV_CVAL_EL0 = "s3_3_c14_c3_2";
-    CNTKCTL_EL1 = "s3_0_c14_c1_0";
 
     // Control of EL1 and EL0.
     VPIDR_EL2 = "s3_4_c0_c0_0";
@@ -102,39 +100,14 @@ registers! {
     TPIDR_EL2 = "s3_4_c13_c0_2";
 
     // EL1's own, switched with each logical processor.
-    SP_EL0 = "s3_0_c4_c1_0";
     SP_EL1 = "s3_4_c4_c1_0";
     ELR_EL1 = "s3_0_c4_c0_1";
     SPSR_EL1 = "s3_0_c4_c0_0";
     SCTLR_EL1 = "s3_0_c1_c0_0";
-    CPACR_EL1 = "s3_0_c1_c0_2";
-    TTBR0_EL1 = "s3_0_c2_c0_0";
-    TTBR1_EL1 = "s3_0_c2_c0_1";
-    TCR_EL1 = "s3_0_c2_c0_2";
     ESR_EL1 = "s3_0_c5_c2_0";
-    AFSR0_EL1 = "s3_0_c5_c1_0";
-    AFSR1_EL1 = "s3_0_c5_c1_1";
     FAR_EL1 = "s3_0_c6_c0_0";
-    PAR_EL1 = "s3_0_c7_c4_0";
-    MAIR_EL1 = "s3_0_c10_c2_0";
-    AMAIR_EL1 = "s3_0_c10_c3_0";
     VBAR_EL1 = "s3_0_c12_c0_0";
-    CONTEXTIDR_EL1 = "s3_0_c13_c0_1";
-    TPIDR_EL1 = "s3_0_c13_c0_4";
-    TPIDR_EL0 = "s3_3_c13_c0_2";
-    TPIDRRO_EL0 = "s3_3_c13_c0_3";
-    CSSELR_EL1 = "s3_2_c0_c0_0";
     MDSCR_EL1 = "s2_0_c0_c2_2";
-    APIAKEYLO_EL1 = "s3_0_c2_c1_0";
-    APIAKEYHI_EL1 = "s3_0_c2_c1_1";
-    APIBKEYLO_EL1 = "s3_0_c2_c1_2";
-    APIBKEYHI_EL1 = "s3_0_c2_c1_3";
-    APDAKEYLO_EL1 = "s3_0_c2_c2_0";
-    APDAKEYHI_EL1 = "s3_0_c2_c2_1";
-    APDBKEYLO_EL1 = "s3_0_c2_c2_2";
-    APDBKEYHI_EL1 = "s3_0_c2_c2_3";
-    APGAKEYLO_EL1 = "s3_0_c2_c3_0";
-    APGAKEYHI_EL1 = "s3_0_c2_c3_1";
 
     // Identification.
     MIDR_EL1 = "s3_0_c0_c0_0";
