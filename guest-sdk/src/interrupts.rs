@@ -113,20 +113,31 @@ pub fn wait() {
     take();
 }
 
-/// Takes one pending interrupt, if there is one.
+/// Takes one pending interrupt, if there is one; whether there was.
 #[inline]
-fn take() {
-    if let Some(intid) = acknowledge() {
-        if let Some(handler) = HANDLERS.get(intid as usize) {
-            let handler = handler.load(Ordering::Acquire);
-            if !handler.is_null() {
-                // SAFETY: `enable` alone stores here, and only a `Handler`.
-                let handler: Handler = unsafe { mem::transmute(handler) };
-                handler(intid);
-            }
+pub(crate) fn take() -> bool {
+    let Some(intid) = acknowledge() else { return false };
+    if let Some(handler) = HANDLERS.get(intid as usize) {
+        let handler = handler.load(Ordering::Acquire);
+        if !handler.is_null() {
+            // SAFETY: `enable` and `offer` alone store here, and only a `Handler`.
+            let handler: Handler = unsafe { mem::transmute(handler) };
+            handler(intid);
         }
-        end(intid);
     }
+    end(intid);
+    true
+}
+
+/// Has `handler` called for an interrupt that is enabled already, unless it has a handler; whether `handler` is it now.
+pub(crate) fn offer(intid: u32, handler: Handler) -> bool {
+    let handler = handler as *mut ();
+    HANDLERS.get(intid as usize).is_some_and(|entry| {
+        match entry.compare_exchange(ptr::null_mut(), handler, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => true,
+            Err(other) => other == handler,
+        }
+    })
 }
 
 /// Sets up the interrupt controller and this processor's part of it, and enables the event interrupt.
@@ -223,5 +234,5 @@ fn int_id(intid: u32) -> Option<IntId> {
 #[unsafe(no_mangle)]
 extern "C" fn handover_interrupt() {
     // A fault in a handler is the handler's own, not that of what it interrupted.
-    crate::fault::outside_catch(take);
+    crate::fault::outside_catch(|| _ = take());
 }

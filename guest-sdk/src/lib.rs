@@ -22,6 +22,9 @@
 //! }
 //! ```
 //!
+//! What waits has three forms: `receive` returns at once, `receive_wait` blocks, and `receive_async` is a future for
+//! [`block_on`](task), which serves many at once. [`Stream`](stream) makes a byte stream of a channel.
+//!
 //! Blocking functions mask interrupts, look, and wait by WFI, so that no wake-up is lost; they are meant for one
 //! processor of the partition, the one that [`interrupts::init`] routes the event interrupt to.
 //!
@@ -31,11 +34,23 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod boot;
+#[cfg(any(target_os = "none", test))]
+mod lock;
 mod message;
+#[cfg(any(target_os = "none", test))]
+mod sleepers;
+#[cfg(any(target_os = "none", test))]
+pub mod stream;
+#[cfg(any(target_os = "none", test))]
+pub mod task;
+#[cfg(any(target_os = "none", test))]
+mod waiters;
 #[cfg(any(target_os = "none", test))]
 mod window;
 
 // What follows needs the machine; the modules above are tested on the host.
+#[cfg(target_os = "none")]
+mod asynchronous;
 #[cfg(target_os = "none")]
 mod channel;
 #[cfg(target_os = "none")]
@@ -50,6 +65,8 @@ pub mod heap;
 pub mod hvc;
 #[cfg(target_os = "none")]
 pub mod interrupts;
+#[cfg(target_os = "none")]
+mod listener;
 #[cfg(target_os = "none")]
 pub mod processor;
 #[cfg(target_os = "none")]
@@ -70,7 +87,11 @@ pub use message::Short;
 
 #[cfg(target_os = "none")]
 pub use {
+    asynchronous::Sending,
     channel::{Channel, ConnectError, Connecting, Message, SendError},
+    listener::Listener,
     region::Region,
     start::{Status, Termination, end},
+    stream::Stream,
+    task::block_on,
 };

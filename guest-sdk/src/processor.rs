@@ -10,17 +10,7 @@ use handover_abi::layout::PROCESSORS_MAX;
 
 use crate::{interrupts, psci};
 
-/// How a lock waits: YIELD lets the other processors run, where `core::hint::spin_loop` (ISB) would not.
-pub struct Yield;
-
-impl spin::RelaxStrategy for Yield {
-    fn relax() {
-        yield_now();
-    }
-}
-
-/// A spin lock for what several processors share.
-pub type Lock<T> = spin::mutex::TicketMutex<T, Yield>;
+pub use crate::lock::{Lock, Yield};
 
 /// YIELD.
 #[inline]

@@ -1,10 +1,10 @@
 //! Control signals: who wants to connect, and what else the control OS has to tell.
 
-use core::mem;
+use core::{future::Future, mem};
 
-use handover_abi::{EndReason, Error, PartitionId, ServiceId, SignalKind};
+use handover_abi::{Causes, EndReason, Error, PartitionId, Port, ServiceId, SignalKind};
 
-use crate::{Channel, hvc};
+use crate::{Channel, asynchronous::until, hvc};
 
 /// A control signal.
 #[derive(Debug)]
@@ -79,4 +79,15 @@ pub fn next() -> Result<Option<Signal>, Error> {
             Signal::PartitionEnded { partition: signal.partition, reason: signal.argument.try_into()? }
         }
     }))
+}
+
+/// Waits for the next control signal and takes it.
+///
+/// Cancel-safe: it takes a signal only when it ends.
+///
+/// # Errors
+///
+/// As for [`next`]; [`Error::Limit`] when 256 futures wait for events already.
+pub fn next_async() -> impl Future<Output = Result<Signal, Error>> + Unpin {
+    until(Port::CONTROL, Causes::SIGNAL, next)
 }
