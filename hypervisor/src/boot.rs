@@ -10,21 +10,20 @@ use handover_abi::{Account, Name};
 use handover_core::{Attributes, Ipa, PAGE, Pa};
 use zerocopy::IntoBytes;
 
-use crate::arch::context::Context;
 use crate::arch::features::Capabilities;
 use crate::arch::registers::MPIDR_EL1;
+use crate::arch::smc;
 use crate::arch::stage1::{Access, Mapper, publish_translation};
 use crate::arch::start::{Image, configure, enter_guest, secondary_entry};
 use crate::devicetree::{self, Description};
 use crate::drivers::gic;
-use crate::drivers::pl011::Pl011;
 use crate::interrupt::PRIVATE;
 use crate::kernel::{KERNEL, Kernel};
 use crate::memory::{RANGES_MAX, Range};
 use crate::processor::{self, PROCESSORS_MAX, Processor, STACK_GUARD, stack_guards};
 use crate::schedule::{Leave, schedule};
 use crate::uart::UART;
-use crate::{arch, entropy, life, power, uart};
+use crate::{arch, entropy, life, uart};
 
 /// What MPIDR_EL1 says of where a processor is.
 const AFFINITY: u64 = 0xff_00ff_ffff;
@@ -71,10 +70,9 @@ pub extern "C" fn boot_main(device_tree: u64) -> ! {
 }
 
 fn start(mapper: &mut Mapper, image: &Image, tree: Range, machine: &Description) -> ! {
-    power::set_conduit(machine.conduit);
     mapper.map(page_down(machine.uart as u64), page_up(machine.uart as u64 + 1), Access::Device);
     // SAFETY: the device tree says so, and it has just been mapped.
-    UART.lock().attach(unsafe { Pl011::new(machine.uart) });
+    unsafe { UART.lock().attach(machine.uart) };
     uart::start_log();
     let capabilities = Capabilities::read();
     log::info!(
@@ -109,7 +107,6 @@ fn start(mapper: &mut Mapper, image: &Image, tree: Range, machine: &Description)
         let kernel: &mut Kernel = &mut kernel;
         let hardware = &mut kernel.hardware;
         hardware.capabilities = capabilities;
-        hardware.conduit = machine.conduit;
         hardware.uart_intid = machine.uart_intid;
         hardware.schedule.start();
         kernel.system.set_attributes(Attributes { fwb: capabilities.forced_write_back });
@@ -174,7 +171,13 @@ fn start_interrupts(machine: &Description, processor: &Processor, capabilities: 
     processor.set_redistributor(redistributor);
     gic::start_processor(processor, PRIVATE);
     configure(capabilities);
-    KERNEL.lock().hardware.list_registers = gic::list_register_count();
+    let list_registers = gic::list_register_count();
+    if list_registers < 2 || gic::has_more_priorities() {
+        panic!(
+            "this GIC's virtual interface has {list_registers} list registers, or more than 32 priorities: not supported"
+        );
+    }
+    KERNEL.lock().hardware.list_registers = list_registers;
     machine.gic.enable_shared(machine.uart_intid);
 }
 
@@ -191,7 +194,7 @@ fn start_processors(machine: &Description, boot: u64) -> usize {
         let processor = processor::get(index);
         processor.set_mpidr(mpidr);
         processor.set_redistributor(redistributor);
-        if let Err(error) = machine.conduit.cpu_on(mpidr, secondary_entry(), index as u64) {
+        if let Err(error) = smc::cpu_on(mpidr, secondary_entry(), index as u64) {
             log::warn!("processor {mpidr:#x} stays off: PSCI CPU_ON says {error}");
             continue;
         }
@@ -214,9 +217,9 @@ pub extern "C" fn secondary_main(index: usize) -> ! {
 }
 
 fn run() -> ! {
-    let context: *mut Context = schedule(KERNEL.lock(), Leave::Nothing);
-    // SAFETY: `schedule` has loaded this context's other registers.
-    unsafe { enter_guest(context) }
+    let guest = schedule(KERNEL.lock(), Leave::Nothing);
+    // SAFETY: `schedule` has loaded its other registers.
+    unsafe { enter_guest(guest) }
 }
 
 /// Makes the first partition, out of the boot archive.

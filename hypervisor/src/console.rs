@@ -79,14 +79,12 @@ pub struct Consoles {
     turn: u32,
     /// Whose keyboard it is, by name: it may be made later, or made again.
     target: Option<Name>,
-    /// Its FIFO was full; what has come in waits in the device.
-    stalled: Option<u8>,
 }
 
 impl Consoles {
     /// No output, no input.
     pub const fn new() -> Consoles {
-        Consoles { pending: 0, turn: 0, target: None, stalled: None }
+        Consoles { pending: 0, turn: 0, target: None }
     }
 
     /// Whether output waits.
@@ -103,9 +101,6 @@ impl Hardware {
         let room = shell.terminal.room();
         let value = shell.terminal.uart.read(offset, room);
         self.uart_line(partition);
-        if self.consoles.stalled.is_some() {
-            self.console_input();
-        }
         u64::from(value)
     }
 
@@ -201,48 +196,23 @@ impl Hardware {
     }
 
     fn console_input(&mut self) {
-        if let Some(byte) = self.consoles.stalled.take()
-            && !self.console_receive(byte)
-        {
-            return;
-        }
         loop {
             let input = UART.lock().receive();
             match input {
                 None => break,
                 Some(Input::Select(name)) => self.consoles.target = name,
-                Some(Input::Byte(byte)) => {
-                    if !self.console_receive(byte) {
-                        return;
-                    }
-                }
+                Some(Input::Byte(byte)) => self.console_receive(byte),
             }
-        }
-        if let Some(device) = UART.lock().device() {
-            device.listen(true);
         }
     }
 
-    /// Hands a byte to whoever has the keyboard; `false` if it must wait.
-    fn console_receive(&mut self, byte: u8) -> bool {
-        let Some(partition) = self.consoles.target.and_then(|name| self.named(name)) else { return true };
-        let Some(shell) = self.shell_mut(partition) else { return true };
-        let taken = shell.terminal.uart.receive(byte);
-        if taken {
+    /// Hands a byte to whoever has the keyboard. One whose FIFO is full loses it, as with the real device: nobody may hold up the others.
+    fn console_receive(&mut self, byte: u8) {
+        if let Some(partition) = self.consoles.target.and_then(|name| self.named(name))
+            && let Some(shell) = self.shell_mut(partition)
+            && shell.terminal.uart.receive(byte)
+        {
             self.uart_line(partition);
-        } else {
-            self.consoles.stalled = Some(byte);
-            if let Some(device) = UART.lock().device() {
-                device.listen(false);
-            }
-        }
-        taken
-    }
-
-    /// The partition has ended: whatever input waited for it is somebody else's, or nobody's.
-    pub fn console_close(&mut self) {
-        if self.consoles.stalled.is_some() {
-            self.console_input();
         }
     }
 

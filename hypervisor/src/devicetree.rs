@@ -3,7 +3,6 @@
 use fdt::Fdt;
 use fdt::node::FdtNode;
 
-use crate::arch::smc::Conduit;
 use crate::drivers::gic::Gic;
 use crate::memory::{RANGES_MAX, Range};
 use crate::processor::PROCESSORS_MAX;
@@ -16,8 +15,6 @@ pub struct Description {
     pub reserved: [Range; RANGES_MAX],
     /// Affinities of the processors; `None` beyond the last.
     pub processors: [Option<u64>; PROCESSORS_MAX],
-    /// Firmware conduit.
-    pub conduit: Conduit,
     /// Interrupt controller.
     pub gic: Gic,
     /// UART registers.
@@ -86,11 +83,9 @@ pub fn read(fdt: &Fdt) -> Result<Description, &'static str> {
 
     let psci = fdt.find_compatible(&["arm,psci-1.0", "arm,psci-0.2", "arm,psci"]).ok_or("no PSCI")?;
     let method = psci.property("method").and_then(|method| method.as_str());
-    let conduit = match method {
-        Some("smc") => Conduit::Smc,
-        Some("hvc") => Conduit::Hvc,
-        _ => return Err("no PSCI method"),
-    };
+    if method != Some("smc") {
+        return Err("PSCI by SMC");
+    }
 
     let node = fdt.find_compatible(&["arm,gic-v3"]).ok_or("no GICv3")?;
     let mut frames = node.reg().ok_or("a GICv3 without registers")?;
@@ -123,7 +118,6 @@ pub fn read(fdt: &Fdt) -> Result<Description, &'static str> {
         memory,
         reserved,
         processors,
-        conduit,
         gic,
         uart: uart_base.starting_address as usize,
         uart_intid: shared_interrupt(&uart).ok_or("a UART without an interrupt")?,

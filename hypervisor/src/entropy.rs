@@ -3,7 +3,7 @@
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 
-use crate::arch::registers::{CNTPCT_EL0, RNDR};
+use crate::arch::registers::{CNTPCT_EL0, random};
 use crate::lock::Lock;
 
 /// Words given out before the generator is seeded again, where the processor has RNDR.
@@ -17,9 +17,9 @@ struct Entropy {
 
 static ENTROPY: Lock<Entropy> = Lock::new(Entropy { generator: None, hardware: false, left: 0 });
 
-/// RNDR, if it gives anything (it may fail, and then reads as zero with the Z flag set; D24.2.161).
+/// RNDR may have nothing to give for a while.
 fn hardware_word() -> Option<u64> {
-    (0..16).map(|_| RNDR.get()).find(|&word| word != 0)
+    (0..16).find_map(|_| random())
 }
 
 fn seed(hardware: bool, mut seed: [u8; 32]) -> ([u8; 32], bool) {

@@ -11,7 +11,8 @@ use crate::lock::Relax;
 use crate::partition::RunState;
 use crate::processor;
 use crate::smccc;
-use crate::trap::{self, identity, resume};
+use crate::trap::{self, resume};
+use crate::vcpu::Running;
 use crate::{life, power};
 
 /// What a call has come to.
@@ -46,43 +47,45 @@ impl From<Progress> for Outcome {
 
 /// `hvc #0`.
 #[inline]
-pub fn call(context: &mut Context) -> *mut Context {
+pub fn call(mut guest: Running) -> Running {
+    let context = guest.context();
     let function = context.x[0];
     // The one call that needs nothing goes straight back: what any call costs at least.
     if function as u32 == Call::Version as u32 {
         context.x[0] = 0;
         context.x[1] = u64::from(VERSION);
         context.x[2] = FEATURES.bits();
-        return context;
+        return guest;
     }
     match Call::try_from(function) {
-        Ok(Call::Send) => send(context),
-        Ok(Call::Receive) => receive(context),
-        Ok(Call::EventNext) => event_next(context),
-        Ok(call) => locked(context, call),
-        Err(_) => smccc::call(context),
+        Ok(Call::Send) => send(guest),
+        Ok(Call::Receive) => receive(guest),
+        Ok(Call::EventNext) => event_next(guest),
+        Ok(call) => locked(guest, call),
+        Err(_) => smccc::call(guest),
     }
 }
 
 /// The way of the calls that a message is made of: no step in it is there for another call's sake.
 #[inline(always)]
 fn hot(
-    context: &mut Context,
+    mut guest: Running,
     rule: impl FnOnce(
         &mut System,
         &mut Hardware,
         PartitionIndex,
         &mut Context,
     ) -> core::result::Result<(), Failure>,
-) -> *mut Context {
-    let who = identity(context).partition;
+) -> Running {
+    let who = guest.id().partition;
     let mut kernel = KERNEL.lock();
     let Kernel { system, hardware } = &mut *kernel;
+    let context = guest.context();
     match rule(system, hardware, who, context) {
         Ok(()) => context.x[0] = 0,
         Err(failure) => fail(context, failure),
     }
-    resume(kernel, context, false)
+    resume(kernel, guest, false)
 }
 
 fn fail(context: &mut Context, failure: Failure) {
@@ -93,16 +96,16 @@ fn fail(context: &mut Context, failure: Failure) {
 }
 
 #[inline(never)]
-fn send(context: &mut Context) -> *mut Context {
-    hot(context, |system, hardware, who, context| {
+fn send(guest: Running) -> Running {
+    hot(guest, |system, hardware, who, context| {
         let word = MessageWord::from_register(context.x[1]);
         system.send(hardware, who, word, short(context))
     })
 }
 
 #[inline(never)]
-fn receive(context: &mut Context) -> *mut Context {
-    hot(context, |system, hardware, who, context| {
+fn receive(guest: Running) -> Running {
+    hot(guest, |system, hardware, who, context| {
         let (port, at) = (context.x[1], context.x[2]);
         // The rule writes the registers only if it succeeds.
         let word = system.receive(hardware, who, port, at, short(context))?;
@@ -112,18 +115,19 @@ fn receive(context: &mut Context) -> *mut Context {
 }
 
 #[inline(never)]
-fn event_next(context: &mut Context) -> *mut Context {
-    hot(context, |system, _, who, context| {
+fn event_next(guest: Running) -> Running {
+    hot(guest, |system, _, who, context| {
         context.x[1] = system.event_next(who)?.to_register();
         Ok(())
     })
 }
 
 #[inline(never)]
-fn locked(context: &mut Context, call: Call) -> *mut Context {
-    let who = identity(context).partition;
+fn locked(mut guest: Running, call: Call) -> Running {
+    let who = guest.id().partition;
     loop {
         let mut kernel = KERNEL.lock();
+        let context = guest.context();
         match dispatch(&mut kernel, who, context, call) {
             Ok(Outcome::Done) => context.x[0] = 0,
             Ok(Outcome::Again) => {
@@ -133,11 +137,11 @@ fn locked(context: &mut Context, call: Call) -> *mut Context {
                     <Relax as spin::RelaxStrategy>::relax();
                     continue;
                 }
-                context.pc -= 4;
+                context.pc = context.pc.wrapping_sub(4);
             }
             Err(failure) => fail(context, failure),
         }
-        return resume(kernel, context, false);
+        return resume(kernel, guest, false);
     }
 }
 

@@ -45,6 +45,7 @@ pub fn take(kernel: &mut Kernel, current: Option<VcpuId>) -> bool {
                 continue;
             }
             MAINTENANCE_INTID => {
+                // Without a guest the interface is off: what comes then was on its way already.
                 if let Some(id) = current {
                     let count = hardware.list_registers;
                     hardware.flush_now(id, count);

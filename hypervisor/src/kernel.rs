@@ -7,7 +7,6 @@ use handover_core::{Machine, Maintenance, PARTITIONS_MAX, Pa, PartitionIndex, Sy
 
 use crate::arch;
 use crate::arch::features::Capabilities;
-use crate::arch::smc::Conduit;
 use crate::arch::stage2::{self, step};
 use crate::console::Consoles;
 use crate::lock::Lock;
@@ -39,8 +38,6 @@ pub struct Hardware {
     pub capabilities: Capabilities,
     /// List registers of each processor.
     pub list_registers: usize,
-    /// How to reach the firmware.
-    pub conduit: Conduit,
     /// The device tree's INTID of the UART.
     pub uart_intid: u32,
     /// System-control.
@@ -56,7 +53,6 @@ impl Hardware {
             consoles: Consoles::new(),
             capabilities: Capabilities::NONE,
             list_registers: 0,
-            conduit: Conduit::Smc,
             uart_intid: 0,
             privileged: None,
         }

@@ -96,6 +96,7 @@ pub fn create(
 pub fn start(kernel: &mut Kernel, partition: PartitionIndex, entry: u64, x0: u64) -> Result<(), Failure> {
     let Kernel { system, hardware } = kernel;
     system.start(partition)?;
+    arch::discard_instructions();
     if let Some(shell) = hardware.shell_mut(partition) {
         shell.counter_offset = CNTPCT_EL0.get();
     }
@@ -107,6 +108,9 @@ pub fn start(kernel: &mut Kernel, partition: PartitionIndex, entry: u64, x0: u64
 pub fn switch_on(kernel: &mut Kernel, id: VcpuId, entry: u64, x0: u64) {
     let Kernel { system, hardware } = kernel;
     let Some(rules) = system.partition(id.partition) else { return };
+    if rules.phase() != handover_core::Phase::Active {
+        return;
+    }
     let vttbr = stage2::base(rules.root().get(), rules.vmid());
     let count = hardware.list_registers;
     let Some(shell) = hardware.shell_mut(id.partition) else { return };

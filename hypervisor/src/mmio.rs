@@ -4,11 +4,9 @@ use handover_abi::layout::{
     GICD_BASE, GICD_SIZE, GICR_BASE, GICR_STRIDE, PROCESSORS_MAX, UART_BASE, UART_SIZE,
 };
 
-use crate::arch::context::Context;
 use crate::arch::exception::DataAccess;
 use crate::kernel::Kernel;
-use crate::trap::identity;
-use crate::vcpu::HardwareListRegisters;
+use crate::vcpu::{HardwareListRegisters, Running};
 
 const GICR_SIZE: u64 = PROCESSORS_MAX as u64 * GICR_STRIDE;
 
@@ -20,8 +18,9 @@ pub fn is_device(ipa: u64) -> bool {
 }
 
 /// Plays the device at `ipa`, which [`is_device`] says is there.
-pub fn access(kernel: &mut Kernel, context: &mut Context, ipa: u64, access: &DataAccess) {
-    let id = identity(context);
+pub fn access(kernel: &mut Kernel, mut guest: Running, ipa: u64, access: &DataAccess) {
+    let id = guest.id();
+    let context = guest.context();
     let hardware = &mut kernel.hardware;
     let count = hardware.list_registers;
     let processor = usize::from(id.index);

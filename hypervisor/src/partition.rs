@@ -8,6 +8,7 @@ use handover_core::PartitionIndex;
 use handover_core::vgic::Vgic;
 
 use crate::console::Terminal;
+use crate::processor::PROCESSORS_MAX as PROCESSORS;
 use crate::vcpu::Vcpu;
 
 /// Logical processors of a partition.
@@ -61,6 +62,8 @@ pub struct Shell {
     pub count: u8,
     /// How many are on a physical processor.
     pub running: u8,
+    /// Which of them each physical processor had last, plus one; 0 for none.
+    pub last: [u8; PROCESSORS],
     /// It has ended: nothing of it runs again, but for giving back what it holds.
     pub ending: bool,
     /// Console.
@@ -88,6 +91,7 @@ impl Shell {
             }; VCPUS],
             count: count as u8,
             running: 0,
+            last: [0; PROCESSORS],
             ending: false,
             terminal: Terminal::new(name),
             counter_offset: 0,

@@ -6,10 +6,10 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use handover_abi::console::END_RECORD;
 
 use crate::arch;
-use crate::arch::smc::Conduit;
+use crate::arch::smc;
 use crate::drivers::gic;
 use crate::kernel::Kernel;
-use crate::uart::UART;
+use crate::uart::{Emergency, UART};
 
 /// What a panic ends the machine with.
 const PANIC_STATUS: u64 = 101;
@@ -17,13 +17,7 @@ const PANIC_STATUS: u64 = 101;
 /// The largest exit status: what a UNIX process can end with.
 const STATUS_MAX: u64 = 255;
 
-static HVC_CONDUIT: AtomicBool = AtomicBool::new(false);
 static PANICKED: AtomicBool = AtomicBool::new(false);
-
-/// Remembers how the firmware is called, also for a panic.
-pub fn set_conduit(conduit: Conduit) {
-    HVC_CONDUIT.store(conduit == Conduit::Hvc, Ordering::Relaxed);
-}
 
 /// Sends what the consoles still hold, then the record, and switches the machine off.
 pub fn off(kernel: &mut Kernel, status: u64) -> ! {
@@ -40,8 +34,7 @@ fn finish(status: u64) -> ! {
             device.flush();
         }
     }
-    let conduit = if HVC_CONDUIT.load(Ordering::Relaxed) { Conduit::Hvc } else { Conduit::Smc };
-    conduit.system_off()
+    smc::system_off()
 }
 
 /// A bug of ours: says where, past all rings and locks, stops the other processors and switches the machine off.
@@ -53,8 +46,9 @@ fn panic(info: &core::panic::PanicInfo) -> ! {
         }
     }
     gic::send_to_others(gic::SGI_STOP);
-    // SAFETY: nobody else goes on; whoever held the lock has been stopped, or is this processor itself.
-    unsafe { UART.force_unlock() };
-    let _ = writeln!(UART.lock(), "\nhandover: panic: {info}");
-    finish(PANIC_STATUS)
+    if let Some(mut uart) = Emergency::take() {
+        // Writing to the UART cannot fail.
+        let _ = write!(uart, "\nhandover: panic: {info}\n{END_RECORD}{PANIC_STATUS}\n");
+    }
+    smc::system_off()
 }

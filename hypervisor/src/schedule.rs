@@ -3,7 +3,6 @@
 use handover_core::{PARTITIONS_MAX, PartitionIndex, Progress};
 
 use crate::arch;
-use crate::arch::context::Context;
 use crate::arch::registers::{CNTFRQ_EL0, CNTHP_CTL_EL2, CNTHP_CVAL_EL2, CNTPCT_EL0, ICH_HCR_EL2};
 use crate::drivers::gic;
 use crate::interrupt;
@@ -11,7 +10,7 @@ use crate::kernel::{Hardware, KERNEL, Kernel};
 use crate::lock::Guard;
 use crate::partition::{RunState, Slot, VcpuId};
 use crate::processor::{self, PROCESSORS_MAX, Processor};
-use crate::vcpu::{HardwareListRegisters, SavedListRegisters, Vcpu};
+use crate::vcpu::{HardwareListRegisters, Running, SavedListRegisters};
 
 /// Turns a second.
 const TURNS_PER_SECOND: u64 = 200;
@@ -107,6 +106,9 @@ impl Hardware {
 
     /// Puts one that is off or waits into its home's queue.
     pub fn make_ready(&mut self, id: VcpuId) {
+        if self.shell(id.partition).is_none_or(|shell| shell.ending) {
+            return;
+        }
         let slot = self.slot(id);
         slot.state = RunState::Ready;
         slot.next = None;
@@ -296,7 +298,7 @@ impl Hardware {
     }
 
     /// Loads a logical processor's registers and makes it the running one.
-    fn enter(&mut self, processor: &Processor, id: VcpuId) -> *mut Vcpu {
+    fn enter(&mut self, processor: &Processor, id: VcpuId) -> Running {
         let home = processor.index();
         self.schedule.queues[home].running = Some(id);
         let capabilities = self.capabilities;
@@ -307,6 +309,7 @@ impl Hardware {
         let shell = self.shell_mut(id.partition).expect("a scheduled partition exists");
         shell.running += 1;
         let index = usize::from(id.index);
+        let last = core::mem::replace(&mut shell.last[home], id.index + 1);
         let occupied = shell.vgic.occupied(index);
         // SAFETY: it was ready and is running now, here: this processor is the one to touch it.
         let context = unsafe {
@@ -319,6 +322,10 @@ impl Hardware {
             gic::activate_private(in_flight);
         }
         context.restore(&capabilities, occupied);
+        if last != 0 && last != id.index + 1 {
+            // Two processors of one guest may use an ASID for different things; the TLB here must not mix them.
+            arch::stage2::forget_guest_here();
+        }
         processor.set_current(vcpu);
         // From here on only the physical timer needs EL2's own.
         let [control, compare] = context.physical_timer;
@@ -327,7 +334,8 @@ impl Hardware {
         self.set_deadline(id, deadline);
         self.start_turn(home);
         self.flush(id);
-        vcpu
+        // SAFETY: it was ready, so that it is placed and its partition has not ended; it runs here from now on.
+        unsafe { Running::new(vcpu) }
     }
 
     /// Brings the running logical processor's list registers up to date.
@@ -390,7 +398,6 @@ impl Hardware {
             && shell.ending
             && shell.running == 0
         {
-            self.console_close();
             self.schedule.reaping |= 1 << partition.get();
             self.start_turn(processor::this().index());
         }
@@ -425,7 +432,7 @@ pub enum Leave {
 }
 
 /// Finds what to run next, waiting for it if need be. Gives the kernel up meanwhile.
-pub fn schedule(mut kernel: Guard<Kernel>, leave: Leave) -> *mut Context {
+pub fn schedule(mut kernel: Guard<Kernel>, leave: Leave) -> Running {
     let processor = processor::this();
     let home = processor.index();
     match leave {
@@ -454,7 +461,7 @@ pub fn schedule(mut kernel: Guard<Kernel>, leave: Leave) -> *mut Context {
             if after.is_none() {
                 queue.tail = None;
             }
-            return hardware.enter(processor, id).cast();
+            return hardware.enter(processor, id);
         }
         kernel = idle(kernel);
     }
@@ -462,12 +469,10 @@ pub fn schedule(mut kernel: Guard<Kernel>, leave: Leave) -> *mut Context {
 
 /// Nothing to run: sends output, gives back what ended partitions hold, or waits for an interrupt.
 fn idle(mut kernel: Guard<Kernel>) -> Guard<Kernel> {
-    if kernel.hardware.consoles.pending() {
-        // With no room left the device interrupts when there is some.
-        kernel.hardware.console_output();
-    }
+    // With no room left in the device it interrupts when there is some.
+    let talking = kernel.hardware.consoles.pending() && kernel.hardware.console_output();
     // Either of these may have made someone ready here.
-    let busy = reap(&mut kernel) || kernel.hardware.others_wait();
+    let busy = reap(&mut kernel) || talking || kernel.hardware.others_wait();
     drop(kernel);
     if !busy && !arch::interrupt_pending() {
         arch::wait_for_interrupt();

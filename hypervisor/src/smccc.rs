@@ -11,7 +11,8 @@ use crate::kernel::{KERNEL, Kernel};
 use crate::life;
 use crate::partition::VcpuId;
 use crate::schedule::{Leave, schedule};
-use crate::trap::{self, identity, resume, wait_in};
+use crate::trap::{self, resume, wait_for_interrupt};
+use crate::vcpu::Running;
 
 /// SMCCC 1.2.
 const SMCCC_1_2: u64 = 0x1_0002;
@@ -33,7 +34,8 @@ fn error(code: ErrorCode) -> u64 {
 
 /// A call that is none of the hypervisor's own.
 #[inline(never)]
-pub fn call(context: &mut Context) -> *mut Context {
+pub fn call(mut guest: Running) -> Running {
+    let context = guest.context();
     let function = context.x[0] as u32;
     let argument = context.x[1];
     match function {
@@ -53,11 +55,11 @@ pub fn call(context: &mut Context) -> *mut Context {
         }
         smccc::TRNG_VERSION..=smccc::TRNG_RND32 | smccc::TRNG_RND64 => random(context, function),
         _ => match FunctionId::try_from(function) {
-            Ok(function) => return psci(context, function),
+            Ok(function) => return psci(guest, function),
             Err(_) => context.x[0] = NOT_SUPPORTED,
         },
     }
-    context
+    guest
 }
 
 fn random(context: &mut Context, function: u32) {
@@ -76,7 +78,7 @@ fn random(context: &mut Context, function: u32) {
         smccc::TRNG_GET_UUID => context.x[..4].copy_from_slice(&TRNG_UUID),
         _ => {
             let width = if function == smccc::TRNG_RND64 { 64 } else { 32 };
-            let bits = context.x[1];
+            let bits = if width == 32 { context.x[1] & 0xffff_ffff } else { context.x[1] };
             if bits == 0 || bits > 3 * width {
                 context.x[0] = TRNG_INVALID_PARAMETERS;
                 return;
@@ -124,12 +126,13 @@ fn implemented(function: u32) -> bool {
         })
 }
 
-fn psci(context: &mut Context, function: FunctionId) -> *mut Context {
+fn psci(mut guest: Running, function: FunctionId) -> Running {
+    let id = guest.id();
+    let context = guest.context();
     use FunctionId::*;
     let narrow = (function as u32) & 1 << 30 == 0;
     let argument = |n: usize| if narrow { context.x[n] & 0xffff_ffff } else { context.x[n] };
     let (a, b, c) = (argument(1), argument(2), argument(3));
-    let id = identity(context);
     match function {
         PsciVersion => context.x[0] = PSCI_1_1,
         PsciFeatures => context.x[0] = if implemented(a as u32) { 0 } else { NOT_SUPPORTED },
@@ -138,7 +141,7 @@ fn psci(context: &mut Context, function: FunctionId) -> *mut Context {
         CpuOn32 | CpuOn64 => {
             let mut kernel = KERNEL.lock();
             context.x[0] = cpu_on(&mut kernel, id, a, b, c);
-            return resume(kernel, context, false);
+            return resume(kernel, guest, false);
         }
         AffinityInfo32 | AffinityInfo64 => {
             let kernel = KERNEL.lock();
@@ -151,8 +154,7 @@ fn psci(context: &mut Context, function: FunctionId) -> *mut Context {
         CpuSuspend32 | CpuSuspend64 => {
             // Every power state is standby: the call returns at the next interrupt (DEN0022, 5.4).
             context.x[0] = 0;
-            let mut kernel = KERNEL.lock();
-            return wait_in(&mut kernel, id, context).unwrap_or_else(|| schedule(kernel, Leave::Blocked));
+            return wait_for_interrupt(guest);
         }
         CpuOff => {
             let kernel = KERNEL.lock();
@@ -162,11 +164,11 @@ fn psci(context: &mut Context, function: FunctionId) -> *mut Context {
             let reason = if function == SystemOff { EndReason::PoweredOff } else { EndReason::Reset };
             let mut kernel = KERNEL.lock();
             trap::end(&mut kernel, id.partition, reason, 0);
-            return resume(kernel, context, false);
+            return resume(kernel, guest, false);
         }
         _ => context.x[0] = NOT_SUPPORTED,
     }
-    context
+    guest
 }
 
 /// The logical processor with this affinity, if a partition may have one.
@@ -176,6 +178,10 @@ fn affinity(mpidr: u64) -> Option<usize> {
 
 fn cpu_on(kernel: &mut Kernel, id: VcpuId, target: u64, entry: u64, x0: u64) -> u64 {
     let Some(index) = affinity(target) else { return error(ErrorCode::InvalidParameters) };
+    if kernel.hardware.shell(id.partition).is_none_or(|shell| shell.ending) {
+        // It waited for the lock while its partition ended.
+        return error(ErrorCode::Denied);
+    }
     match is_off(&kernel.hardware, id.partition, index) {
         None => error(ErrorCode::InvalidParameters),
         Some(false) => error(ErrorCode::AlreadyOn),

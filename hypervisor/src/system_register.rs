@@ -1,12 +1,11 @@
 //! System register accesses that trap (Arm ARM D24, Table of EC 0x18): identification, debug, timers, SGIs.
 
-use crate::arch::context::Context;
 use crate::arch::exception::SystemAccess;
 use crate::arch::features::guest_id;
 use crate::arch::registers::MDSCR_EL1;
 use crate::kernel::KERNEL;
 use crate::timer::{self, PhysicalTimer};
-use crate::trap::identity;
+use crate::vcpu::Running;
 
 /// What came of it.
 pub enum Access {
@@ -19,7 +18,8 @@ pub enum Access {
 }
 
 /// `(op0, op1, CRn, CRm, op2)` as the access names it.
-pub fn access(context: &mut Context, access: &SystemAccess, value: u64) -> Access {
+pub fn access(mut guest: Running, access: &SystemAccess, value: u64) -> Access {
+    let id = guest.id();
     let ignored = || if access.read { Access::Read(0) } else { Access::Written };
     match access.name {
         // ID registers (HCR_EL2.TID3); reserved ones read as zero.
@@ -27,7 +27,6 @@ pub fn access(context: &mut Context, access: &SystemAccess, value: u64) -> Acces
         // ICC_SGI1R_EL1; ICC_ASGI1R_EL1 and ICC_SGI0R_EL1 have nowhere to go.
         (3, 0, 12, 11, 5) if !access.read => {
             let mut kernel = KERNEL.lock();
-            let id = identity(context);
             if let Some(shell) = kernel.hardware.shell_mut(id.partition) {
                 let kick = shell.vgic.send_sgi(usize::from(id.index), value);
                 kernel.hardware.kick(id.partition, kick);
@@ -36,13 +35,21 @@ pub fn access(context: &mut Context, access: &SystemAccess, value: u64) -> Acces
             Access::Written
         }
         (3, 0, 12, 11, 6 | 7) if !access.read => Access::Written,
+        // ICC_SRE_EL1: system registers are the only way to the CPU interface.
+        (3, 0, 12, 12, 5) => {
+            if access.read {
+                Access::Read(7)
+            } else {
+                Access::Written
+            }
+        }
         // ACTLR_EL1 (TACR): nothing in it is architectural.
         (3, 0, 1, 0, 1) => ignored(),
         // CNTPCT_EL0, and the physical timer.
-        (3, 3, 14, 0, 1) if access.read => Access::Read(context.count()),
-        (3, 3, 14, 2, 0) => physical_timer(context, access, PhysicalTimer::Value, value),
-        (3, 3, 14, 2, 1) => physical_timer(context, access, PhysicalTimer::Control, value),
-        (3, 3, 14, 2, 2) => physical_timer(context, access, PhysicalTimer::Compare, value),
+        (3, 3, 14, 0, 1) if access.read => Access::Read(guest.context().count()),
+        (3, 3, 14, 2, 0) => physical_timer(guest, access, PhysicalTimer::Value, value),
+        (3, 3, 14, 2, 1) => physical_timer(guest, access, PhysicalTimer::Control, value),
+        (3, 3, 14, 2, 2) => physical_timer(guest, access, PhysicalTimer::Compare, value),
         // MDSCR_EL1 is switched, so that a guest kernel can single-step its programs.
         (2, 0, 0, 2, 2) => {
             if access.read {
@@ -66,17 +73,13 @@ pub fn access(context: &mut Context, access: &SystemAccess, value: u64) -> Acces
     }
 }
 
-fn physical_timer(
-    context: &mut Context,
-    access: &SystemAccess,
-    register: PhysicalTimer,
-    value: u64,
-) -> Access {
+fn physical_timer(mut guest: Running, access: &SystemAccess, register: PhysicalTimer, value: u64) -> Access {
+    let id = guest.id();
+    let context = guest.context();
     if access.read {
         return Access::Read(timer::read(context, register));
     }
     timer::write(context, register, value);
-    let id = identity(context);
     let mut kernel = KERNEL.lock();
     kernel.hardware.physical_timer_written(id, context);
     kernel.hardware.flush(id);

@@ -63,7 +63,7 @@ impl Hardware {
     pub fn update_physical_timer(&mut self, id: VcpuId) {
         let Some(shell) = self.shell(id.partition) else { return };
         let vcpu = shell.slots[usize::from(id.index)].vcpu;
-        // SAFETY: only this logical processor's home, which this is, runs it, and does not run it now.
+        // SAFETY: this is its home, so that nobody else touches it; where it runs here, no borrow of it lives while interrupts are taken.
         let context = unsafe { &(*vcpu).context };
         let armed = context.physical_timer[0] & (ENABLE | MASKED) == ENABLE;
         let due = armed && met(context);

@@ -1,6 +1,7 @@
 //! The one UART, and whose bytes are on it: `handover_abi::console` has the framing.
 
 use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use handover_abi::Name;
 use handover_abi::console::{SWITCH, SWITCH_END};
@@ -36,9 +37,15 @@ pub enum Input {
 pub static UART: Lock<Uart> = Lock::new(Uart { device: None, selected: None, frame: Frame::Bytes });
 
 impl Uart {
-    /// Takes the device over.
-    pub fn attach(&mut self, device: Pl011) {
+    /// Takes over the device at `base`.
+    ///
+    /// # Safety
+    /// As for [`Pl011::new`].
+    pub unsafe fn attach(&mut self, base: usize) {
+        // SAFETY: by the caller.
+        let device = unsafe { Pl011::new(base) };
         device.start();
+        EMERGENCY_BASE.store(base, Ordering::Relaxed);
         self.device = Some(device);
     }
 
@@ -100,14 +107,48 @@ impl Write for Uart {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.select(None);
         if let Some(device) = &self.device {
-            for byte in text.bytes() {
-                if byte == b'\n' {
-                    device.send(b'\r');
-                }
-                device.send(byte);
-            }
+            send_text(device, text);
         }
         Ok(())
+    }
+}
+
+static EMERGENCY_BASE: AtomicUsize = AtomicUsize::new(0);
+
+/// The device without its lock, for a panic: whoever holds the lock does not go on.
+pub struct Emergency(Pl011);
+
+impl Emergency {
+    /// The device, if there is one, switched to the control OS's own stream.
+    pub fn take() -> Option<Emergency> {
+        let base = EMERGENCY_BASE.load(Ordering::Relaxed);
+        // SAFETY: `attach` has put it there, for good.
+        let device = (base != 0).then(|| unsafe { Pl011::new(base) })?;
+        device.send(SWITCH);
+        device.send(SWITCH_END);
+        Some(Emergency(device))
+    }
+}
+
+impl Write for Emergency {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        send_text(&self.0, text);
+        Ok(())
+    }
+}
+
+impl Drop for Emergency {
+    fn drop(&mut self) {
+        self.0.flush();
+    }
+}
+
+fn send_text(device: &Pl011, text: &str) {
+    for byte in text.bytes() {
+        if byte == b'\n' {
+            device.send(b'\r');
+        }
+        device.send(byte);
     }
 }
 

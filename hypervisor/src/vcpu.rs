@@ -4,6 +4,7 @@ use handover_core::PartitionIndex;
 
 use crate::arch::context::{Context, InterruptState, read_list_register, write_list_register};
 use crate::arch::registers::ICH_ELRSR_EL2;
+use crate::partition::VcpuId;
 
 /// A logical processor's registers and what its physical processor needs at hand. While it runs, that processor alone touches
 /// it; otherwise whoever holds the kernel lock.
@@ -33,6 +34,48 @@ impl Vcpu {
             (&raw mut (*frame).index).write(index);
             (&raw mut (*frame).attention).write(false);
         }
+    }
+}
+
+/// The logical processor that runs on this physical one, as handlers pass it around: a pointer, not a borrow, since between two uses
+/// the scheduler saves and loads the same frame.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct Running(*mut Vcpu);
+
+impl Running {
+    /// # Safety
+    /// `vcpu` was placed, runs here from now on, and is not freed before it has left.
+    pub unsafe fn new(vcpu: *mut Vcpu) -> Running {
+        Running(vcpu)
+    }
+
+    /// Its name.
+    #[inline(always)]
+    pub fn id(self) -> VcpuId {
+        // SAFETY: by `new`; these fields never change.
+        unsafe { VcpuId { partition: (*self.0).partition, index: (*self.0).index } }
+    }
+
+    /// Its registers. The borrow must end before anything that may switch: `schedule` and `resume` take `self` by value, and the
+    /// borrow checker sees to it.
+    #[inline(always)]
+    pub fn context(&mut self) -> &mut Context {
+        // SAFETY: by `new`: only this processor touches them, and no other borrow lives, as each is tied to the one `Running` of a handler.
+        unsafe { &mut (*self.0).context }
+    }
+
+    /// Whether something concerns it; the kernel must be locked.
+    #[inline(always)]
+    pub fn attention(self) -> bool {
+        // SAFETY: by `new`; the field is touched under the lock alone.
+        unsafe { (*self.0).attention }
+    }
+
+    /// It has been looked at; the kernel must be locked.
+    pub fn attended(self) {
+        // SAFETY: as for `attention`.
+        unsafe { (*self.0).attention = false }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The PL011 UART (Arm DDI 0183G) that a guest sees: registers and interrupt line, without the wire.
 
-/// Bytes that wait for the guest.
-const RECEIVE_FIFO: usize = 32;
+/// Bytes that wait for the guest: more than the real one's 32, for there is no flow control to whoever types or pastes.
+const RECEIVE_FIFO: usize = 512;
 
 const DR: u64 = 0x000;
 const RSR: u64 = 0x004;
@@ -44,8 +44,8 @@ pub struct Pl011 {
     /// Latched interrupts; those of the receiver follow the FIFO.
     ris: u32,
     fifo: [u8; RECEIVE_FIFO],
-    head: u8,
-    count: u8,
+    head: u16,
+    count: u16,
 }
 
 /// What a write asks for.
@@ -163,7 +163,7 @@ impl Pl011 {
 
     fn take(&mut self) -> Option<u8> {
         let byte = self.fifo.get(usize::from(self.head)).copied().filter(|_| self.count > 0)?;
-        self.head = (self.head + 1) % RECEIVE_FIFO as u8;
+        self.head = (self.head + 1) % RECEIVE_FIFO as u16;
         self.count -= 1;
         Some(byte)
     }
@@ -193,14 +193,14 @@ mod tests {
         let mut uart = Pl011::new();
         assert_eq!(uart.write(IMSC, INT_RX), Written::Nothing);
         for round in 0..5u8 {
-            for n in 0..RECEIVE_FIFO as u8 {
-                assert!(uart.receive(round ^ n));
+            for n in 0..RECEIVE_FIFO {
+                assert!(uart.receive(round ^ n as u8));
             }
             assert!(!uart.receive(0), "the FIFO is full");
             assert_ne!(uart.read(FR, true) & FR_RXFF, 0);
-            for n in 0..RECEIVE_FIFO as u8 {
+            for n in 0..RECEIVE_FIFO {
                 assert!(uart.line());
-                assert_eq!(uart.read(DR, true), u32::from(round ^ n));
+                assert_eq!(uart.read(DR, true), u32::from(round ^ n as u8));
             }
             assert!(!uart.line());
             assert_eq!(uart.read(DR, true), 0);

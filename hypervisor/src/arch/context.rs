@@ -14,8 +14,8 @@ pub struct InterruptState {
     pub list: [u64; 16],
     /// ICH_VMCR_EL2.
     pub vmcr: u64,
-    /// ICH_AP1R0_EL2: five bits of priority need one, and no interrupt is ever in group 0.
-    pub active: u64,
+    /// ICH_AP0R0_EL2 and ICH_AP1R0_EL2: five bits of priority need one of each, and a guest can write both.
+    pub active: [u64; 2],
     /// ICH_HCR_EL2: En, and what `Vgic::flush` asked for.
     pub hcr: u64,
 }
@@ -139,7 +139,7 @@ impl Context {
         self.counter_offset = counter_offset;
         self.virtual_timer = [0; 2];
         self.physical_timer = [0; 2];
-        self.interrupts = InterruptState { list: [0; 16], vmcr: 0, active: 0, hcr: 1 };
+        self.interrupts = InterruptState { list: [0; 16], vmcr: 0, active: [0; 2], hcr: 1 };
         self.el1 = El1State { registers: [0; EL1_COUNT], keys: [0; KEY_COUNT] };
         self.el1.registers[SCTLR_EL1_INDEX] = SCTLR_EL1_RESET;
         self.float = FloatState { q: [0; 32], fpcr: 0, fpsr: 0 };
@@ -163,6 +163,11 @@ impl Context {
         restore_el1(&self.el1.registers);
         if capabilities.pointer_authentication {
             restore_keys(&self.el1.keys);
+        }
+        if capabilities.error_records {
+            // DISR_EL1 and the syndrome of virtual SErrors are nobody's: RAS is hidden.
+            VDISR_EL2.set(0);
+            VSESR_EL2.set(0);
         }
         // EL1's registers first: its walks must never mix two guests.
         stage2::step::isb();
@@ -249,7 +254,9 @@ impl InterruptState {
     #[inline]
     fn save(&mut self, occupied: u32) {
         self.vmcr = ICH_VMCR_EL2.get();
-        self.active = ICH_AP1R0_EL2.get();
+        self.active = [ICH_AP0R0_EL2.get(), ICH_AP1R0_EL2.get()];
+        // Off, or a maintenance interrupt that it asks for would stay pending with nobody to remove its cause.
+        ICH_HCR_EL2.set(0);
         let mut left = occupied;
         while left != 0 {
             let n = left.trailing_zeros() as usize;
@@ -262,7 +269,8 @@ impl InterruptState {
     #[inline]
     fn restore(&self, occupied: u32) {
         ICH_VMCR_EL2.set(self.vmcr);
-        ICH_AP1R0_EL2.set(self.active);
+        ICH_AP0R0_EL2.set(self.active[0]);
+        ICH_AP1R0_EL2.set(self.active[1]);
         let mut left = occupied;
         while left != 0 {
             let n = left.trailing_zeros() as usize;

@@ -55,10 +55,15 @@ impl Syndrome {
         self.0 & 1 << 7 != 0
     }
 
-    /// Stage-2 translation, access flag or permission fault: HPFAR_EL2 holds the page.
-    pub fn is_stage2_fault(self) -> bool {
-        // Fault status 0b0000LL is an address size fault, 0b0001LL translation, 0b0010LL access flag, 0b0011LL permission.
-        self.0 & 0x3f < 0x10
+    /// `hvc #0` from EL1: other immediates are no calls (DEN0028, 2.9).
+    #[inline(always)]
+    pub fn is_hvc(self) -> bool {
+        self.0 as u32 & 0xfc00_ffff == (class::HVC64 as u32) << 26
+    }
+
+    /// Stage-2 translation fault (0b0001LL), for which HPFAR_EL2 holds the page; a permission fault need not fill it in.
+    pub fn is_stage2_translation_fault(self) -> bool {
+        self.0 & 0x3c == 0x04
     }
 }
 
@@ -126,6 +131,20 @@ pub fn is_aarch32(context: &Context) -> bool {
     context.spsr & 1 << 4 != 0
 }
 
+/// Leaves the instruction behind that has been played for the guest, as executing it would: PSTATE.SS and BTYPE are used up.
+#[inline]
+pub fn skip(context: &mut Context) {
+    const SS: u64 = 1 << 21;
+    const BTYPE: u64 = 3 << 10;
+    context.pc = context.pc.wrapping_add(4);
+    context.spsr &= !(SS | BTYPE);
+}
+
+/// The exception vector at `offset` from VBAR_EL1, whose low bits are RES0.
+pub fn vector(offset: u64) -> u64 {
+    (VBAR_EL1.get() & !0x7ff).wrapping_add(offset)
+}
+
 /// Gives the guest an exception to EL1, as the processor would take it (D1.3.5, AArch64.TakeException).
 fn inject(context: &mut Context, esr: u64, far: Option<u64>) {
     let sctlr = SCTLR_EL1.get();
@@ -159,7 +178,7 @@ fn inject(context: &mut Context, esr: u64, far: Option<u64>) {
         spsr |= PAN;
     }
     context.spsr = spsr;
-    context.pc = VBAR_EL1.get() + offset;
+    context.pc = vector(offset);
 }
 
 /// The instruction is undefined to the guest.

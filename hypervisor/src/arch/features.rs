@@ -20,6 +20,12 @@ pub struct Capabilities {
     pub hcrx: bool,
     /// FEAT_FGT: fine-grained traps.
     pub fine_grained_traps: bool,
+    /// FEAT_FGT2: more of them.
+    pub fine_grained_traps_2: bool,
+    /// FEAT_RAS.
+    pub error_records: bool,
+    /// FEAT_MPAM.
+    pub memory_partitioning: bool,
 }
 
 /// FEAT_PAN.
@@ -40,11 +46,15 @@ impl Capabilities {
         random: false,
         hcrx: false,
         fine_grained_traps: false,
+        fine_grained_traps_2: false,
+        error_records: false,
+        memory_partitioning: false,
     };
 
     /// Of the processor this runs on.
     pub fn read() -> Capabilities {
         let (isar0, isar1, isar2) = (ID_AA64ISAR0_EL1.get(), ID_AA64ISAR1_EL1.get(), ID_AA64ISAR2_EL1.get());
+        let pfr0 = ID_AA64PFR0_EL1.get();
         let (mmfr0, mmfr1) = (ID_AA64MMFR0_EL1.get(), ID_AA64MMFR1_EL1.get());
         Capabilities {
             forced_write_back: field(ID_AA64MMFR2_EL1.get(), 40) != 0,
@@ -53,6 +63,9 @@ impl Capabilities {
             random: field(isar0, 60) != 0,
             hcrx: field(mmfr1, 40) != 0,
             fine_grained_traps: field(mmfr0, 56) != 0,
+            fine_grained_traps_2: field(mmfr0, 56) >= 2,
+            error_records: field(pfr0, 28) != 0,
+            memory_partitioning: field(pfr0, 40) != 0,
         }
     }
 }
@@ -98,7 +111,8 @@ pub fn guest_id(crm: u8, op2: u8) -> u64 {
             if field(value, 28) == 1 { value & !(0xf << 28) } else { value }
         }
         // ID_AA64MMFR1: HAFDBS, HPDS, PAN, SpecSEI, ETS, nTLBPA, ECBHB.
-        (7, 1) => keep(ID_AA64MMFR1_EL1.get(), &[0, 12, 20, 24, 36, 48, 60]),
+        // HAFDBS without what needs registers of its own (HAFT, HDBSS).
+        (7, 1) => at_most(keep(ID_AA64MMFR1_EL1.get(), &[0, 12, 20, 24, 36, 48, 60]), 0, 2),
         // ID_AA64MMFR2: CnP, UAO, LSM, CCIDX, ST, AT, TTL, BBM, E0PD.
         (7, 2) => keep(ID_AA64MMFR2_EL1.get(), &[0, 4, 8, 20, 28, 32, 48, 52, 60]),
         _ => 0,

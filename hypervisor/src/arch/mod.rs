@@ -67,3 +67,25 @@ pub fn clean(start: u64, size: u64) {
     // SAFETY: a barrier, and the invalidation of instruction caches, which hold no state.
     unsafe { asm!("dsb sy", "ic ialluis", "dsb ish", "isb", options(nostack, preserves_flags)) }
 }
+
+/// Invalidates data cache lines without writing them back.
+///
+/// # Safety
+/// Nothing in `start..start + size`, whole lines, was written with the caches on since it was last cleaned.
+pub unsafe fn discard(start: u64, size: u64) {
+    let line = cache_line();
+    let mut at = start;
+    while at < start + size {
+        // SAFETY: by the caller, no line holds anything that memory does not.
+        unsafe { asm!("dc ivac, {}", in(reg) at, options(nostack, preserves_flags)) };
+        at += line;
+    }
+    // SAFETY: a barrier.
+    unsafe { asm!("dsb sy", options(nostack, preserves_flags)) }
+}
+
+/// Invalidates all instruction caches: frames that held another's code may come next.
+pub fn discard_instructions() {
+    // SAFETY: instruction caches hold no state.
+    unsafe { asm!("dsb ish", "ic ialluis", "dsb ish", "isb", options(nostack, preserves_flags)) }
+}

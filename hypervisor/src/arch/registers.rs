@@ -42,6 +42,7 @@ macro_rules! registers {
 registers! {
     // Interrupts.
     ICC_SRE_EL2 = "s3_4_c12_c9_5";
+    ICC_SRE_EL1 = "s3_0_c12_c12_5";
     ICC_PMR_EL1 = "s3_0_c4_c6_0";
     ICC_CTLR_EL1 = "s3_0_c12_c12_4";
     ICC_IGRPEN1_EL1 = "s3_0_c12_c12_7";
@@ -53,6 +54,7 @@ registers! {
     ICH_VTR_EL2 = "s3_4_c12_c11_1";
     ICH_ELRSR_EL2 = "s3_4_c12_c11_5";
     ICH_VMCR_EL2 = "s3_4_c12_c11_7";
+    ICH_AP0R0_EL2 = "s3_4_c12_c8_0";
     ICH_AP1R0_EL2 = "s3_4_c12_c9_0";
     ICH_LR0_EL2 = "s3_4_c12_c12_0";
     ICH_LR1_EL2 = "s3_4_c12_c12_1";
@@ -99,6 +101,15 @@ registers! {
     ELR_EL2 = "s3_4_c4_c0_1";
     TPIDR_EL2 = "s3_4_c13_c0_2";
 
+    VDISR_EL2 = "s3_4_c12_c1_1";
+    VSESR_EL2 = "s3_4_c5_c2_3";
+    MPAM2_EL2 = "s3_4_c10_c5_0";
+    HFGRTR2_EL2 = "s3_4_c3_c1_2";
+    HFGWTR2_EL2 = "s3_4_c3_c1_3";
+    HDFGRTR2_EL2 = "s3_4_c3_c1_0";
+    HDFGWTR2_EL2 = "s3_4_c3_c1_1";
+    HFGITR2_EL2 = "s3_4_c3_c1_7";
+
     // EL1's own, switched with each logical processor.
     SP_EL1 = "s3_4_c4_c1_0";
     ELR_EL1 = "s3_0_c4_c0_1";
@@ -122,5 +133,14 @@ registers! {
     ID_AA64MMFR0_EL1 = "s3_0_c0_c7_0";
     ID_AA64MMFR1_EL1 = "s3_0_c0_c7_1";
     ID_AA64MMFR2_EL1 = "s3_0_c0_c7_2";
-    RNDR = "s3_3_c2_c4_0";
+}
+
+/// RNDR (D24.2.161): sets NZCV to 0b0100 when it has nothing to give.
+pub fn random() -> Option<u64> {
+    let (value, given): (u64, u64);
+    // SAFETY: reads a register that FEAT_RNG adds, which the caller has seen, and the flags it sets.
+    unsafe {
+        core::arch::asm!("mrs {0}, s3_3_c2_c4_0", "cset {1}, ne", out(reg) value, out(reg) given, options(nomem, nostack))
+    };
+    (given != 0).then_some(value)
 }

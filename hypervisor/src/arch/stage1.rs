@@ -154,8 +154,10 @@ impl Mapper {
             + SCTLR_EL2::SA::Enable
             + SCTLR_EL2::WXN::Enable;
         let values = [mair.value, tcr.value | TCR_RES1, Self::root(), sctlr.value | SCTLR_RES1];
-        // SAFETY: the tables map this code, the stack and all data at their own addresses; the others start later.
+        // SAFETY: the tables map this code, the stack and all data at their own addresses; the others start later. They were written with the
+        // caches off, so that no line of theirs can be dirty: stale ones go.
         unsafe {
+            super::discard(Self::root(), (TABLES * 4096) as u64);
             *TRANSLATION.0.get() = values;
             MAIR_EL2.set(values[0]);
             TCR_EL2.set(values[1]);

@@ -92,6 +92,12 @@ pub mod step {
         tlbi_ripas2e1(operand), "sys #4, c8, c0, #2, {}");
 }
 
+/// Forgets, on this processor alone, what it has cached of the loaded guest: stage 1, both stages combined, instructions.
+pub fn forget_guest_here() {
+    // SAFETY: TLB and instruction cache maintenance, and barriers: neither memory nor registers change.
+    unsafe { asm!("isb", "tlbi vmalle1", "ic iallu", "dsb nsh", "isb", options(nostack, preserves_flags)) }
+}
+
 /// Runs maintenance for a VMID: TLB maintenance looks at VTTBR_EL2's VMID, not at its root.
 #[inline]
 pub fn with_vmid(vmid: u16, work: impl FnOnce()) {

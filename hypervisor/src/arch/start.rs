@@ -35,7 +35,7 @@ unsafe extern "C" {
     static vectors: u8;
     fn secondary_start();
     /// `vectors.s`.
-    pub fn enter_guest(context: *const super::context::Context) -> !;
+    pub fn enter_guest(guest: crate::vcpu::Running) -> !;
 }
 
 /// Where the image lies.
@@ -79,7 +79,7 @@ pub fn configure(capabilities: &Capabilities) {
             + HCR_EL2::FMO::SET
             + HCR_EL2::IMO::SET
             + HCR_EL2::AMO::SET
-            // What a guest does for one processor reaches them all: it may have been on another before.
+            // What a guest's maintenance says of one processor holds for all it has.
             + HCR_EL2::FB::SET
             + HCR_EL2::BSU::InnerShareable
             // Traps: WFI, ID registers, SMC, what is implementation defined, ACTLR_EL1, LORegions, error records.
@@ -98,10 +98,16 @@ pub fn configure(capabilities: &Capabilities) {
     if capabilities.hcrx {
         HCRX_EL2.set(0);
     }
+    let clear = |registers: &[&dyn Register]| registers.iter().for_each(|register| register.set(0));
     if capabilities.fine_grained_traps {
-        for register in [&HFGRTR_EL2 as &dyn Register, &HFGWTR_EL2, &HFGITR_EL2, &HDFGRTR_EL2, &HDFGWTR_EL2] {
-            register.set(0);
-        }
+        clear(&[&HFGRTR_EL2, &HFGWTR_EL2, &HFGITR_EL2, &HDFGRTR_EL2, &HDFGWTR_EL2]);
+    }
+    if capabilities.fine_grained_traps_2 {
+        clear(&[&HFGRTR2_EL2, &HFGWTR2_EL2, &HFGITR2_EL2, &HDFGRTR2_EL2, &HDFGWTR2_EL2]);
+    }
+    if capabilities.memory_partitioning {
+        const TRAP_EL1_EL0: u64 = 1 << 48 | 1 << 49;
+        MPAM2_EL2.set(TRAP_EL1_EL0);
     }
     stage2::configure();
     stage2::unload();

@@ -49,8 +49,8 @@ boot:
     stp     xzr, xzr, [x1], #16
     b       3b
 
-    // What was written with the caches off must not be hidden by stale lines once they are on.
-4:  adrp    x1, __data_start
+    // What was written with the caches off, relocated constants too, must not be hidden by stale lines once they are on.
+4:  adrp    x1, __rodata_start
     adrp    x2, __image_end
     mrs     x3, ctr_el0
     ubfx    x3, x3, #16, #4

@@ -121,8 +121,10 @@ pub fn start_processor(processor: &Processor, enabled: u32) {
     }
     write(frame + SGI_FRAME + GICD_ISENABLER, enabled);
 
-    // System register access, at EL1 too (IHI 0069, 12.2.24).
-    ICC_SRE_EL2.set(0xf);
+    // System registers everywhere; EL1's switch for them traps (IHI 0069, 12.2.24): Enable is 0.
+    ICC_SRE_EL2.set(0x7);
+    step::isb();
+    ICC_SRE_EL1.set(0x7);
     step::isb();
     ICC_CTLR_EL1.set(1 << 1);
     ICC_PMR_EL1.set(0xff);
@@ -135,6 +137,11 @@ pub fn start_processor(processor: &Processor, enabled: u32) {
         crate::arch::context::write_list_register(n, 0);
     }
     step::isb();
+}
+
+/// Whether the virtual interface needs more than one register of active priorities for each group (ICH_VTR_EL2.PREbits), which are not switched.
+pub fn has_more_priorities() -> bool {
+    (ICH_VTR_EL2.get() >> 26 & 7) + 1 > 5
 }
 
 /// List registers of this processor (ICH_VTR_EL2.ListRegs).
