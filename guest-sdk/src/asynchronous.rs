@@ -54,6 +54,8 @@ impl Channel {
     ///
     /// Cancel-safe: it takes a message only when it ends, so that one that is dropped leaves all messages in the queue.
     ///
+    #[doc = concat!("```ignore\n", include_str!("../examples/client.rs"), "```")]
+    ///
     /// # Errors
     ///
     /// As for [`receive`](Channel::receive); [`Error::Limit`] when 256 futures wait for events already.

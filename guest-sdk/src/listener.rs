@@ -18,7 +18,7 @@ use crate::{
 /// Takes the requests for one service that this partition provides, and refuses those for others. It takes all control
 /// signals; a program with several services takes them from [`signals`] itself.
 ///
-/// It is a [`Stream`](futures_core::Stream) of requests too, which never ends.
+/// It is a `futures_core`'s [`Stream`] of requests too, which never ends.
 #[doc = concat!("```ignore\n", include_str!("../examples/serve.rs"), "```")]
 #[derive(Debug)]
 pub struct Listener {

@@ -121,7 +121,7 @@ pub fn run<A: StartArgument, T: Termination>(main: fn(A) -> T, x0: u64) -> ! {
 
 /// Makes a function the program's `main`.
 ///
-/// It takes a [`Boot`](crate::Boot), or a `u64` for whatever `x0` held, and returns a [`Status`], `()`, or a
+/// It takes a [`Boot`], or a `u64` for whatever `x0` held, and returns a [`Status`], `()`, or a
 /// `Result` of them.
 ///
 /// ```ignore

@@ -26,7 +26,12 @@
 //! # Both at once
 //!
 //! Two ends that write to each other without reading stop when both queues are full. [`Stream::split`] makes a reader and a
-//! writer of one stream, for two futures of one [`join`](crate::task::join).
+//! writer of one stream, for two futures of one [`join`](crate::task::join()).
+//!
+//! # Dropped futures
+//!
+//! `read`, `fill_buf` and `write` are cancel-safe: a future that is dropped before it has ended has read nothing and written
+//! nothing. `read_exact` and `write_all` are loops of these: what they have done stays done, and is forgotten.
 //!
 //! # Messages
 //!

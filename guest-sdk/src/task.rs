@@ -1,6 +1,6 @@
 //! Asynchronous programs: an executor and what puts futures together, without a heap.
 //!
-//! [`block_on`] runs one future; [`join`] and [`select`] put two into one, [`Tasks`] many. Nothing here allocates; the
+//! [`block_on`] runs one future; [`join()`] and [`select`] put two into one, [`Tasks`] many. Nothing here allocates; the
 //! futures live where they are pinned.
 //!
 //! A future that waits for a channel has a waker for its port. When nothing is ready, the executor masks interrupts, takes

@@ -1,4 +1,4 @@
-//! The virtual timer (Arm ARM D12). Its interrupt is [`VIRTUAL_TIMER_INTID`](crate::abi::layout::VIRTUAL_TIMER_INTID).
+//! The virtual timer (Arm ARM D12). Its interrupt is [`VIRTUAL_TIMER_INTID`].
 
 use core::{
     arch::asm,

@@ -275,8 +275,6 @@ mod blocking {
     }
 }
 
-/// Cancel-safe, all of them: a future that is dropped has read nothing and written nothing. (`read_exact` and `write_all` are
-/// loops of these, and forget how far they came.)
 mod asynchronous {
     use embedded_io_async::{BufRead, Read, Write};
 

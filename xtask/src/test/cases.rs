@@ -108,6 +108,22 @@ fn bare_metal() -> Vec<Case> {
             limit: 240,
         },
         Case {
+            name: "streams",
+            manifest: include_str!("../../../manifests/streams.toml"),
+            lines: &[
+                Has("client", "streams: 4 channels, 1048576 bytes each way on each"),
+                Has("client", "streams: to itself, 2097152 bytes each way"),
+                Has("client", "streams: blocking ok"),
+                Has("client", "streams: dropped futures ok"),
+                Has("client", "streams: all ok"),
+                Count("server", "a client has closed: Ok(1048576) bytes", 4),
+                Count("server", "a client has closed: Err(Malformed) bytes", 1),
+                Lacks("client", "FAILED"),
+            ],
+            status: 0,
+            limit: 240,
+        },
+        Case {
             name: "more-processors-than-there-are",
             manifest: concat!(
                 machine!("512 MiB", "[\"client\", \"hostile\"]"),
