@@ -1,0 +1,175 @@
+//! Which results each call may have (docs/abi.md), and which of them have occurred.
+
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use handover_guest::{
+    abi::{Account, Call, Error},
+    println,
+};
+
+/// What a call has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It succeeded.
+    Done,
+    /// It failed.
+    Fails(Error),
+    /// It failed with [`Error::Limit`], of this account.
+    Limit(Account),
+}
+
+use Outcome::{Done, Fails, Limit};
+
+impl Outcome {
+    /// What `x0` and `x1` say; `None` for what no version of the interface defines.
+    pub(crate) fn of(x0: u64, x1: u64) -> Option<Outcome> {
+        match Error::from_x0(x0) {
+            None => (x0 == 0).then_some(Done),
+            Some(Error::Limit) => Account::try_from(x1).ok().map(Limit),
+            Some(error) => Some(Fails(error)),
+        }
+    }
+
+    /// A number below [`OUTCOMES`].
+    const fn index(self) -> usize {
+        match self {
+            Done => 0,
+            Fails(error) => -(error as i64) as usize,
+            Limit(account) => Error::ALL.len() + 1 + account as usize,
+        }
+    }
+}
+
+const OUTCOMES: usize = 1 + Error::ALL.len() + Account::ALL.len();
+
+/// A call and a result that it may have.
+struct Pair {
+    call: Call,
+    outcome: Outcome,
+    /// Why no guest can bring it about; empty where one can.
+    unreachable: &'static str,
+}
+
+impl Pair {
+    /// Whether a partition with so many processors can bring it about. A partition that is not started yet is seen only by a processor
+    /// that runs while system-control does.
+    fn reachable(&self, processors: usize) -> bool {
+        let seen_by_another = self.call == Call::Connect && self.outcome == Fails(Error::NotConnected);
+        self.unreachable.is_empty() && (processors > 1 || !seen_by_another)
+    }
+}
+
+macro_rules! pairs {
+    ($($call:ident: $($outcome:expr $(=> $why:literal)?),+;)*) => {
+        &[$($(Pair { call: Call::$call, outcome: $outcome, unreachable: concat!($($why)?) },)+)*]
+    };
+}
+
+/// Every documented pair for a partition without the privilege. `WrongState` of a caller that is being ended is in no row: nothing
+/// of that partition runs again, so none sees it.
+const PAIRS: &[Pair] = {
+    use Account::{ControlMemory, Memory, Ports};
+    use Error::{
+        BadAddress, BadHandle, Denied, InUse, InvalidArgument, NoMemory, NotConnected, PeerClosed, QueueFull,
+        TooLarge, WouldBlock, WrongState,
+    };
+    pairs! {
+        Version: Done;
+        Identify: Done;
+        End: Done => "does not return; each guest of the test ends by it";
+        AccountRead: Done, Fails(BadHandle), Fails(Denied), Fails(InvalidArgument);
+        RegionCreate: Done, Fails(InvalidArgument), Fails(BadAddress), Fails(InUse), Fails(TooLarge), Fails(NoMemory),
+            Limit(Memory), Limit(ControlMemory);
+        RegionDestroy: Done, Fails(BadHandle);
+        RegionMap: Done, Fails(BadHandle), Fails(InvalidArgument), Fails(BadAddress), Fails(InUse), Fails(TooLarge),
+            Fails(NoMemory), Limit(ControlMemory);
+        RegionUnmap: Done, Fails(BadHandle), Fails(WrongState);
+        RegionInfo: Done, Fails(BadHandle);
+        Connect: Done, Fails(InvalidArgument), Fails(BadHandle), Fails(NotConnected), Fails(PeerClosed), Fails(NoMemory),
+            Limit(Ports), Limit(ControlMemory);
+        Accept: Done, Fails(BadHandle), Fails(NoMemory), Limit(Ports), Limit(ControlMemory);
+        Refuse: Done, Fails(InvalidArgument), Fails(BadHandle);
+        Disconnect: Done, Fails(BadHandle);
+        Send: Done, Fails(InvalidArgument), Fails(BadHandle), Fails(QueueFull), Fails(PeerClosed), Fails(NotConnected),
+            Fails(NoMemory), Limit(ControlMemory);
+        Receive: Done, Fails(InvalidArgument), Fails(BadHandle), Fails(BadAddress), Fails(InUse), Fails(WouldBlock),
+            Fails(PeerClosed), Fails(NotConnected), Fails(TooLarge), Fails(NoMemory), Limit(Memory), Limit(ControlMemory);
+        PortStatus: Done, Fails(BadHandle);
+        EventNext: Done, Fails(WouldBlock);
+        EventSend: Done, Fails(BadHandle), Fails(PeerClosed), Fails(NotConnected);
+        SignalNext: Done, Fails(WouldBlock);
+        PartitionCreate: Fails(Denied);
+        PartitionSetLimit: Fails(Denied);
+        PartitionAddMemory: Fails(Denied);
+        PartitionWrite: Fails(Denied);
+        PartitionStart: Fails(Denied);
+        PartitionStop: Fails(Denied);
+        PartitionDestroy: Fails(Denied);
+        PartitionStatus: Fails(Denied);
+        MachineOff: Fails(Denied);
+        MachineInfo: Fails(Denied);
+    }
+};
+
+const NUMBERS: usize = Call::MachineInfo as usize - Call::BASE as usize + 1;
+
+/// From a call's number and an outcome to its pair, plus one; 0 where there is none.
+static INDEX: [[u8; OUTCOMES]; NUMBERS] = {
+    let mut index = [[0; OUTCOMES]; NUMBERS];
+    let mut at = 0;
+    while at < PAIRS.len() {
+        let number = (PAIRS[at].call as u32 - Call::BASE) as usize;
+        index[number][PAIRS[at].outcome.index()] = at as u8 + 1;
+        at += 1;
+    }
+    index
+};
+
+static SEEN: [AtomicU32; PAIRS.len()] = [const { AtomicU32::new(0) }; PAIRS.len()];
+/// Calls of numbers that nobody knows, which returned `NotSupported`.
+static UNKNOWN: AtomicU32 = AtomicU32::new(0);
+
+/// Counts a result; whether it is a documented one.
+pub(crate) fn record(call: Call, outcome: Outcome) -> bool {
+    let number = (call as u32 - Call::BASE) as usize;
+    match INDEX[number][outcome.index()].checked_sub(1) {
+        Some(pair) if PAIRS[usize::from(pair)].unreachable.is_empty() => {
+            SEEN[usize::from(pair)].fetch_add(1, Relaxed);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Counts a call of a number that nobody knows.
+pub(crate) fn record_unknown() {
+    UNKNOWN.fetch_add(1, Relaxed);
+}
+
+/// How often a pair has occurred.
+pub(crate) fn count(call: Call, outcome: Outcome) -> u32 {
+    let pair = PAIRS.iter().position(|pair| pair.call == call && pair.outcome == outcome);
+    pair.map_or(0, |pair| SEEN[pair].load(Relaxed))
+}
+
+/// Prints which pairs have not occurred; whether all that a partition with so many processors can bring about have.
+pub(crate) fn report(processors: usize) -> bool {
+    let reachable = || PAIRS.iter().zip(&SEEN).filter(|(pair, _)| pair.reachable(processors));
+    for (pair, _) in reachable().filter(|(_, seen)| seen.load(Relaxed) == 0) {
+        println!("fuzz: never: {:?} with {:?}", pair.call, pair.outcome);
+    }
+    for pair in PAIRS.iter().filter(|pair| !pair.unreachable.is_empty()) {
+        println!("fuzz: not tried: {:?} with {:?}: {}", pair.call, pair.outcome, pair.unreachable);
+    }
+    let unknown = UNKNOWN.load(Relaxed);
+    let (seen, all) = (reachable().filter(|(_, seen)| seen.load(Relaxed) != 0).count(), reachable().count());
+    println!("fuzz: {seen} of {all} results occurred, and {unknown} calls were of unknown numbers");
+    seen == all && unknown > 0
+}
+
+/// Prints how often each pair has occurred.
+pub(crate) fn list() {
+    for (pair, seen) in PAIRS.iter().zip(&SEEN) {
+        println!("fuzz: {:?} {:?}: {}", pair.call, pair.outcome, seen.load(Relaxed));
+    }
+}

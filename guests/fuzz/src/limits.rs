@@ -1,0 +1,210 @@
+//! Using up what there is: control memory, ports, memory, and the machine's own memory; and having it back.
+
+use arrayvec::ArrayVec;
+use handover_guest::{
+    Error,
+    abi::{Account, Call},
+    processor::Lock,
+};
+
+use crate::{coverage::Outcome, partner::Partner, stream::Stream, window};
+
+/// More than any limit of system-control's lets a partition have.
+const MANY: usize = 1536;
+/// log2 sizes that leave no page over.
+const ALL_ORDERS: &[u8] = &[21, 20, 18, 16, 14, 12];
+/// The service by which a partition finds its own requests.
+const OWN_SERVICE: u64 = 0x5000;
+/// Signals of others that may be in front of its own: each needs one of their 1024 ports.
+const SIGNALS: usize = 4096;
+const PAGE: u64 = 4096;
+
+/// What a scenario holds.
+struct Hoard {
+    regions: ArrayVec<u64, MANY>,
+    ports: ArrayVec<u64, MANY>,
+}
+
+/// One scenario at a time.
+static HOARD: Lock<Hoard> = Lock::new(Hoard { regions: ArrayVec::new_const(), ports: ArrayVec::new_const() });
+
+impl Hoard {
+    /// Makes regions of `1 << order` bytes until there is no more; why.
+    fn regions(&mut self, stream: &mut Stream, order: u8) -> Outcome {
+        loop {
+            let answer = stream.call(Call::RegionCreate, &[1 << order, 0]);
+            if !answer.done() {
+                return answer.outcome;
+            }
+            if self.regions.try_push(answer.x[1]).is_err() {
+                stream.fail(format_args!("{MANY} regions of order {order}, and no limit"));
+                stream.call(Call::RegionDestroy, &[answer.x[1]]);
+                return Outcome::Done;
+            }
+        }
+    }
+
+    /// Makes ports until there are no more; why.
+    fn ports(&mut self, stream: &mut Stream) -> Outcome {
+        loop {
+            let answer = stream.call(Call::Connect, &[stream.setting.own, OWN_SERVICE]);
+            if !answer.done() {
+                return answer.outcome;
+            }
+            if self.ports.try_push(answer.x[1]).is_err() {
+                stream.fail(format_args!("{MANY} ports, and no limit"));
+                stream.call(Call::Disconnect, &[answer.x[1]]);
+                return Outcome::Done;
+            }
+        }
+    }
+
+    fn give_back(&mut self, stream: &mut Stream) {
+        for (names, call) in [(&mut self.ports, Call::Disconnect), (&mut self.regions, Call::RegionDestroy)] {
+            while let Some(name) = names.pop() {
+                let answer = stream.call(call, &[name]);
+                if stream.exact() && !answer.done() {
+                    stream.fail(format_args!("{call:?} of its own: {:?}", answer.outcome));
+                }
+            }
+        }
+    }
+}
+
+/// Takes one of its own requests; others' are refused.
+fn own_token(stream: &mut Stream) -> Option<u64> {
+    for _ in 0..SIGNALS {
+        let answer = stream.call(Call::SignalNext, &[]);
+        let [_, _, token, partition, service, ..] = answer.x;
+        if !answer.done() {
+            return None;
+        }
+        if (partition, service) == (stream.setting.own, OWN_SERVICE) {
+            return Some(token);
+        }
+        stream.call(Call::Refuse, &[token, 0]);
+    }
+    None
+}
+
+/// The two ends of a channel to itself, unless another processor takes the request.
+fn channel(stream: &mut Stream) -> Option<(u64, u64)> {
+    let client = stream.call(Call::Connect, &[stream.setting.own, OWN_SERVICE]);
+    if !client.done() {
+        return None;
+    }
+    let token = own_token(stream).unwrap_or(0);
+    let server = stream.call(Call::Accept, &[token]);
+    if server.done() {
+        return Some((client.x[1], server.x[1]));
+    }
+    stream.call(Call::Disconnect, &[client.x[1]]);
+    None
+}
+
+/// Takes all control memory.
+pub(crate) fn control_memory(stream: &mut Stream, partner: Option<&mut Partner>) {
+    let control = Outcome::Limit(Account::ControlMemory);
+    starve(stream, partner, &[12], control);
+}
+
+/// Takes all of the machine's memory, with the partner's help.
+pub(crate) fn machine_memory(stream: &mut Stream, partner: &mut Partner) {
+    partner.hoard(stream);
+    starve(stream, None, ALL_ORDERS, Outcome::Fails(Error::NoMemory));
+    partner.release(stream);
+}
+
+/// Makes regions until there is no more, tries all else that takes memory, and gives everything back. `expected` is what stands in
+/// the way, as long as nobody else takes part.
+fn starve(stream: &mut Stream, partner: Option<&mut Partner>, orders: &[u8], expected: Outcome) {
+    let mut hoard = HOARD.lock();
+    let Some((client, server)) = channel(stream) else { return };
+    hoard.ports.extend([client, server]);
+    let spare = stream.call(Call::RegionCreate, &[PAGE, 0]);
+    let sent = stream.call(Call::RegionCreate, &[PAGE, 0]);
+    if !spare.done() || !sent.done() {
+        return hoard.give_back(stream);
+    }
+    hoard.regions.push(spare.x[1]);
+    stream.send_message(client, sent.x[1], 0);
+    let given = partner.map(|partner| partner.give(stream, 12));
+
+    let alone = !crate::run::is_shared();
+    let mut why = expected;
+    for &order in orders {
+        why = hoard.regions(stream, order);
+    }
+    if alone && why != expected {
+        stream.fail(format_args!(
+            "regions end by {why:?} instead of {expected:?}: the machine's memory does not fit this test"
+        ));
+    }
+    hoard.ports(stream);
+    let token = own_token(stream).unwrap_or(0);
+    let accepted = stream.call(Call::Accept, &[token]);
+    if accepted.done() {
+        hoard.ports.push(accepted.x[1]);
+    }
+    let fresh = window::fresh(stream.random.below(window::FRESH_GIBS));
+    if stream.call(Call::RegionMap, &[spare.x[1], fresh]).done() {
+        stream.call(Call::RegionUnmap, &[spare.x[1]]);
+    }
+    while stream.send_message(client, 0, 8).done() {}
+    let fresh = window::fresh(stream.random.below(window::FRESH_GIBS));
+    let received = stream.call(Call::Receive, &[server, fresh]);
+    if received.done() {
+        hoard.regions.push(region_of(received.x[1]));
+    }
+    if let Some(port) = given {
+        let refused = stream.call(Call::Receive, &[port, 0]);
+        hoard.give_back(stream);
+        take(stream, port, refused);
+    }
+    hoard.give_back(stream);
+}
+
+fn region_of(word: u64) -> u64 {
+    word >> 24 & 0xff_ffff
+}
+
+/// Takes what the partner has given, now that there is room for it again.
+fn take(stream: &mut Stream, port: u64, refused: crate::stream::Answer) {
+    let received = if refused.done() { refused } else { stream.call(Call::Receive, &[port, 0]) };
+    if !received.done() {
+        stream.fail(format_args!("a message that was to stay: {:?}", received.outcome));
+        return;
+    }
+    stream.call(Call::RegionDestroy, &[region_of(received.x[1])]);
+}
+
+/// Takes all ports.
+pub(crate) fn ports(stream: &mut Stream) {
+    let mut hoard = HOARD.lock();
+    let why = hoard.ports(stream);
+    if !crate::run::is_shared() && why != Outcome::Limit(Account::Ports) {
+        stream.fail(format_args!("ports end by {why:?}"));
+    }
+    let token = own_token(stream).unwrap_or(0);
+    let accepted = stream.call(Call::Accept, &[token]);
+    if accepted.done() {
+        hoard.ports.push(accepted.x[1]);
+    }
+    hoard.give_back(stream);
+}
+
+/// Takes all the memory that the partition may have.
+pub(crate) fn memory(stream: &mut Stream, partner: Option<&mut Partner>) {
+    let mut hoard = HOARD.lock();
+    let given = partner.map(|partner| partner.give(stream, 21));
+    let why = hoard.regions(stream, 21);
+    if !crate::run::is_shared() && why != Outcome::Limit(Account::Memory) {
+        stream.fail(format_args!("memory ends by {why:?}: the machine's memory does not fit this test"));
+    }
+    if let Some(port) = given {
+        let refused = stream.call(Call::Receive, &[port, 0]);
+        hoard.give_back(stream);
+        take(stream, port, refused);
+    }
+    hoard.give_back(stream);
+}

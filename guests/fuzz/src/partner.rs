@@ -1,0 +1,268 @@
+//! A partition that does what the fuzzing one tells it: it hoards memory, gives regions, dies and comes back.
+
+use core::{
+    arch::asm,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use arrayvec::ArrayVec;
+use handover_guest::{
+    Boot, Causes, Channel, Error, PartitionId, Port, Region, Short, Status,
+    abi::{Call, MessageWord, SHORT_WORDS},
+    events, hvc, println, processor, psci, signals, timer,
+};
+
+use crate::{
+    coverage::{self, Outcome},
+    stream::Stream,
+};
+
+/// Commands: the first word of a short message.
+const HOARD: u64 = 1;
+const RELEASE: u64 = 2;
+/// The second word is log2 of the bytes; the answer is a message with a region.
+const GIVE: u64 = 3;
+const RESET: u64 = 4;
+
+/// Regions of 2 MiB, as many as its limit may ever be.
+const HOARD_MAX: usize = 64;
+const HOARD_SIZE: usize = 2 << 20;
+/// Why a request is refused.
+const REFUSED: u32 = 7;
+/// Deaths that must show each state at least once.
+const DEATHS: u32 = 400;
+/// Processors' turns between two looks at the same thing.
+const TURNS: u32 = 64;
+/// Looks in a second.
+const LOOKS: u64 = 20_000;
+/// A service that nobody provides.
+const NO_SERVICE: u64 = 0xffff;
+
+/// Makes the image large, so that making the partition again takes system-control a while.
+#[used]
+static BALLAST: [u8; 768 << 10] = [0xb5; 768 << 10];
+
+/// Whom the processors without anything else to do ask for a channel; 0: nobody any more.
+static ASKED: AtomicU64 = AtomicU64::new(0);
+
+/// Role `partner`.
+pub(crate) fn serve(boot: &Boot) -> Result<Status, Error> {
+    let Some(service) = boot.provided("partner") else {
+        println!(
+            "fuzz: the device tree lists no service \"partner\" of this partition; add it to the manifest"
+        );
+        return Ok(Status::FAILURE);
+    };
+    let mut channel: Option<Channel> = None;
+    let mut hoard: ArrayVec<Region, HOARD_MAX> = ArrayVec::new();
+    loop {
+        let event = events::wait()?;
+        if event.port == Port::CONTROL {
+            while let Some(signal) = signals::next()? {
+                let signals::Signal::Connect(request) = signal else { continue };
+                if request.service == service && channel.is_none() {
+                    channel = Some(request.accept()?);
+                } else {
+                    // Who asked may have gone.
+                    let _gone: Result<(), Error> = request.refuse(REFUSED);
+                }
+            }
+        }
+        loop {
+            let message = match channel.as_mut().map_or(Ok(None), Channel::receive) {
+                Ok(Some(message)) => message,
+                Ok(None) => break,
+                // Who gave the commands has gone.
+                Err(Error::PeerClosed) => {
+                    channel = None;
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
+            let [command, argument, ..] = *message.short.words();
+            match command {
+                HOARD => {
+                    while let Ok(region) = Region::create(HOARD_SIZE)
+                        && hoard.try_push(region).is_ok()
+                    {}
+                }
+                RELEASE => hoard.clear(),
+                RESET => psci::system_reset(),
+                _ => {}
+            }
+            let Some(channel) = &channel else { continue };
+            if command == GIVE {
+                channel.send(Region::create(1 << argument)?)?;
+            } else {
+                let mut words = [0; SHORT_WORDS];
+                words[0] = hoard.len() as u64;
+                channel.send(Short::from_words(words))?;
+            }
+        }
+    }
+}
+
+/// The partner as the fuzzing partition knows it.
+pub(crate) struct Partner {
+    pub(crate) id: u64,
+    service: u64,
+    port: u64,
+    /// The id that the next partition to be made will have.
+    next: u64,
+}
+
+/// Asks for a channel to a service and waits until there is an answer; the port.
+pub(crate) fn open(stream: &mut Stream, partition: u64, service: u64) -> u64 {
+    let answer = stream.call(Call::Connect, &[partition, service]);
+    if !answer.done() {
+        stream.fail(format_args!("no channel to partition {partition}: {:?}", answer.outcome));
+        return 0;
+    }
+    let port = answer.x[1];
+    wait_for(stream, port, Causes::CONNECTED | Causes::REFUSED | Causes::PEER_CLOSED);
+    port
+}
+
+fn turns() {
+    for _ in 0..TURNS {
+        processor::yield_now();
+    }
+}
+
+/// Waits until one of the causes holds at a port.
+fn wait_for(stream: &Stream, port: u64, causes: Causes) {
+    loop {
+        match hvc::port_status(Port::new(port as u32)) {
+            Ok(status) if status.causes.intersects(causes) => return,
+            Ok(_) => turns(),
+            Err(error) => return stream.fail(format_args!("port {port}: {error}")),
+        }
+    }
+}
+
+impl Partner {
+    /// Connects to it.
+    pub(crate) fn open(stream: &mut Stream, id: PartitionId, service: u64) -> Partner {
+        let id = u64::from(id.get());
+        let port = open(stream, id, service);
+        let mut next = 1;
+        while stream.call(Call::AccountRead, &[next, 0]).outcome != Outcome::Fails(Error::BadHandle) {
+            next += 1;
+        }
+        Partner { id, service, port, next }
+    }
+
+    fn tell(&self, stream: &mut Stream, command: u64, argument: u64) {
+        let mut arguments = [0; 17];
+        arguments[0] = MessageWord::new(Port::new(self.port as u32), None, 16).to_register();
+        arguments[1] = command;
+        arguments[2] = argument;
+        let answer = stream.call(Call::Send, &arguments);
+        if !answer.done() {
+            stream.fail(format_args!("the partner cannot be told {command}: {:?}", answer.outcome));
+        }
+    }
+
+    fn command(&self, stream: &mut Stream, command: u64) -> u64 {
+        self.tell(stream, command, 0);
+        wait_for(stream, self.port, Causes::MESSAGE | Causes::PEER_CLOSED);
+        let answer = stream.call(Call::Receive, &[self.port, 0]);
+        if !answer.done() {
+            stream.fail(format_args!("the partner does not answer {command}: {:?}", answer.outcome));
+        }
+        answer.x[2]
+    }
+
+    /// Has it take as much memory as it may.
+    pub(crate) fn hoard(&mut self, stream: &mut Stream) {
+        if self.command(stream, HOARD) == 0 {
+            stream.fail(format_args!("the partner gets no memory"));
+        }
+    }
+
+    /// Has it give that back.
+    pub(crate) fn release(&mut self, stream: &mut Stream) {
+        self.command(stream, RELEASE);
+    }
+
+    /// Has it send a region of `1 << order` bytes, which then waits at the port that is returned.
+    pub(crate) fn give(&mut self, stream: &mut Stream, order: u8) -> u64 {
+        self.tell(stream, GIVE, u64::from(order));
+        wait_for(stream, self.port, Causes::MESSAGE | Causes::PEER_CLOSED);
+        self.port
+    }
+
+    /// Has it die and come back, and asks it for channels all the while.
+    pub(crate) fn die(&mut self, stream: &mut Stream) {
+        ASKED.store(self.next, Ordering::Relaxed);
+        self.tell(stream, RESET, 0);
+        while ask(stream, self.id) != Outcome::Fails(Error::BadHandle) {
+            turns();
+        }
+        stream.call(Call::Disconnect, &[self.port]);
+        self.id = self.next;
+        self.next += 1;
+        while ask(stream, self.id) != Outcome::Done {
+            turns();
+        }
+        self.port = open(stream, self.id, self.service);
+        stream.setting.peers[2] = self.id;
+    }
+
+    /// Has it die until each state of a partition's life has been seen. A partition that has been made and not started is seen only
+    /// while system-control works on another processor.
+    pub(crate) fn die_in_all_states(&mut self, stream: &mut Stream) {
+        ASKED.store(self.id, Ordering::Relaxed);
+        let helpers = 1..stream.setting.processors;
+        for index in helpers.clone() {
+            if let Err(error) = processor::start(index, help, index) {
+                stream.fail(format_args!("processor {index} does not start: {error}"));
+            }
+        }
+        let seen = |error| coverage::count(Call::Connect, Outcome::Fails(error)) > 0;
+        for _ in 0..DEATHS {
+            self.die(stream);
+            if seen(Error::NotConnected) && seen(Error::PeerClosed) {
+                break;
+            }
+        }
+        ASKED.store(0, Ordering::Relaxed);
+        for index in helpers {
+            while psci::affinity_info(index as u64) == Ok(psci::AffinityState::On) {
+                turns();
+            }
+        }
+    }
+
+    /// Disconnects.
+    pub(crate) fn close(self, stream: &mut Stream) {
+        stream.call(Call::Disconnect, &[self.port]);
+    }
+}
+
+/// Asks a partition for a service that it has not.
+fn ask(stream: &mut Stream, partition: u64) -> Outcome {
+    let answer = stream.call(Call::Connect, &[partition, NO_SERVICE]);
+    if answer.done() {
+        stream.call(Call::Disconnect, &[answer.x[1]]);
+    }
+    answer.outcome
+}
+
+/// Another processor's part: it looks at short intervals, whatever else the machine does. On an emulator whose processors run one at a
+/// time, its timer is what lets it have a look at what another processor does not interrupt.
+fn help(index: usize) {
+    let mut stream = Stream::helper(index);
+    loop {
+        match ASKED.load(Ordering::Relaxed) {
+            0 => return,
+            partition => ask(&mut stream, partition),
+        };
+        let next = timer::now() + timer::frequency() / LOOKS;
+        // SAFETY: the physical timer's interrupt is not enabled, and nobody else uses the timer.
+        unsafe {
+            asm!("msr cntp_cval_el0, {}", "msr cntp_ctl_el0, {}", "isb", in(reg) next, in(reg) 1u64, options(nomem, nostack))
+        };
+        processor::yield_now();
+    }
+}
