@@ -76,7 +76,7 @@ fn admit(
     service: ServiceId,
     sessions: &mut ArrayVec<Session, SESSIONS_MAX>,
 ) -> Result<(), Error> {
-    if request.service != service {
+    let refused = if request.service != service {
         request.refuse(REFUSED_UNKNOWN_SERVICE)
     } else if sessions.is_full() {
         request.refuse(REFUSED_BUSY)
@@ -87,5 +87,10 @@ fn admit(
             Err(error) => println!("echo: partition {partition} asked for a channel: {error}"),
         }
         Ok(())
+    };
+    match refused {
+        // Who asked has taken the request back.
+        Err(Error::BadHandle) => Ok(()),
+        refused => refused,
     }
 }
