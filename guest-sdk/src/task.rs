@@ -20,7 +20,7 @@ mod join;
 mod set;
 
 use core::{
-    future::Future,
+    future::{Future, poll_fn},
     pin::pin,
     task::{Context, Poll, Waker},
 };
@@ -48,6 +48,21 @@ fn run<F: Future>(future: F, mut idle: impl FnMut(&dyn Fn() -> bool)) -> F::Outp
     }
 }
 
+/// Lets all other futures that are ready have a turn first.
+///
+/// Cancel-safe: it holds nothing.
+pub fn yield_now() -> impl Future<Output = ()> + Unpin {
+    let mut waited = false;
+    poll_fn(move |context| {
+        if waited {
+            return Poll::Ready(());
+        }
+        waited = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+}
+
 /// Runs a future to its end. Meanwhile the processor stops by WFI when nothing is ready.
 ///
 /// May be called in a future that another `block_on` runs, which makes the outer one wait.
@@ -73,7 +88,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 
 #[cfg(test)]
 mod tests {
-    use core::{cell::Cell, future::poll_fn};
+    use core::cell::Cell;
 
     use handover_abi::{Causes, Event, Port};
 
@@ -204,6 +219,22 @@ mod tests {
             },
         );
         assert_eq!(total, 7);
+    }
+
+    #[test]
+    fn who_yields_lets_the_others_go_first() {
+        let order = Cell::new(Vec::new());
+        let note = |what| {
+            let mut notes = order.take();
+            notes.push(what);
+            order.set(notes);
+        };
+        let eager = async {
+            yield_now().await;
+            note("second");
+        };
+        run(join(eager, async { note("first") }), |woken| assert!(woken(), "nobody would wake it"));
+        assert_eq!(order.take(), ["first", "second"]);
     }
 
     #[test]
