@@ -1,14 +1,18 @@
 //! Calls that nobody knows, or that this partition may not make, and arguments that mean nothing.
 
+use core::arch::asm;
+
 use handover_guest::{
     Boot, Error,
     abi::{Call, MessageWord, Port, RegionHandle, UID, VERSION, smccc},
-    hvc,
+    fault::{self, Fault},
+    hvc, println,
 };
 
 use crate::{
     failure::{Failure, ensure, fail},
     random::Random,
+    registers::expect_undefined,
 };
 
 /// Numbers that name no region, port or token of this partition.
@@ -171,4 +175,49 @@ pub(crate) fn privileged(_: &Boot) -> Result<(), Failure> {
         }
     }
     refused(Call::AccountRead, &[1, 0], &[Error::Denied, Error::BadHandle])
+}
+
+/// Names, each with a function that makes the version call with that immediate.
+macro_rules! immediates {
+    ($($name:literal),*) => {
+        [$(($name, (|| {
+            // SAFETY: the version call, if anybody took it; SMCCC preserves the rest. A fault is caught.
+            fault::catch(|| unsafe {
+                asm!(concat!("hvc #", $name), in("x0") u64::from(smccc::VERSION), clobber_abi("C"), options(nostack));
+            })
+        }) as fn() -> Result<(), Fault>),)*]
+    };
+}
+
+/// HVC with an immediate that is not 0 is no call (DEN0028, 2.9).
+pub(crate) fn immediates(_: &Boot) -> Result<(), Failure> {
+    immediates!("1", "0x100", "0x8000", "0xffff")
+        .iter()
+        .try_for_each(|(name, call)| expect_undefined(name, call()))
+}
+
+/// A 32-bit call's arguments are 32 bits (DEN0028, 3.1), here the number of random bits.
+pub(crate) fn random_bits(_: &Boot) -> Result<(), Failure> {
+    const INVALID_PARAMETERS: i32 = -2;
+    let call = |function: u32, bits: u64| {
+        let mut registers = [0; 18];
+        (registers[0], registers[1]) = (u64::from(function), bits);
+        // SAFETY: changes no memory.
+        unsafe { hvc::raw(registers) }
+    };
+    if call(smccc::TRNG_VERSION, 0)[0] as i32 == -1 {
+        println!("hostile: there are no random numbers to ask for; nothing to try");
+        return Ok(());
+    }
+    for upper in [0, 1, 0xdead_beef, 0xffff_ffff] {
+        let [x0, x1, x2, x3, ..] = call(smccc::TRNG_RND32, upper << 32 | 40);
+        ensure!(x0 as i32 == 0, "40 bits, and {upper:#x} above: {x0:#x}");
+        let given = [x1, x2 >> 8, x3 >> 32].iter().all(|&excess| excess == 0);
+        ensure!(given, "40 bits, and {upper:#x} above: more than that in {x1:#x} {x2:#x} {x3:#x}");
+        for bits in [0, 97] {
+            let x0 = call(smccc::TRNG_RND32, upper << 32 | bits)[0];
+            ensure!(x0 as i32 == INVALID_PARAMETERS, "{bits} bits, and {upper:#x} above: {x0:#x}");
+        }
+    }
+    Ok(())
 }

@@ -27,7 +27,7 @@ pub(crate) fn smc(_: &Boot) -> Result<(), Failure> {
     Ok(())
 }
 
-fn expect_undefined<T>(what: &str, result: Result<T, Fault>) -> Result<(), Failure> {
+pub(crate) fn expect_undefined<T>(what: &str, result: Result<T, Fault>) -> Result<(), Failure> {
     match result {
         Err(fault) => {
             let undefined = fault.class() == Fault::CLASS_UNDEFINED && fault.esr & 0x1ff_ffff == 0;
@@ -150,6 +150,27 @@ pub(crate) fn unknown(_: &Boot) -> Result<(), Failure> {
     for (name, access) in debugging.into_iter().chain(debugging_writes) {
         if let Err(fault) = access() {
             ensure!(fault.class() == Fault::CLASS_UNDEFINED, "{name}: {fault}");
+        }
+    }
+    Ok(())
+}
+
+/// ICC_SRE_EL1 says that system registers are all there is to the CPU interface, and cannot be told otherwise.
+pub(crate) fn system_register_enable(_: &Boot) -> Result<(), Failure> {
+    const SRE_DFB_DIB: u64 = 7;
+    for written in [SRE_DFB_DIB, 0, u64::MAX] {
+        // SAFETY: the write is ignored; were it not, this program would get no interrupts, and say so. A fault is caught.
+        let read = fault::catch(|| unsafe {
+            let value: u64;
+            asm!("msr s3_0_c12_c12_5, {}", "isb", "mrs {}, s3_0_c12_c12_5", in(reg) written, out(reg) value,
+                options(nostack));
+            value
+        });
+        match read {
+            Ok(value) => {
+                ensure!(value == SRE_DFB_DIB, "ICC_SRE_EL1 is {value:#x} after {written:#x} was written")
+            }
+            Err(fault) => fail!("ICC_SRE_EL1: {fault}"),
         }
     }
     Ok(())

@@ -29,7 +29,7 @@ const CLASS_SVC: u64 = 0x15;
 #[repr(align(4096))]
 struct Table(UnsafeCell<[u64; 512]>);
 
-// SAFETY: `with_access` alone uses it, on the one processor that runs the cases.
+// SAFETY: `with_tables` alone uses it, on the one processor that runs the cases.
 unsafe impl Sync for Table {}
 
 static LEVEL1: Table = Table(UnsafeCell::new([0; 512]));
@@ -58,14 +58,43 @@ extern "C" fn secure_call() {
 
 /// Calls `function` with EL0 allowed to run this program's code and to touch the window's first GiB.
 pub(crate) fn with_access<T>(function: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    with_tables(
+        |table| {
+            table[(ALIAS / GIB) as usize] = MEMORY_BASE | ALIAS_BLOCK;
+            table[(WINDOW_BASE / GIB) as usize] |= USER;
+        },
+        function,
+    )
+}
+
+/// The same below 4 GiB: EL0 finds this program's code at `alias`, and may touch the GiB at `open` and the devices.
+pub(crate) fn with_low_access<T>(
+    open: u64,
+    alias: u64,
+    function: impl FnOnce() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    with_tables(
+        |table| {
+            table[(alias / GIB) as usize] = MEMORY_BASE | ALIAS_BLOCK;
+            table[(open / GIB) as usize] |= USER;
+            table[0] |= USER;
+        },
+        function,
+    )
+}
+
+/// Calls `function` with the start code's level-1 table changed.
+fn with_tables<T>(
+    change: impl FnOnce(&mut [u64; 512]),
+    function: impl FnOnce() -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let ttbr0: u64;
     // SAFETY: reads a register.
     unsafe { asm!("mrs {}, ttbr0_el1", out(reg) ttbr0, options(nomem, nostack)) };
     // SAFETY: the start code's level-1 table, which nothing writes to any more; and the copy, which nothing else uses.
     let (original, copy) = unsafe { (&*(ttbr0 as *const [u64; 512]), &mut *LEVEL1.0.get()) };
     copy.copy_from_slice(original);
-    copy[(ALIAS / GIB) as usize] = MEMORY_BASE | ALIAS_BLOCK;
-    copy[(WINDOW_BASE / GIB) as usize] |= USER;
+    change(copy);
     set_tables(LEVEL1.0.get() as u64);
     let result = function();
     set_tables(ttbr0);
