@@ -40,6 +40,45 @@ macro_rules! machine {
     };
 }
 
+/// A partition that runs a case of the hostile guest's.
+macro_rules! hostile {
+    ($name:literal, $case:literal, $processors:literal) => {
+        concat!(
+            "[[partition]]\nname = \"",
+            $name,
+            "\"\nkernel = \"guest:hostile\"\ncommand-line = \"case=",
+            $case,
+            "\"\nprocessors = ",
+            $processors,
+            "\nmemory = \"8 MiB\"\n"
+        )
+    };
+}
+
+/// Partitions that end while a processor of theirs is switched on, on a machine with so many processors.
+macro_rules! end_while_switching {
+    ($machine:literal, $partition:literal) => {
+        concat!(
+            "end-with = []\n[machine]\nprocessors = ",
+            $machine,
+            "\nmemory = \"128 MiB\"\n",
+            hostile!("first", "end-while-switching", $partition),
+            hostile!("second", "end-while-switching", $partition),
+            hostile!("third", "end-while-switching", $partition),
+            hostile!("fourth", "end-while-switching", $partition),
+            hostile!("witness", "witness", 1),
+        )
+    };
+}
+
+/// They end as they asked to, and nobody runs in them afterwards.
+const ENDED_WHILE_SWITCHING: &[super::machine::Line] = &[
+    Has("witness", "hostile: witness ok"),
+    Count("system-control", " has exited with status 0", 5),
+    Lacks("", "cannot go on"),
+    Lacks("", "panic"),
+];
+
 /// A Linux guest with the demonstration's initramfs and what its init is told.
 macro_rules! linux {
     ($name:literal, $processors:literal, $tell:literal, $services:literal) => {
@@ -162,6 +201,54 @@ fn bare_metal() -> Vec<Case> {
             ],
             status: 0,
             limit: 480,
+        },
+        Case {
+            name: "neighbours",
+            manifest: concat!(
+                "end-with = [\"witness\"]\n[machine]\nprocessors = 1\nmemory = \"128 MiB\"\n",
+                hostile!("active", "active-priorities", 1),
+                hostile!("deferred", "deferred-errors", 1),
+                hostile!("line", "endless-line", 1),
+                hostile!("sgis-end", "sgis-then-end", 1),
+                hostile!("sgis-wait", "sgis-then-wait", 1),
+                hostile!("witness", "witness", 1),
+            ),
+            lines: &[
+                Has("active", "hostile: active-priorities ok"),
+                Has("deferred", "hostile: deferred-errors ok"),
+                // The last of 15 letters, a hundred times each.
+                Has(
+                    "line",
+                    concat!(
+                        "n",
+                        "ooooooooooooooooooooooooo",
+                        "ooooooooooooooooooooooooo",
+                        "ooooooooooooooooooooooooo",
+                        "ooooooooooooooooooooooooo"
+                    ),
+                ),
+                Has("system-control", "sgis-end has exited with status 0"),
+                Has("system-control", "witness has exited with status 0"),
+                Has("witness", "hostile: witness ok"),
+                Count("system-control", " was stopped", 2),
+                Lacks("", "panic"),
+            ],
+            status: 0,
+            limit: 240,
+        },
+        Case {
+            name: "end-while-switching",
+            manifest: end_while_switching!(2, 2),
+            lines: ENDED_WHILE_SWITCHING,
+            status: 0,
+            limit: 240,
+        },
+        Case {
+            name: "end-while-switching-a-third",
+            manifest: end_while_switching!(4, 3),
+            lines: ENDED_WHILE_SWITCHING,
+            status: 0,
+            limit: 240,
         },
     ]
 }
