@@ -146,10 +146,13 @@ pub(crate) fn record_unknown() {
     UNKNOWN.fetch_add(1, Relaxed);
 }
 
-/// How often a pair has occurred.
-pub(crate) fn count(call: Call, outcome: Outcome) -> u32 {
-    let pair = PAIRS.iter().position(|pair| pair.call == call && pair.outcome == outcome);
-    pair.map_or(0, |pair| SEEN[pair].load(Relaxed))
+/// Whether each state of a partition's life that [`Call::Connect`] tells, as far as so many processors can see it, has been told.
+pub(crate) fn all_states_seen(processors: usize) -> bool {
+    let states = [Error::NotConnected, Error::PeerClosed].map(Fails);
+    let connects = PAIRS.iter().zip(&SEEN).filter(|(pair, _)| pair.call == Call::Connect);
+    connects
+        .filter(|(pair, _)| states.contains(&pair.outcome) && pair.reachable(processors))
+        .all(|(_, seen)| seen.load(Relaxed) > 0)
 }
 
 /// Prints which pairs have not occurred; whether all that a partition with so many processors can bring about have.

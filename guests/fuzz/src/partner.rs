@@ -219,10 +219,9 @@ impl Partner {
                 stream.fail(format_args!("processor {index} does not start: {error}"));
             }
         }
-        let seen = |error| coverage::count(Call::Connect, Outcome::Fails(error)) > 0;
         for _ in 0..DEATHS {
             self.die(stream);
-            if seen(Error::NotConnected) && seen(Error::PeerClosed) {
+            if coverage::all_states_seen(stream.setting.processors) {
                 break;
             }
         }

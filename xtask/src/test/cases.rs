@@ -79,6 +79,49 @@ const ENDED_WHILE_SWITCHING: &[super::machine::Line] = &[
     Lacks("", "panic"),
 ];
 
+/// A partition that fuzzes with so many processors, all that it needs, and a pair that must not lose a message.
+macro_rules! fuzz {
+    ($processors:literal, $first:literal, $second:literal) => {
+        concat!(
+            "end-with = [\"fuzz\", \"second\", \"checker\"]\n[machine]\nprocessors = ",
+            $processors,
+            "\nmemory = \"100 MiB\"\n[[partition]]\nname = \"echo\"\nkernel = \"guest:echo\"\nprocessors = 1\n\
+             memory = \"4 MiB\"\nprovides = [\"echo\"]\n",
+            fuzz!("checker", 1, "", "provides = [\"checked\"]\nuses = [\"echo\"]\n"),
+            fuzz!("partner", 1, "", "provides = [\"partner\"]\n"),
+            fuzz!("fuzz", $processors, $first, "uses = [\"second\", \"partner\", \"checked\"]\n"),
+            fuzz!("second", 1, $second, "provides = [\"second\"]\n"),
+        )
+    };
+    ($role:literal, $processors:literal, $arguments:literal, $services:literal) => {
+        concat!(
+            "[[partition]]\nname = \"",
+            $role,
+            "\"\nkernel = \"guest:fuzz\"\ncommand-line = \"role=",
+            $role,
+            " ",
+            $arguments,
+            "\"\nprocessors = ",
+            $processors,
+            "\nmemory = \"4 MiB\"\n",
+            $services
+        )
+    };
+}
+
+/// What every run of it must say.
+const FUZZED: &[super::machine::Line] = &[
+    Has("fuzz", " results occurred"),
+    Has("fuzz", "fuzz: ok"),
+    Has("second", "fuzz: ok"),
+    Has("checker", " 0 lost, 0 wrong"),
+    Has("system-control", "echo was stopped"),
+    Lacks("", "panic"),
+    Lacks("", "error"),
+    Lacks("system-control", "panic"),
+    Lacks("system-control", "error"),
+];
+
 /// A Linux guest with the demonstration's initramfs and what its init is told.
 macro_rules! linux {
     ($name:literal, $processors:literal, $tell:literal, $services:literal) => {
@@ -249,6 +292,20 @@ fn bare_metal() -> Vec<Case> {
             lines: ENDED_WHILE_SWITCHING,
             status: 0,
             limit: 240,
+        },
+        Case {
+            name: "fuzz",
+            manifest: fuzz!(2, "seed=11 steps=60000", "seed=12 steps=30000"),
+            lines: FUZZED,
+            status: 0,
+            limit: 600,
+        },
+        Case {
+            name: "fuzz-in-turn",
+            manifest: fuzz!(1, "seed=21 steps=30000", "seed=22 steps=15000"),
+            lines: FUZZED,
+            status: 0,
+            limit: 600,
         },
     ]
 }
