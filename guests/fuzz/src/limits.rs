@@ -3,7 +3,10 @@
 use arrayvec::ArrayVec;
 use handover_guest::{
     Error,
-    abi::{Account, Call},
+    abi::{
+        Account, Call,
+        layout::{MEMORY_BASE, WINDOW_SLOT},
+    },
     processor::Lock,
 };
 
@@ -100,6 +103,32 @@ fn channel(stream: &mut Stream) -> Option<(u64, u64)> {
     }
     stream.call(Call::Disconnect, &[client.x[1]]);
     None
+}
+
+/// What of a short run's results chance alone would not make certain: regions offered where they cannot go.
+pub(crate) fn edges(stream: &mut Stream) {
+    let Some((client, server)) = channel(stream) else { return };
+    let (free, taken) = (window::fresh(0), stream.slots.base() + WINDOW_SLOT);
+    let holder = stream.call(Call::RegionCreate, &[PAGE, taken]);
+    for size in [PAGE, 2 * WINDOW_SLOT] {
+        let region = stream.call(Call::RegionCreate, &[size, 0]).x[1];
+        let places = [free + PAGE, MEMORY_BASE, taken];
+        for at in places {
+            stream.call(Call::RegionMap, &[region, at]);
+        }
+        stream.send_message(client, region, 0);
+        for at in places {
+            stream.call(Call::Receive, &[server, at]);
+        }
+        let received = stream.call(Call::Receive, &[server, 0]);
+        stream.call(Call::RegionDestroy, &[region_of(received.x[1])]);
+    }
+    for (call, name) in
+        [(Call::RegionDestroy, holder.x[1]), (Call::Disconnect, client), (Call::Disconnect, server)]
+    {
+        stream.call(call, &[name]);
+    }
+    while stream.call(Call::EventNext, &[]).done() {}
 }
 
 /// Takes all control memory.

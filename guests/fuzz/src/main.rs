@@ -18,6 +18,7 @@ mod memory;
 mod operations;
 mod partner;
 mod random;
+mod regions;
 mod registers;
 mod run;
 mod stream;

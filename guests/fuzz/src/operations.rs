@@ -2,21 +2,17 @@
 
 use handover_guest::{
     Error,
-    abi::{Call, MessageWord, Port, RegionHandle, layout::REGION_MAX, smccc},
+    abi::{Call, MessageWord, Port, RegionHandle, VERSION, smccc},
 };
 
 use crate::{
     content,
     coverage::Outcome,
     memory, registers,
-    stream::{Answer, Held, PORTS, REGIONS, Stream},
+    stream::{Answer, Held, PORTS, Stream},
     window,
 };
 
-/// A region's log2 sizes, and how often.
-const ORDERS: &[u8] = &[12, 12, 12, 12, 12, 12, 12, 13, 14, 16, 16, 18, 20, 21, 21, 22, 23];
-/// More memory in use than this, and no large regions are made: the machine's memory is for scenarios.
-const ENOUGH: u64 = 12 << 20;
 /// Services that nobody provides; the well-behaved pair's are below.
 const SERVICES: u64 = 0x1000;
 /// Messages of a burst: more than a queue holds.
@@ -52,59 +48,8 @@ impl Stream {
         }
     }
 
-    fn create(&mut self) {
-        let order = self.random.one_of(ORDERS);
-        let at = self.slots.address(order, &mut self.random);
-        let size = match self.random.below(32) {
-            0 => self.random.next(),
-            1 => self.random.one_of(&[0, 1, 4095, 4097, 3 << 12, 1 << 11, 1 << 31, 1 << 63, u64::MAX]),
-            2 => REGION_MAX,
-            _ => 1 << order,
-        };
-        if self.regions.is_full() || (size > 1 << 16 && size <= 1 << 23 && self.holds_enough()) {
-            return self.destroy();
-        }
-        let answer = self.call(Call::RegionCreate, &[size, at]);
-        if answer.done() {
-            let held = Held { handle: answer.x[1], order: size.trailing_zeros() as u8, at };
-            content::expect_zeroes(self, held);
-            self.keep(held);
-        }
-    }
-
-    fn holds_enough(&mut self) -> bool {
-        let answer = self.call(Call::AccountRead, &[0, handover_guest::abi::Account::Memory as u64]);
-        answer.x[1] > ENOUGH
-    }
-
-    /// Makes a region this processor's own.
-    fn keep(&mut self, held: Held) {
-        if !self.exact() && self.random.one_in(8) {
-            REGIONS.show(held.handle, &mut self.random);
-        }
-        content::write(self, held);
-        if self.regions.try_push(held).is_err() {
-            self.call(Call::RegionDestroy, &[held.handle]);
-        }
-    }
-
-    /// One of its own regions, by index.
-    fn own_region(&mut self) -> Option<usize> {
-        let count = self.regions.len() as u64;
-        (count > 0).then(|| self.random.below(count) as usize)
-    }
-
-    /// A name of somebody else's region, or of none.
-    fn strange_region(&mut self) -> Option<u64> {
-        match self.random.below(24) {
-            0 => Some(self.wild()),
-            1 | 2 if !self.exact() => Some(REGIONS.look(&mut self.random)),
-            _ => None,
-        }
-    }
-
     /// A number that names nothing of any partition's.
-    fn wild(&mut self) -> u64 {
+    pub(crate) fn wild(&mut self) -> u64 {
         match self.random.below(8) {
             0 => 0xff_ffff,
             1 => 0xff_fffe,
@@ -114,73 +59,6 @@ impl Stream {
             5 => 1 << 63,
             6 => u64::MAX,
             _ => self.random.next() | 1 << 40,
-        }
-    }
-
-    fn map(&mut self) {
-        if let Some(handle) = self.strange_region() {
-            let at = window::contested(&mut self.random);
-            self.call(Call::RegionMap, &[handle, at]);
-            return;
-        }
-        let Some(index) = self.own_region() else { return self.create() };
-        let held = self.regions[index];
-        let at = self.slots.address(held.order, &mut self.random);
-        let answer = self.call(Call::RegionMap, &[held.handle, at]);
-        if answer.done() {
-            self.regions[index].at = at;
-            content::check(self, Held { at, ..held });
-        }
-        if held.at != 0 {
-            self.expect(&answer, answer.outcome == Outcome::Fails(Error::InUse), "a mapped region");
-        }
-    }
-
-    fn unmap(&mut self) {
-        if let Some(handle) = self.strange_region() {
-            self.call(Call::RegionUnmap, &[handle]);
-            return;
-        }
-        let Some(index) = self.own_region() else { return self.create() };
-        let held = self.regions[index];
-        let answer = self.call(Call::RegionUnmap, &[held.handle]);
-        self.expect(&answer, answer.done() == (held.at != 0), "its own region");
-        if answer.done() {
-            self.regions[index].at = 0;
-            content::expect_gone(self, held);
-        }
-    }
-
-    fn info(&mut self) {
-        if let Some(handle) = self.strange_region() {
-            self.call(Call::RegionInfo, &[handle]);
-            return;
-        }
-        let Some(index) = self.own_region() else { return self.create() };
-        let held = self.regions[index];
-        let answer = self.call(Call::RegionInfo, &[held.handle]);
-        let as_known = answer.done() && answer.x[1] == 1 << held.order && answer.x[2] == held.at;
-        self.expect(&answer, as_known, "its own region");
-    }
-
-    fn destroy(&mut self) {
-        if let Some(handle) = self.strange_region() {
-            self.call(Call::RegionDestroy, &[handle]);
-            return;
-        }
-        let Some(index) = self.own_region() else { return };
-        let held = self.regions.swap_remove(index);
-        let answer = self.call(Call::RegionDestroy, &[held.handle]);
-        self.expect(&answer, answer.done(), "its own region");
-        if answer.done() {
-            content::expect_gone(self, held);
-        }
-    }
-
-    /// Where each result is known beforehand: that it is so.
-    fn expect(&self, answer: &Answer, as_known: bool, what: &str) {
-        if self.exact() && !as_known {
-            self.fail(format_args!("{what}: {:?} {:x?}", answer.outcome, &answer.x[..3]));
         }
     }
 
@@ -360,7 +238,7 @@ impl Stream {
         match self.random.below(8) {
             0 => {
                 let answer = self.call(Call::Version, &[]);
-                self.expect(&answer, answer.x[1] == u64::from(handover_guest::abi::VERSION), "the version");
+                self.expect(&answer, answer.x[1] == u64::from(VERSION), "the version");
             }
             1 => {
                 let answer = self.call(Call::Identify, &[]);

@@ -14,6 +14,7 @@ use handover_guest::{
 
 use crate::{
     coverage::{self, Outcome},
+    run::wait_until_off,
     stream::Stream,
 };
 
@@ -226,11 +227,7 @@ impl Partner {
             }
         }
         ASKED.store(0, Ordering::Relaxed);
-        for index in helpers {
-            while psci::affinity_info(index as u64) == Ok(psci::AffinityState::On) {
-                turns();
-            }
-        }
+        wait_until_off(helpers);
     }
 
     /// Disconnects.

@@ -1,12 +1,16 @@
 //! The roles that fuzz: from the first call to the account at the end.
 
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::{
+    ops::Range,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+};
 
 use handover_guest::{
     Boot, Error, PartitionId, Port, Status,
     abi::{Account, Call},
     events, hvc, println,
     processor::{self, Lock},
+    psci::{self, AffinityState},
     signals, timer,
 };
 
@@ -110,6 +114,7 @@ pub(crate) fn lead(boot: &Boot) -> Status {
     let watched = partner::open(&mut stream, id(checked.partition), u64::from(checked.service.get()));
     let mut partner = Partner::open(&mut stream, partner.partition, u64::from(partner.service.get()));
     // While its tables are small and nobody interferes, what happens at the limits is certain.
+    limits::edges(&mut stream);
     limits::control_memory(&mut stream, Some(&mut partner));
     limits::machine_memory(&mut stream, &mut partner);
     limits::ports(&mut stream);
@@ -183,6 +188,14 @@ fn run(stream: &mut Stream, plan: Plan, mut partner: Option<&mut Partner>) {
     }
     stream.clean_up();
     wait_for_all(plan.setting.processors);
+    wait_until_off(1..plan.setting.processors);
+}
+
+/// Waits until processors have switched themselves off.
+pub(crate) fn wait_until_off(processors: Range<usize>) {
+    while processors.clone().any(|index| psci::affinity_info(index as u64) == Ok(AffinityState::On)) {
+        processor::yield_now();
+    }
 }
 
 fn scenario(stream: &mut Stream, partner: Option<&mut Partner>) {

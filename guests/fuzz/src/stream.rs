@@ -211,7 +211,7 @@ impl Stream {
     pub(crate) fn report(&self) {
         let Stream { processor, steps, calls, succeeded, faults, digest, .. } = self;
         println!(
-            "fuzz: processor {processor}: {steps} operations, {calls} calls, {succeeded} succeeded, {faults} faults, digest {digest:016x}"
+            "\nfuzz: processor {processor}: {steps} operations, {calls} calls, {succeeded} succeeded, {faults} faults, digest {digest:016x}"
         );
     }
 }
