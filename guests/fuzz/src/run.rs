@@ -23,7 +23,7 @@ use crate::{
 /// Operations between two scenarios, on the average.
 const BETWEEN_SCENARIOS: u64 = 20_000;
 /// Seconds until others must have let go of what they were sent.
-const PATIENCE: u64 = 600;
+const PATIENCE: u64 = 300;
 /// What tables may grow to, in bytes: they grow by pages and keep them until the partition ends. 1024 ports, 1024 regions, messages for
 /// 100 full queues, the tables of all GiBs of the window that are ever used.
 const GROWTH_MAX: u64 = (32 + 16 + 256 + 96) << 12;
