@@ -1,7 +1,7 @@
 //! All partitions of a manifest, from the first one's creation to the machine's end.
 
 use alloc::{format, string::String, vec::Vec};
-use handover_abi::{EndReason, PartitionId, Signal, SignalKind};
+use handover_abi::{EndReason, Error, PartitionId, Signal, SignalKind};
 use handover_manifest::Manifest;
 
 use crate::{
@@ -61,7 +61,10 @@ impl<'a> System<'a> {
     }
 
     fn refuse(&self, control: &mut impl Control, signal: Signal) {
-        if let Err(error) = control.refuse(signal.token, REFUSED_NO_SERVICE) {
+        // Who asked may have taken the request back, as often as it likes: that is no news.
+        if let Err(error) = control.refuse(signal.token, REFUSED_NO_SERVICE)
+            && error != Error::BadHandle
+        {
             let name = self.name_of(signal.partition);
             control.say(format_args!(
                 "{name}'s request for service {} cannot be refused: {error}",

@@ -47,6 +47,9 @@ struct Partition {
     end: Option<(EndReason, u64)>,
 }
 
+/// The token of a request that its client has taken back.
+const WITHDRAWN: u64 = 77;
+
 /// The control OS's side: what it would hold, its rules as far as they matter here, and what was said.
 struct Model {
     partitions: BTreeMap<u32, Partition>,
@@ -166,6 +169,9 @@ impl Control for Model {
     }
 
     fn refuse(&mut self, token: u64, reason: u32) -> Result<(), Error> {
+        if token == WITHDRAWN {
+            return Err(Error::BadHandle);
+        }
         self.refused.push((token, reason));
         Ok(())
     }
@@ -242,6 +248,12 @@ fn follows_partitions_to_the_end() {
     let request = Signal { kind: SignalKind::Connect, token: 9, partition: PartitionId::new(2), argument: 5 };
     assert_eq!(system.answer(&mut model, request), None);
     assert_eq!(model.refused, [(9, system_control::system::REFUSED_NO_SERVICE)]);
+    // A request that is taken back before its answer is no news, however many there are.
+    let said = model.lines.len();
+    let withdrawn =
+        Signal { kind: SignalKind::Connect, token: WITHDRAWN, partition: PartitionId::new(2), argument: 1 };
+    assert_eq!(system.answer(&mut model, withdrawn), None);
+    assert_eq!(model.lines.len(), said);
 
     let signal = model.end(3, EndReason::Fault, 0);
     assert_eq!(system.answer(&mut model, signal), None);
