@@ -41,9 +41,10 @@ pub(crate) fn make(workspace: &Workspace, manifest: &Manifest, folder: &Path, ou
     let host = Host::this();
     provision::rust::targets(&host)?;
     let guests = guests_of(workspace, manifest)?;
-    let mut packages = vec![Package::new("handover"), Package::new(SYSTEM_CONTROL)];
+    let privileged = privileged_of(workspace, manifest)?;
+    let mut packages = vec![Package::new("handover"), Package::new(&privileged)];
     packages.extend(guests.iter().map(|name| Package::new(name)));
-    eprintln!("  Building the control OS, system-control and {}", told(&guests));
+    eprintln!("  Building the control OS, {privileged} and {}", told(&guests));
     let programs = cargo::build(workspace, BARE_METAL, &packages)?;
 
     let mut files = Files { archive: Archive::new(), names: BTreeMap::new() };
@@ -163,6 +164,16 @@ fn check_room(manifest: &Manifest, archive: u64) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// The package of the privileged partition's program.
+fn privileged_of(workspace: &Workspace, manifest: &Manifest) -> Result<String> {
+    let Some(kernel) = &manifest.system_control.kernel else { return Ok(SYSTEM_CONTROL.to_owned()) };
+    let known = cargo::guests(workspace)?;
+    match KernelSource::new(kernel) {
+        KernelSource::Guest(name) if known.iter().any(|guest| guest == name) => Ok(name.to_owned()),
+        _ => bail!("[system-control] runs `{kernel}`, but the guests are: {}", known.join(", ")),
+    }
 }
 
 /// The bare-metal guests that the manifest runs, each once.

@@ -3,8 +3,6 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
-mod calls;
-#[cfg(target_os = "none")]
 mod run;
 
 #[cfg(not(target_os = "none"))]

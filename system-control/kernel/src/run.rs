@@ -9,14 +9,12 @@ use handover_guest::{
     },
     entry, events, heap, hvc, interrupts, println, start,
 };
+use handover_loader::{control::Control, hypercalls::Hypercalls};
 use system_control::{
-    control::Control,
     supervise::{STATUS_FAULT, STATUS_NOT_STARTED},
     system::System,
 };
 use zerocopy::FromBytes;
-
-use crate::calls::Hypercalls;
 
 entry!(main);
 

@@ -100,7 +100,7 @@ pub fn end_line(name: &str, reason: EndReason, status: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use handover_manifest::{Machine, MemorySize, Partition};
+    use handover_manifest::{Machine, MemorySize, Partition, SystemControl};
     use std::vec;
 
     fn manifest(names: &[&str], end_with: &[&str]) -> Manifest {
@@ -117,6 +117,7 @@ mod tests {
         Manifest {
             end_with: end_with.iter().map(|&name| name.into()).collect(),
             stay: false,
+            system_control: SystemControl::default(),
             machine: Machine { processors: 1, memory: MemorySize(1 << 30) },
             partitions: names.iter().map(partition).collect(),
         }

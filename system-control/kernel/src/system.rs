@@ -4,12 +4,13 @@ use alloc::{format, string::String, vec::Vec};
 use handover_abi::{EndReason, Error, PartitionId, Signal, SignalKind};
 use handover_manifest::Manifest;
 
-use crate::{
+use handover_loader::{
     archive::{Failure, open},
     control::Control,
     partition::{self, Content},
-    supervise::{Next, Supervisor, end_line},
 };
+
+use crate::supervise::{Next, Supervisor, end_line};
 
 /// The reason in a refusal of system-control's: it offers no services.
 pub const REFUSED_NO_SERVICE: u32 = 1;

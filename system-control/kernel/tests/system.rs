@@ -7,11 +7,9 @@ use handover_abi::{
     Account, EndReason, Error, Name, PartitionId, Signal, SignalKind,
     layout::{ADD_MEMORY_MAX, MEMORY_BASE, WRITE_MAX},
 };
+use handover_loader::{archive::Failure, control::Control, device_tree::Seeds};
 use std::{collections::BTreeMap, fmt, path::Path};
 use system_control::{
-    archive::Failure,
-    control::Control,
-    device_tree::Seeds,
     supervise::{STATUS_FAULT, STATUS_NOT_STARTED},
     system::System,
 };

@@ -1,6 +1,8 @@
 //! What the types alone cannot say about a manifest: names are unique, services meet, everything fits the machine.
 
-use crate::{MAX_NAME, MAX_PROCESSORS, MEMORY_GRANULE, Manifest, MemorySize, Partition, RESERVED_MEMORY};
+use crate::{
+    KernelSource, MAX_NAME, MAX_PROCESSORS, MEMORY_GRANULE, Manifest, MemorySize, Partition, RESERVED_MEMORY,
+};
 use alloc::{format, string::String};
 
 /// Names that consoles, logs and records use for what no manifest lists.
@@ -22,6 +24,8 @@ pub enum Place {
     Manifest(Key),
     /// The machine.
     Machine(Key),
+    /// The privileged partition.
+    SystemControl(Key),
     /// The partition of this index.
     Partition(usize, Key),
 }
@@ -41,6 +45,14 @@ impl Manifest {
     /// The first thing that is wrong. Whether the files it names exist and are kernels is not looked at here.
     pub fn check(&self) -> Result<(), Problem> {
         self.check_machine()?;
+        if let Some(kernel) = &self.system_control.kernel
+            && !matches!(KernelSource::new(kernel), KernelSource::Guest(_))
+        {
+            return wrong(
+                Place::SystemControl(Key::Value("kernel")),
+                format!("`{kernel}` cannot take system-control's place: write `guest:NAME`"),
+            );
+        }
         if self.partitions.is_empty() {
             return wrong(Place::Manifest(Key::Table), "there is no `[[partition]]`: name at least one");
         }

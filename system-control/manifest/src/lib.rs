@@ -47,6 +47,9 @@ pub struct Manifest {
     pub stay: bool,
     /// What the partitions share.
     pub machine: Machine,
+    /// The privileged partition's program.
+    #[serde(default)]
+    pub system_control: SystemControl,
     /// The partitions, in the order in which they start.
     #[serde(default, rename = "partition")]
     pub partitions: Vec<Partition>,
@@ -60,6 +63,18 @@ pub struct Machine {
     pub processors: u32,
     /// Physical memory.
     pub memory: MemorySize,
+}
+
+/// What runs in the privileged partition, which the control OS makes by itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SystemControl {
+    /// `guest:NAME`: a bare-metal guest in the place of this project's own system-control. It takes the manifest's partitions as it likes.
+    #[serde(default)]
+    pub kernel: Option<String>,
+    /// What such a guest finds as its arguments, in the packed manifest.
+    #[serde(default)]
+    pub command_line: String,
 }
 
 /// One partition, and what it is given before it starts.

@@ -98,6 +98,10 @@ fn span_of(manifest: &DeTable<'_>, place: Place) -> Option<Range<usize>> {
             let machine = manifest.get("machine")?;
             (machine.get_ref().as_table()?, Some(machine.span()), key)
         }
+        Place::SystemControl(key) => {
+            let system_control = manifest.get("system-control")?;
+            (system_control.get_ref().as_table()?, Some(system_control.span()), key)
+        }
         Place::Partition(index, key) => {
             let partition = manifest.get("partition")?.get_ref().as_array()?.get(index)?;
             (partition.get_ref().as_table()?, Some(partition.span()), key)

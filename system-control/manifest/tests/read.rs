@@ -159,3 +159,17 @@ fn looks_at_the_files_a_manifest_names() {
     assert_eq!(error.line, None);
     assert!(error.to_string().contains("none.toml: the manifest cannot be read"), "{error}");
 }
+
+#[test]
+fn another_program_may_take_system_controls_place() {
+    let with = |kernel: &str| {
+        let text = format!("{GOOD}\n[system-control]\nkernel = \"{kernel}\"\ncommand-line = \"case=x\"\n");
+        parse(&text, Path::new("m.toml"))
+    };
+    let found = with("guest:examiner").unwrap();
+    assert_eq!(found.system_control.kernel.as_deref(), Some("guest:examiner"));
+    assert_eq!(found.system_control.command_line, "case=x");
+    assert_eq!(good().system_control.kernel, None);
+    let error = with("debian").unwrap_err().to_string();
+    assert!(error.contains("`debian` cannot take system-control's place"), "{error}");
+}

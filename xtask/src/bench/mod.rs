@@ -19,6 +19,9 @@ const LIMIT: Duration = Duration::from_secs(180);
 /// What starts a figure's line on a guest's console.
 const RECORD: &str = "bench: ";
 
+/// The manifests, in `manifests/`, whose guests measure.
+const GUESTS: [&str; 1] = ["bench"];
+
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Write the figures to this file too
@@ -30,7 +33,9 @@ pub(crate) struct Options {
 pub(crate) fn bench(workspace: &Workspace, options: &Options) -> Result<()> {
     let qemu = qemu::find(&Host::this(), &workspace.output_folder("provision")?)?;
     let mut figures = Figures::default();
-    messages(workspace, &qemu, &mut figures)?;
+    for name in GUESTS {
+        guests(workspace, &qemu, name, &mut figures)?;
+    }
     linux_boot::run(workspace, &qemu, &mut figures)?;
     print!("{}", figures.table());
     if let Some(file) = &options.json {
@@ -40,18 +45,17 @@ pub(crate) fn bench(workspace: &Workspace, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Calls and messages, measured by two bare-metal guests.
-fn messages(workspace: &Workspace, qemu: &Qemu, figures: &mut Figures) -> Result<()> {
+/// What the guests of a manifest measure.
+fn guests(workspace: &Workspace, qemu: &Qemu, name: &str, figures: &mut Figures) -> Result<()> {
     let folder = workspace.source("manifests");
-    let manifest = handover_manifest::read(&folder.join("bench.toml"))?;
-    let image = image::make(workspace, &manifest, &folder, "bench/messages")?;
+    let manifest = handover_manifest::read(&folder.join(format!("{name}.toml")))?;
+    let image = image::make(workspace, &manifest, &folder, &format!("bench/{name}"))?;
     let how = machine::Options { icount: true, gdb: None };
-    let records =
-        measure(workspace, "messages", false, machine::command(qemu, &image, &manifest.machine, how))?;
+    let records = measure(workspace, name, false, machine::command(qemu, &image, &manifest.machine, how))?;
     if records.figures().is_empty() {
         bail!(
-            "the guests measured nothing; their logs are in {}",
-            workspace.output("bench/messages").display()
+            "the guests of `{name}` measured nothing; their logs are in {}",
+            workspace.output(&format!("bench/{name}")).display()
         );
     }
     figures.add(records.figures());

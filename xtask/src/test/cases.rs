@@ -55,6 +55,23 @@ macro_rules! hostile {
     };
 }
 
+/// A machine whose privileged partition is the examiner, with one template for it to make partitions of.
+macro_rules! examine {
+    ($processors:literal, $command_line:literal, $name:literal, $kernel:literal) => {
+        concat!(
+            "[system-control]\nkernel = \"guest:examiner\"\ncommand-line = \"",
+            $command_line,
+            "\"\n[machine]\nprocessors = ",
+            $processors,
+            "\nmemory = \"128 MiB\"\n[[partition]]\nname = \"",
+            $name,
+            "\"\nkernel = \"",
+            $kernel,
+            "\"\nprocessors = 1\nmemory = \"4 MiB\"\n",
+        )
+    };
+}
+
 /// Partitions that end while a processor of theirs is switched on, on a machine with so many processors.
 macro_rules! end_while_switching {
     ($machine:literal, $partition:literal) => {
@@ -244,6 +261,13 @@ fn bare_metal() -> Vec<Case> {
             ],
             status: 0,
             limit: 480,
+        },
+        Case {
+            name: "examine-lifecycle",
+            manifest: examine!("2", "case=lifecycle rounds=3", "crash", "guest:crash"),
+            lines: &[Has("system-control", "examiner: lifecycle ok")],
+            status: 0,
+            limit: 240,
         },
         Case {
             name: "neighbours",

@@ -9,7 +9,8 @@ use crate::{
 use std::process::Command;
 
 /// Packages with tests that run here, besides the workspace's default members.
-const ALSO_TESTED: [&str; 4] = ["system-control", "handover-linux", "handover-tool", "handover-guest"];
+const ALSO_TESTED: [&str; 5] =
+    ["system-control", "handover-loader", "handover-linux", "handover-tool", "handover-guest"];
 
 /// Formatting, and clippy for each target that code is built for.
 pub(crate) fn lint(workspace: &Workspace) -> Count {

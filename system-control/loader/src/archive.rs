@@ -35,6 +35,7 @@ pub fn open(files: &[u8]) -> Result<(Archive<'_>, Manifest), Failure> {
         let place = match problem.place {
             Place::Manifest(_) => String::new(),
             Place::Machine(_) => " [machine]:".into(),
+            Place::SystemControl(_) => " [system-control]:".into(),
             Place::Partition(index, _) => format!(" partition {}:", index + 1),
         };
         Failure(format!("the manifest in the boot archive is wrong:{place} {}", problem.what))

@@ -2,17 +2,17 @@
 
 use core::fmt;
 
+use crate::{control::Control, device_tree::Seeds};
 use handover_guest::{
     abi::{Account, EndReason, Error, Name, PartitionId, smccc},
     hvc, println,
 };
-use system_control::{control::Control, device_tree::Seeds};
 
 /// Random bits of one `TRNG_RND64`: the most it gives (DEN0098, 2.5).
 const BITS: u64 = 192;
 
 /// The control OS, reached by `hvc`.
-pub(crate) struct Hypercalls;
+pub struct Hypercalls;
 
 impl Control for Hypercalls {
     fn create(&mut self, name: Name, processors: u32) -> Result<PartitionId, Error> {

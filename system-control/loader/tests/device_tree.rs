@@ -3,11 +3,11 @@
 
 use fdt::{Fdt, node::FdtNode};
 use handover_abi::layout;
+use handover_loader::device_tree::{Description, Provided, Seeds, Used, build};
 use std::{
     io::Write,
     process::{Command, Stdio},
 };
-use system_control::device_tree::{Description, Provided, Seeds, Used, build};
 
 fn linux() -> Description<'static> {
     Description {

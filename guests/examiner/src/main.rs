@@ -1,0 +1,52 @@
+//! Takes system-control's place and tries the privileged interface: `case=NAME` in `[system-control] command-line` chooses what. The manifest's
+//! partitions are what it may make, by name and as often as it likes; none starts by itself. It ends the machine with 0 if all went as it
+//! should, and says what did not.
+
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+mod lifecycle;
+mod stage;
+
+use handover_guest::{entry, hvc, println};
+use stage::{Stage, Verdict};
+
+entry!(main);
+
+/// A case's name and what it does.
+type Case = (&'static str, fn(&mut Stage) -> Verdict);
+
+const CASES: &[Case] = &[("lifecycle", lifecycle::run)];
+
+/// `x0` is the address of the boot information.
+fn main(x0: u64) {
+    let status = match Stage::set(x0) {
+        Ok(mut stage) => examine(&mut stage),
+        Err(problem) => {
+            println!("examiner: {problem}");
+            1
+        }
+    };
+    let error = hvc::machine_off(status);
+    println!("examiner: the machine cannot be ended with status {status}: {error}");
+}
+
+fn examine(stage: &mut Stage) -> u64 {
+    let wanted = stage.argument("case").unwrap_or("");
+    let Some((name, case)) = CASES.iter().find(|(name, _)| *name == wanted) else {
+        println!("examiner: case={wanted} is none of mine");
+        return 1;
+    };
+    match case(stage) {
+        Ok(()) => {
+            println!("examiner: {name} ok");
+            0
+        }
+        Err(problem) => {
+            println!("examiner: {name} FAILED: {problem}");
+            1
+        }
+    }
+}
