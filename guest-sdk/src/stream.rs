@@ -88,7 +88,13 @@ impl embedded_io::Error for StreamError {
                 Error::InvalidArgument | Error::BadAddress => ErrorKind::InvalidInput,
                 Error::Denied => ErrorKind::PermissionDenied,
                 Error::NotSupported => ErrorKind::Unsupported,
-                Error::WouldBlock | Error::QueueFull | Error::WrongState => ErrorKind::Other,
+                Error::TimedOut => ErrorKind::TimedOut,
+                Error::WouldBlock
+                | Error::QueueFull
+                | Error::WrongState
+                | Error::NoCapacity
+                | Error::Throttled
+                | Error::Deadlock => ErrorKind::Other,
             },
         }
     }

@@ -90,7 +90,7 @@ fn hot(
 
 fn fail(context: &mut Context, failure: Failure) {
     context.x[0] = failure.error.to_x0();
-    if matches!(failure.error, Error::Limit | Error::TooLarge) {
+    if matches!(failure.error, Error::Limit | Error::TooLarge | Error::Throttled) {
         context.x[1] = failure.detail;
     }
 }

@@ -59,6 +59,14 @@ int handover_call(struct handover *handover, u32 function, handover_regs *regs)
 		return -EBADFD;
 	case HANDOVER_ERROR_TOO_LARGE:
 		return -E2BIG;
+	case HANDOVER_ERROR_TIMED_OUT:
+		return -ETIMEDOUT;
+	case HANDOVER_ERROR_NO_CAPACITY:
+		return -ENOSPC;
+	case HANDOVER_ERROR_THROTTLED:
+		return -EAGAIN;
+	case HANDOVER_ERROR_DEADLOCK:
+		return -EDEADLK;
 	}
 	dev_err_ratelimited(handover->dev, "call %#x answered %#lx, which this driver does not know\n", function, regs->a0);
 	return -EIO;

@@ -55,6 +55,14 @@ errors! {
     WrongState = -13, "wrong state";
     /// The message's region does not fit where it should go. `x1` holds its size in bytes; the message stays.
     TooLarge = -14, "too large";
+    /// No answer came in time.
+    TimedOut = -15, "timed out";
+    /// No physical processor has so much time to give.
+    NoCapacity = -16, "no capacity";
+    /// Over the rate that the partition may do this at. `x1` holds the nanoseconds until it may again.
+    Throttled = -17, "throttled";
+    /// The answer would have to come from who waits for the caller's own.
+    Deadlock = -18, "would wait for itself";
 }
 
 impl Error {
@@ -84,6 +92,6 @@ mod tests {
             assert_eq!(Error::from_x0(error.to_x0()), Some(error));
         }
         assert_eq!(Error::from_x0(0), None);
-        assert_eq!(Error::from_x0((-15i64) as u64), None);
+        assert_eq!(Error::from_x0((-19i64) as u64), None);
     }
 }
