@@ -182,6 +182,30 @@ pub fn region_info(region: RegionHandle) -> Result<(u64, u64), Error> {
     Ok((size, address))
 }
 
+/// [`Call::MemoryAdd`]: `size` bytes of zeroes at `address`, both multiples of 2 MiB, at most 32 MiB.
+pub fn memory_add(address: u64, size: u64) -> Result<(), Error> {
+    // SAFETY: maps memory that nothing was mapped at before.
+    unsafe { hvc!(Call::MemoryAdd, inlateout("x1") address => _, in("x2") size) }
+}
+
+/// [`Call::MemoryRemove`]: gives memory back, as [`memory_add`] takes it.
+///
+/// # Safety
+///
+/// Nothing uses that memory: no reference, no stack, no code, no translation table.
+pub unsafe fn memory_remove(address: u64, size: u64) -> Result<(), Error> {
+    // SAFETY: the caller's promise.
+    unsafe { hvc!(Call::MemoryRemove, inlateout("x1") address => _, in("x2") size) }
+}
+
+/// [`Call::MemoryInfo`]: whether there is memory at `address`, and where that changes.
+pub fn memory_info(address: u64) -> Result<(bool, u64), Error> {
+    let (there, end): (u64, u64);
+    // SAFETY: changes no memory.
+    unsafe { hvc!(Call::MemoryInfo, inlateout("x1") address => there, lateout("x2") end) }?;
+    Ok((there != 0, end))
+}
+
 /// [`Call::Connect`].
 pub fn connect(partition: PartitionId, service: ServiceId) -> Result<Port, Error> {
     let port: u64;

@@ -68,6 +68,8 @@ pub mod interrupts;
 #[cfg(target_os = "none")]
 mod listener;
 #[cfg(target_os = "none")]
+pub mod memory;
+#[cfg(target_os = "none")]
 pub mod processor;
 #[cfg(target_os = "none")]
 pub mod psci;

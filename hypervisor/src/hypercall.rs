@@ -188,6 +188,15 @@ fn dispatch(kernel: &mut Kernel, who: PartitionIndex, context: &mut Context, cal
         Call::RegionMap => system.region_map(hardware, who, a, b).map(|()| NOTHING),
         Call::RegionUnmap => system.region_unmap(hardware, who, a).map(|()| NOTHING),
         Call::RegionInfo => system.region_info(who, a).map(|(size, at)| results(context, [size, at])),
+        Call::MemoryAdd => {
+            system.memory_add(hardware, who, a, b)?;
+            arch::discard_instructions();
+            Ok(NOTHING)
+        }
+        Call::MemoryRemove => system.memory_remove(hardware, who, a, b).map(Outcome::from),
+        Call::MemoryInfo => {
+            system.memory_info(hardware, who, a).map(|(there, end)| results(context, [u64::from(there), end]))
+        }
         Call::Connect => {
             system.connect(hardware, who, a, b).map(|port| results(context, [u64::from(port.get())]))
         }
@@ -236,7 +245,9 @@ fn privileged(kernel: &mut Kernel, who: PartitionIndex, context: &mut Context, c
         Call::PartitionSetLimit => kernel.system.set_limit(id_of(a)?, b, c).map(|()| NOTHING),
         Call::PartitionAddMemory => {
             let partition = find(&kernel.system, a)?;
-            kernel.system.add_memory(&mut kernel.hardware, partition, Ipa::new(b), c).map(|()| NOTHING)
+            kernel.system.add_memory(&mut kernel.hardware, partition, Ipa::new(b), c)?;
+            arch::discard_instructions();
+            Ok(NOTHING)
         }
         Call::PartitionWrite => {
             let partition = find(&kernel.system, a)?;

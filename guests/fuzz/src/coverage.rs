@@ -68,7 +68,7 @@ macro_rules! pairs {
 /// Every documented pair for a partition without the privilege. `WrongState` of a caller that is being ended is in no row: nothing
 /// of that partition runs again, so none sees it.
 const PAIRS: &[Pair] = {
-    use Account::{ControlMemory, Memory, Ports};
+    use Account::{AddressSpace, ControlMemory, Memory, Ports};
     use Error::{
         BadAddress, BadHandle, Denied, InUse, InvalidArgument, NoMemory, NotConnected, PeerClosed, QueueFull,
         TooLarge, WouldBlock, WrongState,
@@ -79,12 +79,16 @@ const PAIRS: &[Pair] = {
         End: Done => "does not return; each guest of the test ends by it";
         AccountRead: Done, Fails(BadHandle), Fails(Denied), Fails(InvalidArgument);
         RegionCreate: Done, Fails(InvalidArgument), Fails(BadAddress), Fails(InUse), Fails(TooLarge), Fails(NoMemory),
-            Limit(Memory), Limit(ControlMemory);
+            Limit(Memory), Limit(ControlMemory), Limit(AddressSpace) => "the whole window is within the limit";
         RegionDestroy: Done, Fails(BadHandle);
         RegionMap: Done, Fails(BadHandle), Fails(InvalidArgument), Fails(BadAddress), Fails(InUse), Fails(TooLarge),
-            Fails(NoMemory), Limit(ControlMemory);
+            Fails(NoMemory), Limit(ControlMemory), Limit(AddressSpace) => "the whole window is within the limit";
         RegionUnmap: Done, Fails(BadHandle), Fails(WrongState);
         RegionInfo: Done, Fails(BadHandle);
+        MemoryAdd: Done, Fails(InvalidArgument), Fails(BadAddress), Fails(InUse), Fails(NoMemory), Limit(Memory),
+            Limit(ControlMemory), Limit(AddressSpace) => "all the memory it may have is within the limit";
+        MemoryRemove: Done, Fails(InvalidArgument), Fails(BadAddress);
+        MemoryInfo: Done, Fails(BadAddress);
         Connect: Done, Fails(InvalidArgument), Fails(BadHandle), Fails(NotConnected), Fails(PeerClosed), Fails(NoMemory),
             Limit(Ports), Limit(ControlMemory);
         Accept: Done, Fails(BadHandle), Fails(NoMemory), Limit(Ports), Limit(ControlMemory);
@@ -93,7 +97,8 @@ const PAIRS: &[Pair] = {
         Send: Done, Fails(InvalidArgument), Fails(BadHandle), Fails(QueueFull), Fails(PeerClosed), Fails(NotConnected),
             Fails(NoMemory), Limit(ControlMemory);
         Receive: Done, Fails(InvalidArgument), Fails(BadHandle), Fails(BadAddress), Fails(InUse), Fails(WouldBlock),
-            Fails(PeerClosed), Fails(NotConnected), Fails(TooLarge), Fails(NoMemory), Limit(Memory), Limit(ControlMemory);
+            Fails(PeerClosed), Fails(NotConnected), Fails(TooLarge), Fails(NoMemory), Limit(Memory), Limit(ControlMemory),
+            Limit(AddressSpace) => "the whole window is within the limit";
         PortStatus: Done, Fails(BadHandle);
         EventNext: Done, Fails(WouldBlock);
         EventSend: Done, Fails(BadHandle), Fails(PeerClosed), Fails(NotConnected);

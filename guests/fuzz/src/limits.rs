@@ -10,7 +10,7 @@ use handover_guest::{
     processor::Lock,
 };
 
-use crate::{coverage::Outcome, partner::Partner, stream::Stream, window};
+use crate::{coverage::Outcome, granules, partner::Partner, stream::Stream, window};
 
 /// More than any limit of system-control's lets a partition have.
 const MANY: usize = 1536;
@@ -179,6 +179,7 @@ fn starve(stream: &mut Stream, partner: Option<&mut Partner>, orders: &[u8], exp
     if stream.call(Call::RegionMap, &[spare.x[1], fresh]).done() {
         stream.call(Call::RegionUnmap, &[spare.x[1]]);
     }
+    granules::fresh(stream);
     while stream.send_message(client, 0, 8).done() {}
     let fresh = window::fresh(stream.random.below(window::FRESH_GIBS));
     let received = stream.call(Call::Receive, &[server, fresh]);
@@ -230,6 +231,7 @@ pub(crate) fn memory(stream: &mut Stream, partner: Option<&mut Partner>) {
     if !crate::run::is_shared() && why != Outcome::Limit(Account::Memory) {
         stream.fail(format_args!("memory ends by {why:?}: the machine's memory does not fit this test"));
     }
+    granules::one_more(stream);
     if let Some(port) = given {
         let refused = stream.call(Call::Receive, &[port, 0]);
         hoard.give_back(stream);

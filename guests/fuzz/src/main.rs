@@ -13,6 +13,7 @@ mod checker;
 mod code;
 mod content;
 mod coverage;
+mod granules;
 mod limits;
 mod memory;
 mod operations;

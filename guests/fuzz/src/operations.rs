@@ -8,7 +8,7 @@ use handover_guest::{
 use crate::{
     content,
     coverage::Outcome,
-    memory, registers,
+    granules, memory, registers,
     stream::{Answer, Held, PORTS, Stream},
     window,
 };
@@ -42,7 +42,8 @@ impl Stream {
             90 => self.ask(),
             91 => self.privileged(),
             92 => self.strange_number(),
-            93..96 => memory::access(self),
+            93..95 => memory::access(self),
+            95 => granules::step(self),
             96..99 => registers::access(self),
             _ => self.burst(),
         }
@@ -351,5 +352,6 @@ impl Stream {
         while let Some(token) = self.tokens.pop() {
             self.call(Call::Refuse, &[token, 0]);
         }
+        granules::clean_up(self);
     }
 }

@@ -15,6 +15,7 @@ use handover_guest::{
 
 use crate::{
     coverage::{self, Outcome},
+    granules,
     random::{Random, mix},
     window::Slots,
 };
@@ -79,6 +80,8 @@ pub(crate) struct Stream {
     pub(crate) ports: ArrayVec<u64, 32>,
     pub(crate) tokens: ArrayVec<u64, 8>,
     pub(crate) slots: Slots,
+    /// What its granules of memory hold; 0: it has not this one.
+    pub(crate) granules: [u64; granules::OWN as usize],
     /// Operations so far: calls, accesses to memory, accesses to registers.
     pub(crate) steps: u64,
     calls: u64,
@@ -97,6 +100,7 @@ impl Stream {
             ports: ArrayVec::new(),
             tokens: ArrayVec::new(),
             slots: Slots::new(processor),
+            granules: [0; granules::OWN as usize],
             steps: 0,
             calls: 0,
             succeeded: 0,
@@ -222,7 +226,7 @@ fn results_of(call: Call) -> usize {
         Call::Receive => 17,
         Call::SignalNext => 4,
         Call::Identify | Call::PortStatus => 3,
-        Call::Version | Call::AccountRead | Call::RegionInfo => 2,
+        Call::Version | Call::AccountRead | Call::RegionInfo | Call::MemoryInfo => 2,
         Call::RegionCreate | Call::Connect | Call::Accept | Call::EventNext => 1,
         _ => 0,
     }

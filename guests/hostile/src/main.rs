@@ -13,6 +13,7 @@ mod calls;
 mod context;
 mod devices;
 mod failure;
+mod granules;
 mod hammer;
 mod limits;
 mod messages;
@@ -69,6 +70,9 @@ const CASES: &[(&str, Case)] = &[
     ("timers", devices::timers),
     ("memory-limit", limits::memory),
     ("ports-limit", limits::ports),
+    ("memory-wrong", granules::wrong),
+    ("memory-all", granules::all_there_is),
+    ("memory-under-use", granules::under_use),
     ("processors", processors::power),
     ("registers-kept", context::kept),
     ("last-word", upper::last_word),

@@ -106,6 +106,14 @@ calls! {
     /// → `x1` size in bytes, `x2` address or 0. `x1` region handle.
     RegionInfo = 0x14;
 
+    /// Takes zeroed memory, within the caller's limits. `x1` address (2 MiB aligned), `x2` size (a multiple of 2 MiB, at most
+    /// [`MEMORY_CALL_MAX`](crate::layout::MEMORY_CALL_MAX)).
+    MemoryAdd = 0x18;
+    /// Gives memory back: it is unmapped, then zeroed. `x1` and `x2` as for `MemoryAdd`.
+    MemoryRemove = 0x19;
+    /// → `x1` 1 if memory is there, else 0; `x2` the address where that changes, the next multiple of 1 GiB at the latest. `x1` address.
+    MemoryInfo = 0x1a;
+
     /// Asks for a channel. `x1` partition id, `x2` service id. → `x1` port; its event tells whether it was accepted.
     Connect = 0x20;
     /// Accepts a request. `x1` the signal's token. → `x1` port.
@@ -134,7 +142,7 @@ calls! {
     PartitionCreate = 0x80;
     /// Privileged. `x1` partition id, `x2` [`Account`](crate::Account), `x3` limit.
     PartitionSetLimit = 0x81;
-    /// Privileged. Gives zeroed memory. `x1` partition id, `x2` address in the partition (2 MiB aligned), `x3` size (a multiple of 2 MiB, at most
+    /// Privileged. Gives zeroed memory to a partition that has not ended. `x1` partition id, `x2` address in the partition (2 MiB aligned), `x3` size (a multiple of 2 MiB, at most
     /// [`ADD_MEMORY_MAX`](crate::layout::ADD_MEMORY_MAX)).
     PartitionAddMemory = 0x82;
     /// Privileged. Copies into a partition that has not started. `x1` partition id, `x2` address there, `x3` address in the caller, `x4` bytes

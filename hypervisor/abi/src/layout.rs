@@ -32,10 +32,12 @@ pub const PROCESSORS_MAX: u32 = 8;
 pub const MEMORY_BASE: u64 = 0x4000_0000;
 /// Memory ends here at the latest (exclusive).
 pub const MEMORY_END: u64 = ARCHIVE_BASE;
-/// Granularity of memory given by `PartitionAddMemory`.
+/// Granularity of a partition's memory.
 pub const MEMORY_GRANULE: u64 = 0x20_0000;
 /// Most bytes of one `PartitionAddMemory`.
 pub const ADD_MEMORY_MAX: u64 = 0x4000_0000;
+/// Most bytes of one `MemoryAdd` or `MemoryRemove`.
+pub const MEMORY_CALL_MAX: u64 = 0x200_0000;
 /// Most bytes of one `PartitionWrite`.
 pub const WRITE_MAX: u64 = 0x1_0000;
 

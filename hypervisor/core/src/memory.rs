@@ -1,34 +1,34 @@
-//! A partition's own memory: 2 MiB blocks, given before it starts and kept until it ends.
+//! A partition's own memory, in granules of 2 MiB: given before it starts or while it runs, and kept until it gives some back or ends.
+//!
+//! A granule that leaves stays in the level-2 table as a descriptor that no walk follows, with how far it is zeroed, until it is free: so
+//! each step finds there what the last one left, whoever takes it: the call that is executed again, another processor's, or the
+//! partition's end.
 
 use handover_abi::{Account, Error, layout};
 
 use crate::addr::{BLOCK, GIB};
-use crate::stage2::{self, Kind, Span};
-use crate::{Failure, Ipa, Machine, Maintenance, PAGE, Pa, PartitionIndex, Phase, System};
+use crate::region::{STEP, clear_block};
+use crate::stage2::{self, ENTRIES, Kind, Span};
+use crate::{
+    Attributes, Failure, Ipa, Machine, Maintenance, PAGE, Pa, Partition, PartitionIndex, Phase, Progress,
+    System,
+};
 
 const PAGE_ORDER: u8 = 12;
 const BLOCK_ORDER: u8 = 21;
 
-impl System {
-    /// Gives a partition that has not started `size` bytes of zeroed memory at `at`, both multiples of 2 MiB, all or nothing. The partition
-    /// pays: [`Account::Memory`], and [`Account::ControlMemory`] for a table each GiB.
-    ///
-    /// [`Error::WrongState`]: it has started. [`Error::InvalidArgument`]: misaligned, no bytes, or more than 1 GiB.
-    /// [`Error::BadAddress`]: not where memory goes. [`Error::InUse`]: some is there. [`Error::Limit`], [`Error::NoMemory`].
-    pub fn add_memory(
-        &mut self,
-        m: &mut impl Machine,
-        ix: PartitionIndex,
-        at: Ipa,
-        size: u64,
-    ) -> Result<(), Failure> {
-        let attributes = self.attributes;
-        let p = self.get_mut(ix).ok_or(Error::BadHandle)?;
-        if p.phase != Phase::Created {
-            return Err(Error::WrongState.into());
-        }
+/// A range of a partition's memory, in whole granules.
+#[derive(Clone, Copy)]
+struct Range {
+    start: u64,
+    end: u64,
+}
+
+impl Range {
+    /// [`Error::InvalidArgument`]: misaligned, no bytes, or more than `most`, which is 1 GiB or less. [`Error::BadAddress`]: not where memory goes.
+    fn new(at: Ipa, size: u64, most: u64) -> Result<Range, Failure> {
         if size == 0
-            || size > layout::ADD_MEMORY_MAX
+            || size > most
             || !size.is_multiple_of(layout::MEMORY_GRANULE)
             || !at.is_aligned(layout::MEMORY_GRANULE)
         {
@@ -39,52 +39,192 @@ impl System {
         if start < layout::MEMORY_BASE || end > layout::MEMORY_END {
             return Err(Error::BadAddress.into());
         }
-        // At most 1 GiB, so at most two tables: the first address's and the last one's.
-        let (first, last) = (stage2::level1(start), stage2::level1(end - BLOCK));
-        let missing = |m: &_, index| Machine::entry(m, p.root, index) == 0;
-        let (need_first, need_last) = (missing(m, first), last != first && missing(m, last));
-        for block in blocks(start, size) {
-            let table = m.entry(p.root, stage2::level1(block));
-            if table != 0 && m.entry(stage2::address(table), stage2::level2(block)) != 0 {
-                return Err(Error::InUse.into());
-            }
+        Ok(Range { start, end })
+    }
+
+    fn size(self) -> u64 {
+        self.end.wrapping_sub(self.start)
+    }
+
+    /// The addresses of its granules.
+    fn granules(self) -> impl Iterator<Item = u64> {
+        (0..self.size() / BLOCK).map(move |granule| self.start.wrapping_add(granule * BLOCK))
+    }
+}
+
+/// The level-2 tables of a range of at most 1 GiB: one or two.
+struct Tables {
+    first: usize,
+    tables: [Pa; 2],
+    /// Those that have to be made.
+    missing: [bool; 2],
+}
+
+impl Tables {
+    fn of(m: &impl Machine, root: Pa, range: Range) -> Tables {
+        let (first, last) = (stage2::level1(range.start), stage2::level1(range.end.wrapping_sub(BLOCK)));
+        let [one, other] = [first, last].map(|index| m.entry(root, index));
+        Tables {
+            first,
+            tables: [one, other].map(stage2::address),
+            missing: [one == 0, first != last && other == 0],
         }
-        let tables = (u64::from(need_first) + u64::from(need_last)) * PAGE;
-        p.accounts.check(Account::Memory, size)?;
-        p.accounts.check(Account::ControlMemory, tables)?;
-        let fresh = crate::region::frames(m, need_first, need_last)?;
-        for (index, table) in [(first, fresh.0), (last, fresh.1)] {
-            if let Some(table) = table {
-                m.set_entry(p.root, index, stage2::table(table));
-            }
+    }
+
+    /// Bytes of those that have to be made.
+    fn cost(&self) -> u64 {
+        self.missing.iter().map(|missing| u64::from(*missing) * PAGE).sum()
+    }
+
+    fn side(&self, at: u64) -> usize {
+        usize::from(stage2::level1(at) != self.first)
+    }
+
+    /// The descriptor of a granule; 0 where there is no table.
+    fn entry(&self, m: &impl Machine, at: u64) -> u64 {
+        match (self.tables.get(self.side(at)), self.missing.get(self.side(at))) {
+            (Some(table), Some(false)) => m.entry(*table, stage2::level2(at)),
+            _ => 0,
         }
-        for block in blocks(start, size) {
-            let Some(pa) = m.allocate(BLOCK_ORDER) else {
-                for block in blocks(start, block - start) {
-                    let table = stage2::address(m.entry(p.root, stage2::level1(block)));
-                    let descriptor = m.entry(table, stage2::level2(block));
-                    m.set_entry(table, stage2::level2(block), 0);
-                    m.free(stage2::address(descriptor), BLOCK_ORDER);
-                }
-                for (index, table) in [(first, fresh.0), (last, fresh.1)] {
-                    if let Some(table) = table {
-                        m.set_entry(p.root, index, 0);
-                        stage2::free_table(m, table);
-                    }
-                }
-                return Err(Error::NoMemory.into());
-            };
-            let table = stage2::address(m.entry(p.root, stage2::level1(block)));
-            m.set_entry(table, stage2::level2(block), attributes.block(pa, Kind::Memory));
+    }
+
+    fn set(&self, m: &mut impl Machine, at: u64, descriptor: u64) {
+        if let Some(table) = self.tables.get(self.side(at)) {
+            m.set_entry(*table, stage2::level2(at), descriptor);
         }
-        p.accounts.charge(Account::Memory, size);
-        p.accounts.charge(Account::ControlMemory, tables);
-        m.maintain(p.vmid, Maintenance::Link);
+    }
+
+    /// Takes frames for those that are missing, all or none.
+    fn make(&mut self, m: &mut impl Machine) -> Result<(), Failure> {
+        let [first, second] = self.missing;
+        let (first, second) = crate::region::frames(m, first, second)?;
+        for (table, fresh) in self.tables.iter_mut().zip([first, second]) {
+            *table = fresh.unwrap_or(*table);
+        }
         Ok(())
     }
 
-    /// Maps `size` bytes, rounded up to pages, from `from` at `at`, read-only and without charge for them: they are not the partition's, and nobody
-    /// frees them. For the boot archive's files, before their partition starts; tables made before a failure stay until the partition ends.
+    /// The descriptor of a granule, once all tables are there.
+    fn entry_made(&self, m: &impl Machine, at: u64) -> u64 {
+        self.tables.get(self.side(at)).map_or(0, |table| m.entry(*table, stage2::level2(at)))
+    }
+
+    /// Lets walks into the tables that were made.
+    fn link(&self, m: &mut impl Machine, root: Pa) {
+        for (index, table) in self.made() {
+            m.set_entry(root, index, stage2::table(table));
+        }
+    }
+
+    /// Those that were made, with their places in the root.
+    fn made(&self) -> impl Iterator<Item = (usize, Pa)> {
+        (self.first..)
+            .zip(self.tables)
+            .zip(self.missing)
+            .filter(|(_, missing)| *missing)
+            .map(|(table, _)| table)
+    }
+
+    /// Undoes what was done to the granules of `range`, which no walk has ever followed, and to the tables.
+    fn give_back(&self, m: &mut impl Machine, range: Range) {
+        for granule in range.granules() {
+            let descriptor = self.entry_made(m, granule);
+            self.set(m, granule, 0);
+            m.free(stage2::address(descriptor), BLOCK_ORDER);
+        }
+        for (_, table) in self.made() {
+            stage2::free_table(m, table);
+        }
+    }
+}
+
+impl System {
+    /// Gives a partition that has not ended `size` bytes of zeroed memory at `at`, both multiples of 2 MiB, all or nothing. The partition
+    /// pays: [`Account::Memory`], [`Account::AddressSpace`], and [`Account::ControlMemory`] for a table each GiB.
+    ///
+    /// [`Error::WrongState`]: it has ended. [`Error::InvalidArgument`]: misaligned, no bytes, or more than 1 GiB.
+    /// [`Error::BadAddress`]: not where memory goes. [`Error::InUse`]: some is there. [`Error::Limit`], [`Error::NoMemory`].
+    pub fn add_memory(
+        &mut self,
+        m: &mut impl Machine,
+        ix: PartitionIndex,
+        at: Ipa,
+        size: u64,
+    ) -> Result<(), Failure> {
+        let attributes = self.attributes;
+        let p = self.get_mut(ix).ok_or(Error::BadHandle)?;
+        if !matches!(p.phase, Phase::Created | Phase::Active) {
+            return Err(Error::WrongState.into());
+        }
+        let range = Range::new(at, size, layout::ADD_MEMORY_MAX)?;
+        p.give_memory(m, attributes, range)
+    }
+
+    /// `MemoryAdd`: the same, for the caller, and at most [`layout::MEMORY_CALL_MAX`] bytes.
+    pub fn memory_add(
+        &mut self,
+        m: &mut impl Machine,
+        who: PartitionIndex,
+        at: u64,
+        size: u64,
+    ) -> Result<(), Failure> {
+        let attributes = self.attributes;
+        let p = self.caller(who)?;
+        let range = Range::new(Ipa::new(at), size, layout::MEMORY_CALL_MAX)?;
+        p.give_memory(m, attributes, range)
+    }
+
+    /// `MemoryRemove`: one step of giving back memory of the caller's. From the first step on no processor reaches any of it; each granule is
+    /// credited when it is zeroed.
+    ///
+    /// [`Error::InvalidArgument`]: misaligned, no bytes, or more than [`layout::MEMORY_CALL_MAX`]. [`Error::BadAddress`]: not all of it is memory of
+    /// the caller's, or not any more.
+    pub fn memory_remove(
+        &mut self,
+        m: &mut impl Machine,
+        who: PartitionIndex,
+        at: u64,
+        size: u64,
+    ) -> Result<Progress, Failure> {
+        let p = self.caller(who)?;
+        let range = Range::new(Ipa::new(at), size, layout::MEMORY_CALL_MAX)?;
+        let tables = Tables::of(m, p.root, range);
+        let leaving = |m: &_, tables: &Tables| {
+            range.granules().find(|granule| is_leaving(Tables::entry(tables, m, *granule)))
+        };
+        let Some(granule) = leaving(m, &tables) else {
+            p.hide_memory(m, range, &tables)?;
+            return Ok(Progress::Again);
+        };
+        if let Some(table) = tables.tables.get(tables.side(granule)) {
+            p.clear_granule(m, *table, stage2::level2(granule));
+        }
+        Ok(if leaving(m, &tables).is_some() { Progress::Again } else { Progress::Done })
+    }
+
+    /// `MemoryInfo`: whether there is memory at `at`, and the address where that changes: the next multiple of 1 GiB at the latest.
+    ///
+    /// [`Error::BadAddress`]: not where memory goes.
+    pub fn memory_info(
+        &self,
+        m: &impl Machine,
+        who: PartitionIndex,
+        at: u64,
+    ) -> Result<(bool, u64), Failure> {
+        let p = self.caller_ref(who)?;
+        if !(layout::MEMORY_BASE..layout::MEMORY_END).contains(&at) {
+            return Err(Error::BadAddress.into());
+        }
+        let table = m.entry(p.root, stage2::level1(at));
+        let gib = at & !(GIB - 1);
+        let is_there = |index| table != 0 && stage2::is_valid(m.entry(stage2::address(table), index));
+        let there = table != 0 && is_there(stage2::level2(at));
+        let change = (stage2::level2(at)..ENTRIES).find(|index| is_there(*index) != there).unwrap_or(ENTRIES);
+        Ok((there, gib.wrapping_add(change as u64 * BLOCK)))
+    }
+
+    /// Maps `size` bytes, rounded up to pages, from `from` at `at`, read-only and without charge for the memory: it is not the partition's, and
+    /// nobody frees it. Each 2 MiB that holds a page are charged to [`Account::AddressSpace`]. For the boot archive's files, before their partition starts; tables made before a failure stay until the partition ends.
     ///
     /// [`Error::WrongState`]: it has started. [`Error::InvalidArgument`]: misaligned. [`Error::BadAddress`]: not between
     /// [`layout::ARCHIVE_BASE`] and the message window. [`Error::InUse`]: something is there. [`Error::Limit`], [`Error::NoMemory`].
@@ -114,9 +254,13 @@ impl System {
             for index in [stage2::level1(page), stage2::level2(page)] {
                 let mut descriptor = m.entry(table, index);
                 if descriptor == 0 {
+                    // A table of the second step maps 2 MiB.
+                    let space = if table == p.root { 0 } else { BLOCK };
                     p.accounts.check(Account::ControlMemory, PAGE)?;
+                    p.accounts.check(Account::AddressSpace, space)?;
                     let fresh = m.allocate(PAGE_ORDER).ok_or(Error::NoMemory)?;
                     p.accounts.charge(Account::ControlMemory, PAGE);
+                    p.accounts.charge(Account::AddressSpace, space);
                     descriptor = stage2::table(fresh);
                     m.set_entry(table, index, descriptor);
                 }
@@ -138,9 +282,79 @@ impl System {
     }
 }
 
-/// The addresses of the 2 MiB blocks of a range.
-fn blocks(start: u64, size: u64) -> impl Iterator<Item = u64> {
-    (0..size / BLOCK).map(move |block| start.wrapping_add(block * BLOCK))
+/// Whether a granule is on its way out.
+fn is_leaving(descriptor: u64) -> bool {
+    descriptor != 0 && !stage2::is_valid(descriptor)
 }
 
-const _: () = assert!(layout::ADD_MEMORY_MAX <= GIB && layout::MEMORY_GRANULE == BLOCK);
+impl Partition {
+    fn give_memory(
+        &mut self,
+        m: &mut impl Machine,
+        attributes: Attributes,
+        range: Range,
+    ) -> Result<(), Failure> {
+        let mut tables = Tables::of(m, self.root, range);
+        if range.granules().any(|granule| tables.entry(m, granule) != 0) {
+            return Err(Error::InUse.into());
+        }
+        self.accounts.check(Account::Memory, range.size())?;
+        self.accounts.check(Account::AddressSpace, range.size())?;
+        self.accounts.check(Account::ControlMemory, tables.cost())?;
+        tables.make(m)?;
+        // No walk follows any of it before all is there: what a running guest has seen could not be taken back without maintenance.
+        for granule in range.granules() {
+            let Some(pa) = m.allocate(BLOCK_ORDER) else {
+                tables.give_back(m, Range { end: granule, ..range });
+                return Err(Error::NoMemory.into());
+            };
+            tables.set(m, granule, stage2::leaving(attributes.block(pa, Kind::Memory), 0));
+        }
+        for granule in range.granules() {
+            let pa = stage2::address(tables.entry_made(m, granule));
+            tables.set(m, granule, attributes.block(pa, Kind::Memory));
+        }
+        tables.link(m, self.root);
+        self.accounts.charge(Account::Memory, range.size());
+        self.accounts.charge(Account::AddressSpace, range.size());
+        self.accounts.charge(Account::ControlMemory, tables.cost());
+        m.maintain(self.vmid, Maintenance::Link);
+        Ok(())
+    }
+
+    /// Makes a range of memory leave: when this returns, no processor reaches it.
+    fn hide_memory(&mut self, m: &mut impl Machine, range: Range, tables: &Tables) -> Result<(), Failure> {
+        if !range.granules().all(|granule| stage2::is_valid(tables.entry(m, granule))) {
+            return Err(Error::BadAddress.into());
+        }
+        for granule in range.granules() {
+            let descriptor = tables.entry(m, granule);
+            tables.set(m, granule, stage2::leaving(descriptor, 0));
+        }
+        let gone = match range.size() {
+            BLOCK => Maintenance::Unlink { at: Ipa::new(range.start), order: BLOCK_ORDER, entries: 1 },
+            _ => Maintenance::All,
+        };
+        m.maintain(self.vmid, gone);
+        Ok(())
+    }
+
+    /// One step of zeroing a granule that no walk follows any more and giving it back. → whether nothing is left of it.
+    pub(crate) fn clear_granule(&mut self, m: &mut impl Machine, table: Pa, index: usize) -> bool {
+        let descriptor = m.entry(table, index);
+        let mut cleared = stage2::cleared(descriptor);
+        let last = u64::from(cleared.saturating_add(STEP)) * PAGE >= BLOCK;
+        // The entry goes before the memory does, so that it never names what is somebody else's.
+        let left = if last { 0 } else { stage2::leaving(descriptor, cleared.saturating_add(STEP)) };
+        m.set_entry(table, index, left);
+        clear_block(m, stage2::address(descriptor), BLOCK_ORDER, &mut cleared, &mut { STEP });
+        if last {
+            self.accounts.release(Account::Memory, BLOCK);
+            self.accounts.release(Account::AddressSpace, BLOCK);
+        }
+        last
+    }
+}
+
+const _: () = assert!(layout::ADD_MEMORY_MAX <= GIB && layout::MEMORY_CALL_MAX <= GIB);
+const _: () = assert!(layout::MEMORY_GRANULE == BLOCK);

@@ -3,7 +3,7 @@
 use handover_abi::{Account, Causes, Error, MessageWord, Port, SHORT_MAX, SHORT_WORDS};
 
 use crate::channel::{Link, PortState, QUEUE_DEPTH, named};
-use crate::region::{Body, Region, frames, optional_place};
+use crate::region::{Body, Region, frames, optional_place, taken};
 use crate::table::{PagedTable, per_page};
 use crate::{Failure, Machine, PAGE, PartitionIndex, System};
 
@@ -59,7 +59,8 @@ impl System {
             && let Some(region) = p.regions.get(handle.get())
         {
             body = Some(region.body);
-            region.unlink(m, p.vmid);
+            let slot = region.unlink(m, p.vmid);
+            p.accounts.release(Account::AddressSpace, slot);
             p.regions.remove(handle.get());
         }
         let (handle, entry) = p.entries.occupy().ok_or(Error::NoMemory)?;
@@ -154,6 +155,7 @@ impl System {
         let place = optional_place(m, p.root, at, body.order())?;
         let (grow, needs_table) = p.growth(p.regions.is_full(), p.regions.can_grow(), &place)?;
         let pages = u64::from(grow) * PAGE + u64::from(needs_table) * PAGE;
+        p.accounts.check(Account::AddressSpace, taken(&place))?;
         if who == from {
             p.accounts.check(Account::ControlMemory, pages)?;
         } else {

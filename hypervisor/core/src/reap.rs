@@ -4,13 +4,12 @@ use handover_abi::{Account, EndReason, Error, PartitionId, layout};
 
 use crate::addr::BLOCK;
 use crate::channel::Link;
-use crate::region::{STEP, clear_block};
+use crate::region::STEP;
 use crate::signal::Signals;
 use crate::stage2::{self, ENTRIES};
 use crate::{Failure, Machine, Maintenance, PAGE, Pa, Partition, PartitionIndex, Phase, Progress, System};
 
 const PAGE_ORDER: u8 = 12;
-const BLOCK_ORDER: u8 = 21;
 
 /// What is to be given back next.
 #[derive(Clone, Copy, Debug)]
@@ -35,8 +34,6 @@ pub(crate) enum Reap {
         first: usize,
         /// Entry of its level-2 table.
         second: usize,
-        /// Pages of that block that are zeroed.
-        cleared: u32,
     },
     /// The pages of its records.
     Records,
@@ -68,7 +65,7 @@ impl System {
             Reap::Ports { cursor } => self.reap_port(m, ix, cursor),
             Reap::Signals => self.reap_signals(m, ix),
             Reap::Regions { cursor } => p.reap_region(m, cursor),
-            Reap::Memory { first, second, cleared } => p.reap_memory(m, first, second, cleared),
+            Reap::Memory { first, second } => p.reap_memory(m, first, second),
             Reap::Records => {
                 if let Some(frame) = p.reap_record_page(m) {
                     p.accounts.release(Account::ControlMemory, PAGE);
@@ -177,20 +174,20 @@ impl Partition {
 
     fn reap_region(&mut self, m: &mut impl Machine, mut cursor: u32) -> Reap {
         if self.regions.used() == 0 {
-            return Reap::Memory { first: 0, second: 0, cleared: 0 };
+            return Reap::Memory { first: 0, second: 0 };
         }
         if let Some(region) = self.regions.scan(&mut cursor)
             && let Some(region_record) = self.regions.get_mut(region)
         {
             // The root leads nowhere any more.
-            region_record.forget_mapping();
+            let slot = region_record.forget_mapping();
+            self.accounts.release(Account::AddressSpace, slot);
             let _: Result<Progress, Failure> = self.destroy_region(m, region);
         }
         Reap::Regions { cursor }
     }
 
-    fn reap_memory(&mut self, m: &mut impl Machine, first: usize, second: usize, mut cleared: u32) -> Reap {
-        let window = stage2::level1(layout::WINDOW_BASE);
+    fn reap_memory(&mut self, m: &mut impl Machine, first: usize, second: usize) -> Reap {
         let Some((first, second, descriptor)) = (first..ENTRIES)
             .zip(core::iter::once(second).chain(core::iter::repeat(0)))
             .find_map(|(index, second)| {
@@ -201,37 +198,30 @@ impl Partition {
             return Reap::Records;
         };
         let table = stage2::address(descriptor);
-        if first >= window {
+        if first >= stage2::level1(layout::WINDOW_BASE) {
             m.set_entry(self.root, first, 0);
             // What is not the partition's own was a region's, and is gone.
             if stage2::is_own(descriptor) {
                 self.give_table(m, table);
             }
-            return Reap::Memory { first, second: 0, cleared: 0 };
+            return Reap::Memory { first, second: 0 };
         }
         let found =
             (second..ENTRIES).map(|index| (index, m.entry(table, index))).find(|(_, entry)| *entry != 0);
         let Some((at, entry)) = found else {
             m.set_entry(self.root, first, 0);
             self.give_table(m, table);
-            return Reap::Memory { first, second: 0, cleared: 0 };
+            return Reap::Memory { first, second: 0 };
         };
-        if stage2::is_table(entry) {
+        if first >= stage2::level1(layout::ARCHIVE_BASE) {
             // Of files: the pages are nobody's.
             m.set_entry(table, at, 0);
             self.give_table(m, stage2::address(entry));
+            self.accounts.release(Account::AddressSpace, BLOCK);
         } else {
-            let mut budget = STEP;
-            if cleared + budget >= (BLOCK / PAGE) as u32 {
-                m.set_entry(table, at, 0);
-            }
-            clear_block(m, stage2::address(entry), BLOCK_ORDER, &mut cleared, &mut budget);
-            if u64::from(cleared) < BLOCK / PAGE {
-                return Reap::Memory { first, second: at, cleared };
-            }
-            self.accounts.release(Account::Memory, BLOCK);
+            self.clear_granule(m, table, at);
         }
-        Reap::Memory { first, second: at, cleared: 0 }
+        Reap::Memory { first, second: at }
     }
 
     fn give_table(&mut self, m: &mut impl Machine, table: Pa) {

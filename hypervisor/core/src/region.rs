@@ -204,15 +204,19 @@ impl Region {
         }
     }
 
-    /// For a partition whose whole translation is gone.
-    pub(crate) fn forget_mapping(&mut self) {
+    /// For a partition whose whole translation is gone. → bytes of address space that are free.
+    pub(crate) fn forget_mapping(&mut self) -> u64 {
+        let slot = self.mapping.slot(self.body.order());
         self.mapping = Mapping::NONE;
+        slot
     }
 
-    /// Takes its mapping away, if it has one.
+    /// Takes its mapping away, if it has one. → bytes of address space that are free.
     #[inline(always)]
-    pub(crate) fn unlink(&self, m: &mut impl Machine, vmid: u16) {
+    #[must_use]
+    pub(crate) fn unlink(&self, m: &mut impl Machine, vmid: u16) -> u64 {
         self.mapping.unlink(m, vmid, self.body.order(), self.body.leaves());
+        self.mapping.slot(self.body.order())
     }
 }
 
@@ -281,6 +285,7 @@ impl System {
         let (grow, needs_table) = p.growth(p.regions.is_full(), p.regions.can_grow(), &place)?;
         let pages = u64::from(grow) * PAGE + u64::from(needs_table) * PAGE;
         p.accounts.check(Account::Memory, size)?;
+        p.accounts.check(Account::AddressSpace, taken(&place))?;
         let whole = order == BLOCK_ORDER || order == GIB_ORDER;
         p.accounts.check(Account::ControlMemory, if whole { pages } else { pages + PAGE })?;
         // A whole GiB may be in pieces only.
@@ -328,6 +333,7 @@ impl System {
         }
         let place = stage2::place(m, p.root, at, region.body.order())?;
         let (_, needs_table) = p.growth(false, true, &Some(place))?;
+        p.accounts.check(Account::AddressSpace, place.size())?;
         p.accounts.check(Account::ControlMemory, u64::from(needs_table) * PAGE)?;
         let (_, table) = frames(m, false, needs_table)?;
         let mapping = p.link(m, place, table, region.body.descriptor());
@@ -350,7 +356,8 @@ impl System {
         if region.mapping.at == 0 {
             return Err(Error::WrongState.into());
         }
-        region.unlink(m, p.vmid);
+        let slot = region.unlink(m, p.vmid);
+        p.accounts.release(Account::AddressSpace, slot);
         if let Some(region) = p.regions.get_mut(handle) {
             region.mapping = Mapping::NONE;
         }
@@ -363,6 +370,12 @@ impl System {
         let region = Region::held(&p.regions, named(handle)?)?;
         Ok((region.body.size(), region.mapping.at))
     }
+}
+
+/// Bytes of address space that a region takes.
+#[inline(always)]
+pub(crate) fn taken(place: &Option<Place>) -> u64 {
+    place.as_ref().map_or(0, Place::size)
 }
 
 /// The place at `at`, unless that is 0.
@@ -420,6 +433,7 @@ impl crate::Partition {
         if table.is_some() {
             self.accounts.charge(Account::ControlMemory, PAGE);
         }
+        self.accounts.charge(Account::AddressSpace, place.size());
         place.link(m, self.vmid, self.root, table, descriptor)
     }
 
@@ -428,9 +442,10 @@ impl crate::Partition {
         let vmid = self.vmid;
         let region = self.regions.get_mut(handle).ok_or(Error::BadHandle)?;
         if !region.clearing {
-            region.unlink(m, vmid);
+            let slot = region.unlink(m, vmid);
             region.mapping = Mapping::NONE;
             region.clearing = true;
+            self.accounts.release(Account::AddressSpace, slot);
         }
         let mut budget = STEP;
         if !region.body.clear(m, &mut budget) {

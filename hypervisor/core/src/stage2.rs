@@ -23,6 +23,8 @@ const ACCESS_FLAG: u64 = 1 << 10;
 const EXECUTE_NEVER: u64 = 1 << 54;
 /// Bits 58:55 are for software. In a root: a window table of the partition's, not a region.
 const OWN: u64 = 1 << 55;
+/// In a descriptor that is not valid the architecture ignores all other bits: a count of pages, up to 512.
+const CLEARED_SHIFT: u32 = 54;
 const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
 
 /// How the processors interpret stage-2 memory attributes.
@@ -94,6 +96,28 @@ pub(crate) fn invalid(descriptor: u64) -> u64 {
     descriptor & !VALID
 }
 
+/// A 2 MiB granule of memory that no walk follows any more, with how many of its pages are zeroed.
+pub(crate) fn leaving(descriptor: u64, cleared: u32) -> u64 {
+    descriptor & (ADDRESS | TABLE) | u64::from(cleared) << CLEARED_SHIFT
+}
+
+/// What [`leaving`] has noted.
+pub(crate) fn cleared(descriptor: u64) -> u32 {
+    if is_valid(descriptor) { 0 } else { (descriptor >> CLEARED_SHIFT) as u32 }
+}
+
+/// Whether walks follow it.
+#[inline(always)]
+pub(crate) fn is_valid(descriptor: u64) -> bool {
+    descriptor & VALID != 0
+}
+
+/// Bytes of address space that a region of `1 << order` bytes takes where it is mapped: a slot.
+#[inline(always)]
+pub(crate) fn slot(order: u8) -> u64 {
+    if order > 21 { GIB } else { BLOCK }
+}
+
 /// Frees a table that no walk reaches and whose entries are all cleared.
 pub(crate) fn free_table(m: &mut impl Machine, table: Pa) {
     m.maintain(0, Maintenance::Retire);
@@ -158,6 +182,7 @@ pub(crate) fn walk(m: &impl Machine, root: Pa, at: Ipa) -> Option<Span> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     at: u64,
+    size: u64,
     index: usize,
     /// The table whose entry it is; `None` where a window table must be made first.
     table: Option<Pa>,
@@ -181,22 +206,28 @@ pub(crate) fn place(m: &impl Machine, root: Pa, at: u64, order: u8) -> Result<Pl
             return Err(Failure::too_large(1 << order));
         }
         return match first {
-            0 => Ok(Place { at, index: level1(at), table: Some(root) }),
+            0 => Ok(Place { at, size: GIB, index: level1(at), table: Some(root) }),
             _ => Err(Error::InUse.into()),
         };
     }
     let index = level2(at);
     if first == 0 {
-        return Ok(Place { at, index, table: None });
+        return Ok(Place { at, size: BLOCK, index, table: None });
     }
     let table = address(first);
     if !is_own(first) || m.entry(table, index) != 0 {
         return Err(Error::InUse.into());
     }
-    Ok(Place { at, index, table: Some(table) })
+    Ok(Place { at, size: BLOCK, index, table: Some(table) })
 }
 
 impl Place {
+    /// Bytes of address space that a region there takes.
+    #[inline(always)]
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
     /// Whether [`Place::link`] needs a frame for a window table.
     #[inline]
     pub(crate) fn needs_table(&self) -> bool {
@@ -237,6 +268,12 @@ pub(crate) struct Mapping {
 
 impl Mapping {
     pub(crate) const NONE: Mapping = Mapping { at: 0, table: Pa::new(0) };
+
+    /// Bytes of address space that it takes, for a region of `1 << order` bytes.
+    #[inline(always)]
+    pub(crate) fn slot(self, order: u8) -> u64 {
+        if self.at == 0 { 0 } else { slot(order) }
+    }
 
     /// Takes the region out, if it is mapped: when this returns, no processor reaches it this way.
     #[inline(always)]

@@ -33,6 +33,7 @@ struct Chaos {
 enum Unfinished {
     Destroy(u64),
     Disconnect(u64),
+    RemoveMemory(u64, u64),
 }
 
 /// What a failed call must leave as it was, as far as it can be seen from outside: the machine, and each partition's use.
@@ -92,6 +93,8 @@ impl Chaos {
                         _ if plenty => u64::MAX,
                         Account::Ports => self.random.next() % 12,
                         Account::ControlMemory => self.random.next() % 40 * PAGE,
+                        Account::AddressSpace if self.random.chance(2) => layout::WINDOW_SIZE,
+                        Account::AddressSpace => self.random.next() % 24 * MIB,
                         _ => self.random.next() % 12 * MIB,
                     };
                     self.system.set_limit(id, account as u64, limit).unwrap();
@@ -180,6 +183,9 @@ impl Chaos {
             let p = self.system.partition(ix).unwrap();
             clearing |= p.phase() == Phase::Ending;
             let accounts = p.accounts();
+            if p.phase() != Phase::Ending {
+                assert_eq!(accounts.used(Account::AddressSpace), self.space(p.root()), "address space");
+            }
             charged += accounts.used(Account::Memory) + accounts.used(Account::ControlMemory);
             // Whoever made it pays for the shell, which is not the model's, and for the root, which is.
             let creator = self.creators[&p.id().get()];
@@ -241,8 +247,39 @@ impl Chaos {
         }
     }
 
+    /// Some granules of memory, or nearly.
+    fn any_memory(&mut self) -> (u64, u64) {
+        let at = layout::MEMORY_BASE + self.random.next() % 8 * (2 * MIB);
+        let size = self.random.next() % 4 * 2 * MIB;
+        match self.random.below(12) {
+            0 => (at + PAGE, size),
+            1 => (at, layout::MEMORY_CALL_MAX + 2 * MIB),
+            2 => (self.random.pick(&[0, layout::MEMORY_END, u64::MAX - (2 * MIB - 1)]).unwrap(), size),
+            // The end of a table.
+            3..6 => (layout::MEMORY_BASE + (1 << 30) - 2 * MIB, size),
+            _ => (at, size),
+        }
+    }
+
+    /// What a partition's translation says that it occupies.
+    fn space(&self, root: Pa) -> u64 {
+        let words = |table| self.machine.tables.words(table).copied().unwrap_or([0; 512]);
+        let slots = |entry: &u64| {
+            let table = words(Pa::new(entry & 0xffff_ffff_f000));
+            table.iter().filter(|entry| **entry != 0).count() as u64 * 2 * MIB
+        };
+        let root = words(root);
+        let used = |(index, entry): (usize, &u64)| match entry {
+            0 => 0,
+            // Bit 55: a window table of its own.
+            entry if index < 256 || entry & 1 << 55 != 0 => slots(entry),
+            _ => 1 << 30,
+        };
+        root.iter().enumerate().map(used).sum()
+    }
+
     fn guest_writes(&mut self, who: PartitionIndex) {
-        let at = self.any_place();
+        let at = if self.random.chance(4) { self.any_memory().0 } else { self.any_place() };
         let span = self.system.translate(&self.machine, who, Ipa::new(at));
         if let Some(span) = span.filter(|span| span.writable) {
             let value = self.random.next() | 1;
@@ -257,7 +294,28 @@ impl Chaos {
         let (region, port, at, id) = (self.any_number(), self.any_number(), self.any_place(), self.any_id());
         let before = self.state();
         let (system, machine) = (&mut self.system, &mut self.machine);
-        match self.random.below(25) {
+        match self.random.below(29) {
+            25..27 => {
+                let (at, size) = self.any_memory();
+                let result = self.system.memory_add(&mut self.machine, who, at, size);
+                self.judge("memory_add", result, &before);
+            }
+            27 => {
+                let (at, size) = self.any_memory();
+                let result = self.system.memory_remove(&mut self.machine, who, at, size);
+                if let Some(Progress::Again) = self.judge("memory_remove", result, &before) {
+                    self.unfinished.push((who, Unfinished::RemoveMemory(at, size)));
+                }
+            }
+            28 => {
+                let (at, _) = self.any_memory();
+                let result = self.system.memory_info(&self.machine, who, at);
+                if let Some((there, end)) = self.judge("memory_info", result, &before) {
+                    let mapped = |at| self.system.translate(&self.machine, who, Ipa::new(at)).is_some();
+                    assert!((at..end).step_by(2 * MIB as usize).all(|at| mapped(at) == there));
+                    assert!(end.is_multiple_of(1 << 30) || mapped(end) != there);
+                }
+            }
             0..3 => {
                 let order =
                     self.random.pick(&[12, 12, 12, 12, 13, 13, 16, 17, 20, 21, 21, 22, 23, 30]).unwrap();
@@ -378,6 +436,7 @@ impl Chaos {
         let progress = match what {
             Unfinished::Destroy(region) => self.system.region_destroy(&mut self.machine, who, region),
             Unfinished::Disconnect(port) => self.system.disconnect(&mut self.machine, who, port),
+            Unfinished::RemoveMemory(at, size) => self.system.memory_remove(&mut self.machine, who, at, size),
         };
         if progress != Ok(Progress::Again) {
             self.unfinished.swap_remove(at);
@@ -521,6 +580,6 @@ fn nothing_is_lost_whatever_happens() {
     }
     if !cfg!(miri) {
         // It does reach everything.
-        assert!(done.len() == 20 && done.values().all(|n| *n >= 20), "{}: {done:?}", done.len());
+        assert!(done.len() == 23 && done.values().all(|n| *n >= 20), "{}: {done:?}", done.len());
     }
 }

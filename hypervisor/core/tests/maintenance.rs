@@ -97,6 +97,35 @@ fn no_step_of_taking_away_can_be_left_out() {
     }
 }
 
+/// Takes memory that guests have touched away, without the step `omit`. → what the TLB says, and how many steps were taken.
+fn take_memory(size: u64, omit: Option<u64>) -> (Result<(), String>, u64) {
+    let mut w = world(true);
+    let at = layout::MEMORY_BASE + (4 << 20);
+    w.system.memory_add(&mut w.machine, w.who, at, size).unwrap();
+    let p = w.system.partition(w.who).unwrap();
+    let (vmid, root) = (p.vmid(), p.root());
+    let granules = (at..at + size).step_by(2 << 20);
+    w.machine.touch(granules.map(|at| (vmid, root, Ipa::new(at))).collect());
+    assert_eq!(w.verdict(), Ok(()));
+    let before = w.machine.steps;
+    w.machine.omit = omit.map(|step| before + step);
+    let first = w.system.memory_remove(&mut w.machine, w.who, at, size);
+    assert_eq!(first, Ok(Progress::Again));
+    (w.verdict(), w.machine.steps - before)
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "the model TLB alone would take minutes")]
+fn no_step_of_giving_memory_back_can_be_left_out() {
+    for size in [2 << 20, 4 << 20, layout::MEMORY_CALL_MAX] {
+        let (verdict, steps) = take_memory(size, None);
+        assert_eq!(verdict, Ok(()), "{size:#x} bytes");
+        for omit in 0..steps {
+            assert!(take_memory(size, Some(omit)).0.is_err(), "{size:#x} bytes: {omit} does nothing");
+        }
+    }
+}
+
 #[test]
 fn no_step_of_mapping_can_be_left_out() {
     for omit in 0..2 {

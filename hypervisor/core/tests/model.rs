@@ -79,7 +79,12 @@ impl Pair {
             true => (u64::MAX, u64::MAX),
             false => (self.random.next() % 12 * MIB, self.random.next() % 6),
         };
+        let space_limit = match self.random.chance(2) {
+            true => layout::WINDOW_SIZE,
+            false => self.random.next() % 10 * MIB + self.random.next() % 2 * GIB,
+        };
         for (account, limit) in [
+            (Account::AddressSpace, space_limit),
             (Account::Memory, memory_limit),
             (Account::Ports, ports_limit),
             (Account::ControlMemory, u64::MAX),
@@ -91,11 +96,14 @@ impl Pair {
         let at = layout::MEMORY_BASE + GIB - 2 * MIB;
         let expected = match size {
             0 => vec![Error::InvalidArgument],
-            size if size > memory_limit => vec![Error::Limit],
+            size if size > memory_limit.min(space_limit) => vec![Error::Limit],
             _ => vec![],
         };
         let added = self.system.add_memory(&mut self.machine, ix, Ipa::new(at), size);
-        let memory = if self.agree("add_memory", added, &expected).is_some() { size } else { 0 };
+        let granules = match self.agree("add_memory", added, &expected) {
+            Some(()) => (at..at + size).step_by(2 * MIB as usize).collect(),
+            None => Default::default(),
+        };
         let phase = if self.random.chance(8) { Phase::Created } else { Phase::Active };
         if phase == Phase::Active {
             self.system.start(ix).unwrap();
@@ -106,8 +114,9 @@ impl Pair {
                 phase,
                 reason: EndReason::None,
                 creator,
-                memory,
+                memory: granules,
                 memory_limit,
+                space_limit,
                 ports_limit,
                 regions: Default::default(),
                 ports: Default::default(),
@@ -174,7 +183,8 @@ impl Pair {
         let register = u64::from(number);
         let region = self.naive.partitions[&id].regions.get(&number).cloned();
         let no_region = if region.is_none() { vec![Error::BadHandle] } else { vec![] };
-        match self.random.below(18) {
+        match self.random.below(21) {
+            18..21 => self.memory(id),
             0..2 => {
                 let order = self.random.pick(&[12, 12, 12, 13, 16, 21, 21, 22, 23]).unwrap();
                 let size = (1u64 << order) + u64::from(self.random.chance(20));
@@ -278,6 +288,50 @@ impl Pair {
                     self.naive.raise(peer, port, Causes::SIGNAL);
                 }
             }
+        }
+    }
+
+    /// Adds memory or gives some back.
+    fn memory(&mut self, id: u32) {
+        let who = self.ix(id);
+        let at = match self.random.below(10) {
+            0 => self.any_place() + 4096 * (self.random.next() % 2),
+            _ => layout::MEMORY_BASE + GIB - 4 * MIB + self.random.next() % 4 * 2 * MIB,
+        };
+        let size = match self.random.below(10) {
+            0 => layout::MEMORY_CALL_MAX + 2 * MIB * (self.random.next() % 2),
+            _ => self.random.next() % 4 * 2 * MIB,
+        };
+        let mut why = Naive::range(at, size);
+        let granules: Vec<u64> = match why.is_empty() {
+            true => (at..at + size).step_by(2 * MIB as usize).collect(),
+            false => vec![],
+        };
+        if self.random.chance(2) {
+            let result = self.system.memory_add(&mut self.machine, who, at, size);
+            why.extend(self.limit(id, size));
+            if self.naive.space(id) + size > self.naive.p(id).space_limit {
+                why.push(Error::Limit);
+            }
+            if granules.iter().any(|granule| self.naive.p(id).memory.contains(granule)) {
+                why.push(Error::InUse);
+            }
+            if self.agree("memory_add", result, &why).is_some() {
+                self.naive.p(id).memory.extend(granules);
+            }
+            return;
+        }
+        let mut result = self.system.memory_remove(&mut self.machine, who, at, size);
+        while let Ok(Progress::Again) = result {
+            let (there, _) = self.system.memory_info(&self.machine, who, at).unwrap();
+            assert!(!there, "what leaves is out of reach at once");
+            result = self.system.memory_remove(&mut self.machine, who, at, size);
+        }
+        if !granules.iter().all(|granule| self.naive.p(id).memory.contains(granule)) {
+            why.push(Error::BadAddress);
+        }
+        if self.agree("memory_remove", result, &why).is_some() {
+            self.naive.p(id).memory.retain(|granule| !granules.contains(granule));
         }
     }
 
@@ -500,7 +554,7 @@ impl Pair {
             let ix = self.ix(id);
             let (root, vmid) = {
                 let p = self.system.partition(ix).unwrap();
-                for account in [Account::Memory, Account::Ports] {
+                for account in [Account::Memory, Account::Ports, Account::AddressSpace] {
                     assert_eq!(p.accounts().used(account), self.naive.used(id, account), "{account} of {id}");
                 }
                 (p.root(), p.vmid())
@@ -514,7 +568,16 @@ impl Pair {
                 let status = status.map(|(causes, peer, reason)| (causes, peer.get(), reason));
                 assert_eq!(status.map_err(|failure| failure.error), self.naive.status(id, port));
             }
-            let mut leaves = (self.naive.p(id).memory / (2 * MIB)) as usize;
+            let granules: Vec<u64> = self.naive.p(id).memory.iter().copied().collect();
+            for &at in &granules {
+                touched.push((vmid, root, Ipa::new(at)));
+                let span = self.system.translate(&self.machine, ix, Ipa::new(at)).unwrap();
+                assert!(span.writable && span.size == 2 * MIB);
+                if self.random.chance(20) {
+                    self.machine.write(span.pa, self.random.next() | 1);
+                }
+            }
+            let mut leaves = granules.len();
             let regions: Vec<u32> = self.naive.p(id).regions.keys().copied().collect();
             for handle in regions {
                 let mut region = self.naive.p(id).regions[&handle].clone();
@@ -601,6 +664,14 @@ const OUTCOMES: &[&str] = &[
     "event_send: closed by the peer",
     "event_send: done",
     "event_send: not connected",
+    "memory_add: bad address",
+    "memory_add: done",
+    "memory_add: in use",
+    "memory_add: invalid argument",
+    "memory_add: limit reached",
+    "memory_remove: bad address",
+    "memory_remove: done",
+    "memory_remove: invalid argument",
     "receive: closed by the peer",
     "receive: done",
     "receive: in use",

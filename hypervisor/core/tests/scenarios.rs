@@ -261,7 +261,7 @@ fn reaping_takes_steps_in_proportion_and_no_longer() {
     let name = Name::new("large").unwrap();
     let id = w.system.create(&mut w.machine, None, name, 1, shell, PAGE).map_err(|(f, _)| f).unwrap();
     let b = w.system.find(id).unwrap();
-    for account in [Account::Memory, Account::ControlMemory] {
+    for account in [Account::Memory, Account::ControlMemory, Account::AddressSpace] {
         w.system.set_limit(id, account as u64, u64::MAX).unwrap();
     }
     w.system.add_memory(&mut w.machine, b, Ipa::new(layout::MEMORY_BASE), 32 * MIB).unwrap();
@@ -274,4 +274,110 @@ fn reaping_takes_steps_in_proportion_and_no_longer() {
         w.system.destroy(&mut w.machine, id).unwrap();
     }
     assert_eq!(w.machine.allocated_bytes(), 0);
+}
+
+#[test]
+fn memory_that_leaves_goes_on_from_any_step_by_whoever_takes_it() {
+    let at = layout::MEMORY_BASE;
+    // The partition ends after so many steps, or another processor makes the same call.
+    for stop in 0..=2 * 32 + 1 {
+        for end in [false, true] {
+            let mut w = World::new(8);
+            let a = w.partition(None);
+            w.system.memory_add(&mut w.machine, a, at, 6 * MIB).unwrap();
+            for granule in 0..3 {
+                let span = w.system.translate(&w.machine, a, Ipa::new(at + granule * 2 * MIB)).unwrap();
+                w.machine.write(span.pa, 7);
+            }
+            let steps = (0..stop)
+                .take_while(|_| w.system.memory_remove(&mut w.machine, a, at, 4 * MIB) == Ok(Progress::Again))
+                .count();
+            assert_eq!(steps, stop.min(64));
+            assert_eq!(w.system.translate(&w.machine, a, Ipa::new(at)).is_none(), stop > 0);
+            if !end {
+                let mut finished = stop > 64;
+                while !finished {
+                    // What is on its way out takes nothing new in its place.
+                    let taken = w.system.memory_add(&mut w.machine, a, at + 2 * MIB, 2 * MIB);
+                    assert_eq!(error(taken), Error::InUse);
+                    finished = w.system.memory_remove(&mut w.machine, a, at, 4 * MIB) == Ok(Progress::Done);
+                }
+                assert_eq!(error(w.system.memory_remove(&mut w.machine, a, at, 4 * MIB)), Error::BadAddress);
+                assert_eq!(
+                    (w.used(a, Account::Memory), w.used(a, Account::AddressSpace)),
+                    (2 * MIB, 2 * MIB)
+                );
+                assert_eq!(w.machine.zeroed, 4 * MIB);
+            }
+            w.finish_all(&[a]);
+            assert!(w.machine.dirty.is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_limit_below_the_use_lets_nothing_new_in_until_the_use_has_fallen() {
+    let mut w = World::new(20);
+    let a = w.partition(None);
+    let id = w.id(a);
+    let memory = layout::MEMORY_BASE;
+    let limit = |account: Account| Failure { error: Error::Limit, detail: account as u64 };
+    w.system.memory_add(&mut w.machine, a, memory, 4 * MIB).unwrap();
+    let region = u64::from(w.system.region_create(&mut w.machine, a, 4096, AT).unwrap().get());
+    let me = u64::from(id.get());
+    let port = u64::from(w.system.connect(&mut w.machine, a, me, 1).unwrap().get());
+
+    let set = |w: &mut World, account: Account, to| w.system.set_limit(id, account as u64, to).unwrap();
+    for (account, more) in [(Account::Memory, 4096), (Account::AddressSpace, 2 * MIB), (Account::Ports, 1)] {
+        let used = w.used(a, account);
+        let grow = |w: &mut World| match account {
+            Account::Memory => w.system.region_create(&mut w.machine, a, 4096, 0).map(|handle| {
+                let handle = u64::from(handle.get());
+                assert_eq!(w.system.region_destroy(&mut w.machine, a, handle), Ok(Progress::Done));
+            }),
+            Account::AddressSpace => {
+                w.system.region_create(&mut w.machine, a, 4096, AT + 2 * MIB).map(|handle| {
+                    let handle = u64::from(handle.get());
+                    assert_eq!(w.system.region_destroy(&mut w.machine, a, handle), Ok(Progress::Done));
+                })
+            }
+            _ => w.system.connect(&mut w.machine, a, me, 1).map(|port| {
+                let port = u64::from(port.get());
+                assert_eq!(w.system.disconnect(&mut w.machine, a, port), Ok(Progress::Done));
+            }),
+        };
+        for below in [0, 1, used / 2, used - 1, used, used + more - 1] {
+            set(&mut w, account, below);
+            assert_eq!(grow(&mut w), Err(limit(account)), "{account} limited to {below} of {used}");
+            assert_eq!(w.used(a, account), used, "nothing is taken away");
+        }
+        set(&mut w, account, used + more);
+        assert_eq!(grow(&mut w), Ok(()));
+        set(&mut w, account, u64::MAX);
+    }
+    // What is there can be used, sent and given back whatever the limits are.
+    for &account in Account::ALL {
+        set(&mut w, account, 0);
+    }
+    assert_eq!(
+        w.system.memory_add(&mut w.machine, a, memory + 4 * MIB, 2 * MIB),
+        Err(limit(Account::Memory))
+    );
+    assert_eq!(w.system.region_unmap(&mut w.machine, a, region), Ok(()));
+    assert_eq!(w.system.region_map(&mut w.machine, a, region, AT), Err(limit(Account::AddressSpace)));
+    while w.system.memory_remove(&mut w.machine, a, memory, 4 * MIB).unwrap() == Progress::Again {}
+    assert_eq!(w.system.region_destroy(&mut w.machine, a, region), Ok(Progress::Done));
+    assert_eq!(w.system.disconnect(&mut w.machine, a, port), Ok(Progress::Done));
+    // The use has fallen below a limit again.
+    set(&mut w, Account::Memory, 2 * MIB);
+    assert_eq!(w.system.memory_add(&mut w.machine, a, memory, 2 * MIB), Err(limit(Account::AddressSpace)));
+    set(&mut w, Account::AddressSpace, 2 * MIB);
+    w.system.memory_add(&mut w.machine, a, memory, 2 * MIB).unwrap();
+    // Control memory: what the control OS keeps for it, page by page.
+    let used = w.used(a, Account::ControlMemory);
+    set(&mut w, Account::Ports, u64::MAX);
+    set(&mut w, Account::ControlMemory, used - 1);
+    let failed = (0..200).find_map(|_| w.system.connect(&mut w.machine, a, me, 1).err());
+    assert_eq!((failed, w.used(a, Account::ControlMemory)), (Some(limit(Account::ControlMemory)), used));
+    w.finish_all(&[a]);
 }

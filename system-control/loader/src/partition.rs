@@ -4,7 +4,7 @@ use alloc::{format, string::String, vec::Vec};
 use core::fmt;
 use handover_abi::{
     Account, Error, Name, PartitionId,
-    layout::{ADD_MEMORY_MAX, MEMORY_BASE, WRITE_MAX},
+    layout::{ADD_MEMORY_MAX, MEMORY_BASE, WINDOW_SIZE, WRITE_MAX},
 };
 use handover_manifest::{Manifest, MemorySize, Partition};
 
@@ -16,7 +16,7 @@ use crate::{
     image::{DEVICE_TREE_MAX, Plan, plan},
 };
 
-/// What a partition may hold in message regions beside its memory: half as much again, and at least this many bytes.
+/// What a partition may hold in message regions, or take as memory while it runs, beside its memory: half as much again, and at least this many bytes.
 const REGIONS_MIN: u64 = 32 << 20;
 /// What the control OS may spend on a partition, in bytes.
 const CONTROL_MEMORY: u64 = 4 << 20;
@@ -25,10 +25,13 @@ const PORTS: u64 = 1024;
 
 /// The limits of a partition: of each account that is not left at zero.
 #[must_use]
-pub fn limits(partition: &Partition) -> [(Account, u64); 3] {
+pub fn limits(partition: &Partition) -> [(Account, u64); 4] {
     let memory = partition.memory.0;
+    let memory = memory.saturating_add((memory / 2).max(REGIONS_MIN));
     [
-        (Account::Memory, memory.saturating_add((memory / 2).max(REGIONS_MIN))),
+        (Account::Memory, memory),
+        // All of that may be added to its memory, and the whole message window is its own to use.
+        (Account::AddressSpace, memory.saturating_add(WINDOW_SIZE)),
         (Account::ControlMemory, CONTROL_MEMORY),
         (Account::Ports, PORTS),
     ]

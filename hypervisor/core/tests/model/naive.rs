@@ -32,6 +32,11 @@ pub struct Message {
     pub region: Option<Region>,
 }
 
+/// Addresses that a region takes where it is mapped.
+fn slot(size: u64) -> u64 {
+    if size > 2 * MIB { GIB } else { 2 * MIB }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     Requested,
@@ -71,8 +76,10 @@ pub struct Partition {
     pub phase: Phase,
     pub reason: EndReason,
     pub creator: u32,
-    pub memory: u64,
+    /// Where it has granules of memory.
+    pub memory: BTreeSet<u64>,
     pub memory_limit: u64,
+    pub space_limit: u64,
     pub ports_limit: u64,
     pub regions: BTreeMap<u32, Region>,
     pub ports: BTreeMap<u32, Port>,
@@ -116,7 +123,31 @@ impl Naive {
         let sent = self.partitions.values().flat_map(|q| q.ports.values());
         let sent = sent.filter(|port| port.peer.is_some_and(|(peer, _)| peer == id));
         let sent = sent.flat_map(|port| &port.queue).filter_map(|message| message.region.as_ref());
-        p.memory + p.regions.values().chain(sent).map(|region| region.size).sum::<u64>()
+        p.memory.len() as u64 * 2 * MIB
+            + p.regions.values().chain(sent).map(|region| region.size).sum::<u64>()
+    }
+
+    /// Bytes of addresses in use.
+    pub fn space(&self, id: u32) -> u64 {
+        let p = &self.partitions[&id];
+        let mapped = p.regions.values().filter(|region| region.at != 0);
+        p.memory.len() as u64 * 2 * MIB + mapped.map(|region| slot(region.size)).sum::<u64>()
+    }
+
+    /// Why memory cannot be added, or removed, whatever is there already.
+    pub fn range(at: u64, size: u64) -> Vec<Error> {
+        let mut why = Vec::new();
+        if size == 0
+            || size > layout::MEMORY_CALL_MAX
+            || !size.is_multiple_of(2 * MIB)
+            || !at.is_multiple_of(2 * MIB)
+        {
+            why.push(Error::InvalidArgument);
+        }
+        if at < layout::MEMORY_BASE || u128::from(at) + u128::from(size) > u128::from(layout::MEMORY_END) {
+            why.push(Error::BadAddress);
+        }
+        why
     }
 
     /// Why a region cannot be placed there.
@@ -124,6 +155,9 @@ impl Naive {
         let p = &self.partitions[&id];
         let gib = at / GIB;
         let mut why = Vec::new();
+        if self.space(id) + slot(size) > p.space_limit {
+            why.push(Error::Limit);
+        }
         if !at.is_multiple_of(2 * MIB) {
             why.push(Error::InvalidArgument);
         }
@@ -272,7 +306,7 @@ impl Naive {
         let p = self.p(id);
         p.pending.clear();
         p.regions.clear();
-        p.memory = 0;
+        p.memory.clear();
         p.small.clear();
         p.phase = Phase::Terminated;
         p.reason = EndReason::Stopped;
@@ -313,6 +347,7 @@ impl Naive {
     pub fn used(&self, id: u32, account: Account) -> u64 {
         match account {
             Account::Memory => self.memory(id),
+            Account::AddressSpace => self.space(id),
             Account::Ports => self.partitions[&id].ports.len() as u64,
             _ => 0,
         }
