@@ -149,6 +149,18 @@ fn strange(stream: &mut Stream) {
     stream.call(call, &[at, size]);
 }
 
+/// What chance alone would not make certain in a short run.
+pub(crate) fn edges(stream: &mut Stream) {
+    for call in [Call::MemoryAdd, Call::MemoryRemove, Call::MemoryInfo] {
+        for (at, size) in [(SHARED, 0), (MEMORY_END, MEMORY_GRANULE)] {
+            stream.call(call, &[at, size]);
+        }
+    }
+    for call in [Call::MemoryAdd, Call::MemoryAdd, Call::MemoryRemove] {
+        stream.call(call, &[SHARED, MEMORY_GRANULE]);
+    }
+}
+
 /// Takes a granule where there is no table yet, and gives it back.
 pub(crate) fn fresh(stream: &mut Stream) {
     let at = FRESH + stream.random.below(64) * GIB;

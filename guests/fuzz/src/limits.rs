@@ -129,6 +129,7 @@ pub(crate) fn edges(stream: &mut Stream) {
         stream.call(call, &[name]);
     }
     while stream.call(Call::EventNext, &[]).done() {}
+    granules::edges(stream);
 }
 
 /// Takes all control memory.

@@ -67,7 +67,7 @@ pub(crate) fn wrong(boot: &Boot) -> Result<(), Failure> {
     }
     refused(Call::MemoryAdd, &[MEMORY_BASE, MEMORY_GRANULE], &[Error::InUse])?;
     // The last granule it has, and the one behind it.
-    let end = MEMORY_BASE + boot.memory_size() as u64;
+    let end = MEMORY_BASE + boot.memory_size();
     for call in [Call::MemoryAdd, Call::MemoryRemove] {
         let error = if call == Call::MemoryAdd { Error::InUse } else { Error::BadAddress };
         refused(call, &[end - MEMORY_GRANULE, 2 * MEMORY_GRANULE], &[error])?;
