@@ -8,6 +8,7 @@ use handover_core::pl011::{Pl011, Written};
 use handover_core::vgic::Kick;
 
 use crate::kernel::Hardware;
+use crate::partition::Halt;
 use crate::uart::{Input, UART};
 
 /// Bytes of a ring: one frame.
@@ -224,7 +225,7 @@ impl Hardware {
 
     fn named(&self, name: Name) -> Option<PartitionIndex> {
         (0..handover_core::PARTITIONS_MAX).filter_map(PartitionIndex::new).find(|&index| {
-            self.shell(index).is_some_and(|shell| shell.terminal.name() == name && !shell.ending)
+            self.shell(index).is_some_and(|shell| shell.terminal.name() == name && shell.halt != Halt::Ending)
         })
     }
 }

@@ -271,6 +271,16 @@ fn privileged(kernel: &mut Kernel, who: PartitionIndex, context: &mut Context, c
             let partition = kernel.system.partition(partition).ok_or(Error::BadHandle)?;
             Ok(results(context, [partition.state() as u64, partition.reason() as u64, partition.status()]))
         }
+        Call::PartitionPause => {
+            let partition = find(&kernel.system, a)?;
+            life::pause(kernel, who, partition)
+        }
+        Call::PartitionResume => {
+            let partition = find(&kernel.system, a)?;
+            kernel.system.resume(partition)?;
+            kernel.hardware.resume_processors(partition);
+            Ok(NOTHING)
+        }
         Call::MachineOff => power::off(kernel, a),
         Call::MachineInfo => {
             Ok(results(context, [processor::count() as u64, kernel.hardware.memory.free_bytes()]))

@@ -1,7 +1,7 @@
 //! A partition's life as the machine sees it: memory for it, its first instruction, its end.
 
-use handover_abi::{Error, Name, PartitionId, PartitionState};
-use handover_core::{Failure, Ipa, Machine, PAGE, Pa, Partition, PartitionIndex};
+use handover_abi::{Error, Name, PartitionId};
+use handover_core::{Failure, Ipa, Machine, PAGE, Pa, Partition, PartitionIndex, Phase};
 
 use crate::arch::registers::CNTPCT_EL0;
 use crate::arch::{self, stage2};
@@ -108,7 +108,7 @@ pub fn start(kernel: &mut Kernel, partition: PartitionIndex, entry: u64, x0: u64
 pub fn switch_on(kernel: &mut Kernel, id: VcpuId, entry: u64, x0: u64) {
     let Kernel { system, hardware } = kernel;
     let Some(rules) = system.partition(id.partition) else { return };
-    if rules.phase() != handover_core::Phase::Active {
+    if rules.phase() != Phase::Active {
         return;
     }
     let vttbr = stage2::base(rules.root().get(), rules.vmid());
@@ -125,6 +125,21 @@ pub fn switch_on(kernel: &mut Kernel, id: VcpuId, entry: u64, x0: u64) {
     hardware.kick(id.partition, kick);
 }
 
+/// Pauses a partition. Done when none of its logical processors is on a physical one, which takes as long as their interrupts take.
+///
+/// [`Error::InvalidArgument`]: the caller itself. [`Error::WrongState`]: it does not run.
+pub fn pause(
+    kernel: &mut Kernel,
+    who: PartitionIndex,
+    partition: PartitionIndex,
+) -> Result<Outcome, Failure> {
+    if partition == who {
+        return Err(Error::InvalidArgument.into());
+    }
+    kernel.system.pause(partition)?;
+    Ok(if kernel.hardware.pause_processors(partition) { Outcome::Done } else { Outcome::Again })
+}
+
 /// Copies bytes from one partition into another that has not started.
 pub fn write(
     kernel: &mut Kernel,
@@ -136,7 +151,7 @@ pub fn write(
 ) -> Result<(), Failure> {
     let Kernel { system, hardware } = kernel;
     let target = system.partition(to).ok_or(Error::BadHandle)?;
-    if target.phase() != handover_core::Phase::Created {
+    if target.phase() != Phase::Created {
         return Err(Error::WrongState.into());
     }
     // Once to check everything, once to copy: neither translation can change meanwhile.
@@ -175,21 +190,19 @@ pub fn destroy(kernel: &mut Kernel, id: PartitionId) -> Result<Outcome, Failure>
     let Kernel { system, hardware } = kernel;
     let partition = system.find(id)?;
     let rules = system.partition(partition).ok_or(Error::BadHandle)?;
-    match rules.state() {
-        PartitionState::Active if rules.phase() == handover_core::Phase::Active => {
-            return Err(Error::WrongState.into());
-        }
-        PartitionState::Created => {
+    match rules.phase() {
+        Phase::Active => return Err(Error::WrongState.into()),
+        Phase::Created => {
             system.end(hardware, partition, handover_abi::EndReason::Stopped, 0);
             hardware.stop_processors(partition);
             return Ok(Outcome::Again);
         }
-        PartitionState::Active => {
+        Phase::Ending => {
             // Its end is under way; lend a hand.
             crate::schedule::reap(kernel);
             return Ok(Outcome::Again);
         }
-        PartitionState::Terminated => {}
+        Phase::Terminated => {}
     }
     if !hardware.console_drain(partition) {
         return Ok(Outcome::Again);

@@ -27,6 +27,17 @@ pub enum RunState {
     Blocked,
 }
 
+/// Whether a partition's logical processors may be on physical ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Halt {
+    /// They may.
+    No,
+    /// Not until it is resumed. Those that are on one leave it soon, and wait as in WFI, but for nothing.
+    Paused,
+    /// Never again: it has ended.
+    Ending,
+}
+
 /// A logical processor by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VcpuId {
@@ -64,8 +75,10 @@ pub struct Shell {
     pub running: u8,
     /// Which of them each physical processor had last, plus one; 0 for none.
     pub last: [u8; PROCESSORS],
-    /// It has ended: nothing of it runs again, but for giving back what it holds.
-    pub ending: bool,
+    /// Whether anything of it may run.
+    pub halt: Halt,
+    /// The physical count when the last of a paused partition's logical processors had left; `u64::MAX` before that.
+    pub halted_at: u64,
     /// Console.
     pub terminal: Terminal,
     /// Physical minus virtual count, the same on all its processors.
@@ -92,7 +105,8 @@ impl Shell {
             count: count as u8,
             running: 0,
             last: [0; PROCESSORS],
-            ending: false,
+            halt: Halt::No,
+            halted_at: u64::MAX,
             terminal: Terminal::new(name),
             counter_offset: 0,
         }

@@ -8,7 +8,7 @@ use crate::drivers::gic;
 use crate::interrupt;
 use crate::kernel::{Hardware, KERNEL, Kernel};
 use crate::lock::Guard;
-use crate::partition::{RunState, Slot, VcpuId};
+use crate::partition::{Halt, RunState, Slot, VcpuId};
 use crate::processor::{self, PROCESSORS_MAX, Processor};
 use crate::vcpu::{HardwareListRegisters, Running, SavedListRegisters};
 
@@ -106,10 +106,15 @@ impl Hardware {
 
     /// Puts one that is off or waits into its home's queue.
     pub fn make_ready(&mut self, id: VcpuId) {
-        if self.shell(id.partition).is_none_or(|shell| shell.ending) {
+        let Some(halt) = self.shell(id.partition).map(|shell| shell.halt) else { return };
+        let slot = self.slot(id);
+        if halt != Halt::No {
+            if halt == Halt::Paused {
+                // Made ready by `resume_processors`.
+                slot.state = RunState::Blocked;
+            }
             return;
         }
-        let slot = self.slot(id);
         slot.state = RunState::Ready;
         slot.next = None;
         let home = usize::from(slot.home);
@@ -372,10 +377,10 @@ impl Hardware {
     /// all have.
     pub fn stop_processors(&mut self, partition: PartitionIndex) {
         let Some(shell) = self.shell_mut(partition) else { return };
-        if shell.ending {
+        if shell.halt == Halt::Ending {
             return;
         }
-        shell.ending = true;
+        shell.halt = Halt::Ending;
         for index in 0..shell.count {
             let id = VcpuId { partition, index };
             match self.slot(id).state {
@@ -389,17 +394,65 @@ impl Hardware {
             }
             self.set_deadline(id, u64::MAX);
         }
-        self.check_reaping(partition);
+        self.check_halted(partition);
     }
 
-    /// Starts giving back what an ended partition holds, if none of its logical processors is left on a physical one.
-    fn check_reaping(&mut self, partition: PartitionIndex) {
-        if let Some(shell) = self.shell(partition)
-            && shell.ending
-            && shell.running == 0
-        {
-            self.schedule.reaping |= 1 << partition.get();
-            self.start_turn(processor::this().index());
+    /// The same for one that will be resumed. Returns whether none of them is on a physical one any more; if some are, they leave soon, as
+    /// they are interrupted.
+    pub fn pause_processors(&mut self, partition: PartitionIndex) -> bool {
+        let Some(shell) = self.shell_mut(partition) else { return true };
+        if shell.halt == Halt::No {
+            shell.halt = Halt::Paused;
+            for index in 0..shell.count {
+                let id = VcpuId { partition, index };
+                match self.slot(id).state {
+                    RunState::Off => {}
+                    RunState::Running => self.attend(partition, usize::from(index)),
+                    RunState::Ready => {
+                        self.remove_ready(id);
+                        self.slot(id).state = RunState::Blocked;
+                    }
+                    RunState::Blocked => self.set_deadline(id, u64::MAX),
+                }
+            }
+            self.check_halted(partition);
+        }
+        self.shell(partition).is_none_or(|shell| shell.running == 0)
+    }
+
+    /// Lets the processors of a paused partition go on. Its count goes on where it stood still: none of them has seen it since.
+    pub fn resume_processors(&mut self, partition: PartitionIndex) {
+        let Some(shell) = self.shell_mut(partition).filter(|shell| shell.halt == Halt::Paused) else {
+            return;
+        };
+        shell.halt = Halt::No;
+        let halted_at = core::mem::replace(&mut shell.halted_at, u64::MAX);
+        if halted_at != u64::MAX {
+            shell.counter_offset += CNTPCT_EL0.get().saturating_sub(halted_at);
+            for slot in &shell.slots[..usize::from(shell.count)] {
+                // SAFETY: the slots up to `count` have frames; none runs, and the kernel is locked.
+                unsafe { (*slot.vcpu).context.counter_offset = shell.counter_offset };
+            }
+        }
+        for index in 0..shell.count {
+            let id = VcpuId { partition, index };
+            if self.slot(id).state == RunState::Blocked {
+                // One that waited waits again by itself; its timers are looked at when it is entered.
+                self.make_ready(id);
+            }
+        }
+    }
+
+    /// If none of a halted partition's logical processors is left on a physical one: its count stands still, or what it holds is given back.
+    fn check_halted(&mut self, partition: PartitionIndex) {
+        let Some(shell) = self.shell_mut(partition).filter(|shell| shell.running == 0) else { return };
+        match shell.halt {
+            Halt::No => {}
+            Halt::Paused => shell.halted_at = CNTPCT_EL0.get(),
+            Halt::Ending => {
+                self.schedule.reaping |= 1 << partition.get();
+                self.start_turn(processor::this().index());
+            }
         }
     }
 
@@ -407,7 +460,7 @@ impl Hardware {
     pub fn switch_off(&mut self, processor: &Processor, id: VcpuId) {
         self.leave(processor, RunState::Off);
         self.set_deadline(id, u64::MAX);
-        self.check_reaping(id.partition);
+        self.check_halted(id.partition);
     }
 }
 
@@ -427,6 +480,8 @@ pub enum Leave {
     Ready,
     /// It waits for an interrupt.
     Blocked,
+    /// It stands still: its partition is paused.
+    Paused(VcpuId),
     /// It is off, or its partition has ended.
     Off(VcpuId),
 }
@@ -438,6 +493,11 @@ pub fn schedule(mut kernel: Guard<Kernel>, leave: Leave) -> Running {
     match leave {
         Leave::Nothing => {}
         Leave::Off(id) => kernel.hardware.switch_off(processor, id),
+        Leave::Paused(id) => {
+            kernel.hardware.leave(processor, RunState::Blocked);
+            kernel.hardware.set_deadline(id, u64::MAX);
+            kernel.hardware.check_halted(id.partition);
+        }
         Leave::Ready => {
             if let Some(id) = kernel.hardware.schedule.queues[home].running {
                 kernel.hardware.leave(processor, RunState::Ready);

@@ -9,7 +9,7 @@ use crate::entropy;
 use crate::hypercall::is_off;
 use crate::kernel::{KERNEL, Kernel};
 use crate::life;
-use crate::partition::VcpuId;
+use crate::partition::{Halt, VcpuId};
 use crate::schedule::{Leave, schedule};
 use crate::trap::{self, resume, wait_for_interrupt};
 use crate::vcpu::Running;
@@ -178,7 +178,7 @@ fn affinity(mpidr: u64) -> Option<usize> {
 
 fn cpu_on(kernel: &mut Kernel, id: VcpuId, target: u64, entry: u64, x0: u64) -> u64 {
     let Some(index) = affinity(target) else { return error(ErrorCode::InvalidParameters) };
-    if kernel.hardware.shell(id.partition).is_none_or(|shell| shell.ending) {
+    if kernel.hardware.shell(id.partition).is_none_or(|shell| shell.halt == Halt::Ending) {
         // It waited for the lock while its partition ended.
         return error(ErrorCode::Denied);
     }

@@ -10,7 +10,7 @@ use crate::interrupt;
 use crate::kernel::{Hardware, KERNEL, Kernel};
 use crate::lock::Guard;
 use crate::mmio;
-use crate::partition::VcpuId;
+use crate::partition::{Halt, VcpuId};
 use crate::power;
 use crate::processor;
 use crate::schedule::{Leave, reap, schedule};
@@ -35,8 +35,10 @@ fn look(mut kernel: Guard<Kernel>, guest: Running, turn_over: bool) -> Running {
     let Some(shell) = kernel.hardware.shell(id.partition) else {
         panic!("a guest runs whose partition is gone")
     };
-    if shell.ending {
-        return schedule(kernel, Leave::Off(id));
+    match shell.halt {
+        Halt::No => {}
+        Halt::Paused => return schedule(kernel, Leave::Paused(id)),
+        Halt::Ending => return schedule(kernel, Leave::Off(id)),
     }
     if turn_over {
         // What has ended is given back in between, so that nobody can hold it up by never letting a processor idle.
@@ -115,7 +117,7 @@ fn must_go_on(hardware: &mut Hardware, id: VcpuId) -> bool {
     let Some(shell) = hardware.shell(id.partition) else { return true };
     let index = usize::from(id.index);
     let ready = shell.vgic.signals(index, &HardwareListRegisters { count }, ICH_VMCR_EL2.get());
-    ready || shell.ending || arch::interrupt_pending()
+    ready || shell.halt != Halt::No || arch::interrupt_pending()
 }
 
 fn system_access(mut guest: Running, access: SystemAccess) -> Running {

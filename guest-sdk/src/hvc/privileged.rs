@@ -78,6 +78,18 @@ pub fn partition_stop(partition: PartitionId) -> Result<(), Error> {
     unsafe { hvc!(Call::PartitionStop, inlateout("x1") id(partition) => _) }
 }
 
+/// [`Call::PartitionPause`]: when it returns, nothing of the partition runs.
+pub fn partition_pause(partition: PartitionId) -> Result<(), Error> {
+    // SAFETY: changes no memory of the caller's.
+    unsafe { hvc!(Call::PartitionPause, inlateout("x1") id(partition) => _) }
+}
+
+/// [`Call::PartitionResume`].
+pub fn partition_resume(partition: PartitionId) -> Result<(), Error> {
+    // SAFETY: changes no memory of the caller's.
+    unsafe { hvc!(Call::PartitionResume, inlateout("x1") id(partition) => _) }
+}
+
 /// [`Call::PartitionDestroy`].
 pub fn partition_destroy(partition: PartitionId) -> Result<(), Error> {
     // SAFETY: changes no memory of the caller's that is mapped.

@@ -10,7 +10,7 @@ use handover_guest::{
 use crate::stage::{Stage, Verdict, ensure};
 
 /// What the privileged partition is charged for others, and what the machine has left.
-fn held() -> Result<(u64, u64), String> {
+pub(crate) fn held() -> Result<(u64, u64), String> {
     let read = || -> Result<(u64, u64), Error> {
         Ok((hvc::account_read(None, Account::ControlMemory)?.used, hvc::machine_info()?.free_memory))
     };

@@ -8,7 +8,9 @@
 extern crate alloc;
 
 mod lifecycle;
+mod pause;
 mod stage;
+mod subject;
 
 use handover_guest::{entry, hvc, println};
 use stage::{Stage, Verdict};
@@ -18,7 +20,7 @@ entry!(main);
 /// A case's name and what it does.
 type Case = (&'static str, fn(&mut Stage) -> Verdict);
 
-const CASES: &[Case] = &[("lifecycle", lifecycle::run)];
+const CASES: &[Case] = &[("lifecycle", lifecycle::run), ("pause", pause::run)];
 
 /// `x0` is the address of the boot information.
 fn main(x0: u64) {

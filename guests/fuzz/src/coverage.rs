@@ -113,10 +113,12 @@ const PAIRS: &[Pair] = {
         PartitionStatus: Fails(Denied);
         MachineOff: Fails(Denied);
         MachineInfo: Fails(Denied);
+        PartitionPause: Fails(Denied);
+        PartitionResume: Fails(Denied);
     }
 };
 
-const NUMBERS: usize = Call::MachineInfo as usize - Call::BASE as usize + 1;
+const NUMBERS: usize = (Call::ALL[Call::ALL.len() - 1] as u32 - Call::BASE) as usize + 1;
 
 /// From a call's number and an outcome to its pair, plus one; 0 where there is none.
 static INDEX: [[u8; OUTCOMES]; NUMBERS] = {

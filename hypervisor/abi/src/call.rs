@@ -160,6 +160,12 @@ calls! {
     MachineOff = 0x88;
     /// Privileged. → `x1` physical processors, `x2` free memory in bytes.
     MachineInfo = 0x89;
+
+    /// Privileged. Takes all of a partition's logical processors off the physical ones; its virtual time stands still until it is resumed.
+    /// One that is paused already stays so. `x1` partition id, not the caller's.
+    PartitionPause = 0xa0;
+    /// Privileged. Lets a paused partition go on. `x1` partition id.
+    PartitionResume = 0xa1;
 }
 
 #[cfg(test)]

@@ -131,6 +131,8 @@ values! {
         Active = 1, "active";
         /// Ended: nothing of it runs again.
         Terminated = 2, "terminated";
+        /// Its guest stands still until system-control resumes it.
+        Paused = 3, "paused";
     }
 }
 
@@ -177,7 +179,7 @@ mod tests {
             assert_eq!(Account::try_from(account as u64), Ok(account));
         }
         assert!(Account::try_from(8).is_err());
-        assert!(PartitionState::try_from(3).is_err());
+        assert!(PartitionState::try_from(4).is_err());
         assert!(EndReason::try_from(6).is_err());
     }
 }

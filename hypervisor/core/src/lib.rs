@@ -20,6 +20,7 @@ mod close;
 mod event;
 mod failure;
 pub mod frames;
+mod life;
 mod list;
 mod machine;
 pub mod maintenance;

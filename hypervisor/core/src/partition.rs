@@ -61,6 +61,8 @@ pub struct Partition {
     pub(crate) id: PartitionId,
     pub(crate) name: Option<Name>,
     pub(crate) phase: Phase,
+    /// None of its logical processors runs until it is resumed.
+    pub(crate) paused: bool,
     pub(crate) reason: EndReason,
     pub(crate) status: u64,
     pub(crate) processors: u32,
@@ -91,6 +93,7 @@ impl Partition {
             id: PartitionId::new(0),
             name: None,
             phase: Phase::Created,
+            paused: false,
             reason: EndReason::None,
             status: 0,
             processors: 0,
@@ -136,6 +139,7 @@ impl Partition {
     pub fn state(&self) -> PartitionState {
         match self.phase {
             Phase::Created => PartitionState::Created,
+            Phase::Active if self.paused => PartitionState::Paused,
             Phase::Active | Phase::Ending => PartitionState::Active,
             Phase::Terminated => PartitionState::Terminated,
         }

@@ -97,6 +97,7 @@ impl System {
                 shell.id = id;
                 shell.name = Some(name);
                 shell.phase = Phase::Created;
+                shell.paused = false;
                 shell.reason = EndReason::None;
                 shell.status = 0;
                 shell.processors = processors;
@@ -167,16 +168,6 @@ impl System {
         let p = self.get(ix).ok_or(Error::BadHandle)?;
         let account = Accounts::named(account)?;
         Ok((p.accounts.used(account), p.accounts.limit(account)))
-    }
-
-    /// Lets a partition's guest run and make calls. [`Error::WrongState`]: it runs already, or has ended.
-    pub fn start(&mut self, ix: PartitionIndex) -> Result<(), Failure> {
-        let p = self.get_mut(ix).ok_or(Error::BadHandle)?;
-        if p.phase != Phase::Created {
-            return Err(Error::WrongState.into());
-        }
-        p.phase = Phase::Active;
-        Ok(())
     }
 
     /// Takes a partition off the table.

@@ -1,6 +1,8 @@
 //! The rules against the same rules said naively: random calls, each with the result, the events and interrupts, the signals, the messages with their
 //! bytes and regions, the mappings and the accounts that the naive ones say, after every single call.
 
+#[path = "model/life.rs"]
+mod life;
 mod machine;
 #[path = "model/naive.rs"]
 mod naive;
@@ -112,6 +114,7 @@ impl Pair {
             id.get(),
             naive::Partition {
                 phase,
+                paused: false,
                 reason: EndReason::None,
                 creator,
                 memory: granules,
@@ -512,6 +515,7 @@ impl Pair {
             0..2 if active > 1 || self.random.chance(10) => self.end(id),
             2..8 if self.naive.partitions.len() > 1 => self.destroy(id),
             8..14 if self.naive.partitions.len() < 5 => self.create(),
+            14..24 => self.life(id),
             n if n < 390 || self.naive.p(id).phase == Phase::Active => {
                 while self.naive.p(id).phase != Phase::Active {
                     id = self.any();
@@ -680,6 +684,10 @@ const OUTCOMES: &[&str] = &[
     "receive: nothing there yet",
     "receive: too large",
     "refuse: done",
+    "pause: done",
+    "pause: wrong state",
+    "resume: done",
+    "resume: wrong state",
     "region_create: done",
     "region_create: in use",
     "region_create: invalid argument",

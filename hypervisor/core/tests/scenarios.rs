@@ -3,7 +3,8 @@
 mod machine;
 
 use handover_abi::{
-    Account, Causes, EndReason, Error, MessageWord, Name, PartitionId, Port, SignalKind, layout,
+    Account, Causes, EndReason, Error, MessageWord, Name, PartitionId, PartitionState, Port, SignalKind,
+    layout,
 };
 use handover_core::{Failure, Ipa, Machine, PAGE, Partition, PartitionIndex, Phase, Progress, System};
 use machine::Model;
@@ -99,6 +100,34 @@ fn what_an_ending_partition_sent_cannot_be_received_in_halves() {
     assert_eq!(w.system.reap(&mut w.machine, a), Progress::Again);
     while w.system.disconnect(&mut w.machine, b, u64::from(to.get())) == Ok(Progress::Again) {}
     assert_eq!(w.machine.zeroed, 8 * MIB);
+    w.finish_all(&[a, b]);
+}
+
+#[test]
+fn who_is_paused_can_be_written_to_and_ended() {
+    let mut w = World::new(40);
+    let (a, b) = (w.partition(None), w.partition(None));
+    let (from, to) = w.join(a, b);
+    w.system.pause(b).unwrap();
+    w.system.pause(b).unwrap();
+    assert_eq!(w.system.partition(b).unwrap().state(), PartitionState::Paused);
+    let region = w.system.region_create(&mut w.machine, a, 8 * MIB, 0).unwrap();
+    w.system.send(&mut w.machine, a, MessageWord::new(from, Some(region), 0), &[0; 16]).unwrap();
+    w.system.resume(b).unwrap();
+    assert_eq!(error(w.system.resume(b)), Error::WrongState);
+    assert_eq!(w.receive(b, to).unwrap().order(), 23);
+    w.system.pause(b).unwrap();
+    // A request that it has not seen, and one that it makes no answer to, end with it.
+    let id = u64::from(w.id(b).get());
+    let asked = w.system.connect(&mut w.machine, a, id, 2).unwrap();
+    w.finish(b);
+    assert_eq!(error(w.system.pause(b)), Error::WrongState);
+    assert_eq!(error(w.system.resume(b)), Error::WrongState);
+    assert_eq!(w.system.partition(b).unwrap().state(), PartitionState::Terminated);
+    for port in [from, asked] {
+        let (causes, ..) = w.system.port_status(a, u64::from(port.get())).unwrap();
+        assert_eq!(causes, Causes::PEER_CLOSED);
+    }
     w.finish_all(&[a, b]);
 }
 

@@ -72,6 +72,21 @@ macro_rules! examine {
     };
 }
 
+/// The same, with a partition of so many processors that does what it is told.
+macro_rules! examine_subject {
+    ($processors:literal, $subject:literal, $case:literal) => {
+        concat!(
+            "[system-control]\nkernel = \"guest:examiner\"\ncommand-line = \"case=",
+            $case,
+            "\"\n[machine]\nprocessors = ",
+            $processors,
+            "\nmemory = \"128 MiB\"\n[[partition]]\nname = \"subject\"\nkernel = \"guest:subject\"\nmemory = \"4 MiB\"\nprocessors = ",
+            $subject,
+            "\n",
+        )
+    };
+}
+
 /// Partitions that end while a processor of theirs is switched on, on a machine with so many processors.
 macro_rules! end_while_switching {
     ($machine:literal, $partition:literal) => {
@@ -266,6 +281,20 @@ fn bare_metal() -> Vec<Case> {
             name: "examine-lifecycle",
             manifest: examine!("2", "case=lifecycle rounds=3", "crash", "guest:crash"),
             lines: &[Has("system-control", "examiner: lifecycle ok")],
+            status: 0,
+            limit: 240,
+        },
+        Case {
+            name: "examine-pause",
+            manifest: examine_subject!(4, 4, "pause"),
+            lines: &[Has("system-control", "examiner: pause ok"), Lacks("", "panic")],
+            status: 0,
+            limit: 240,
+        },
+        Case {
+            name: "examine-pause-in-turn",
+            manifest: examine_subject!(1, 1, "pause"),
+            lines: &[Has("system-control", "examiner: pause ok"), Lacks("", "panic")],
             status: 0,
             limit: 240,
         },

@@ -74,6 +74,7 @@ pub enum Phase {
 #[derive(Debug)]
 pub struct Partition {
     pub phase: Phase,
+    pub paused: bool,
     pub reason: EndReason,
     pub creator: u32,
     /// Where it has granules of memory.

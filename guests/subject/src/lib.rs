@@ -1,0 +1,25 @@
+//! What the examiner and its subject say to each other: a message of words, the first of which is the order; the subject answers each
+//! with a message of words.
+
+#![no_std]
+
+/// The service of the examiner's that the subject connects to.
+pub const SERVICE: u32 = 1;
+
+/// What the subject is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Order {
+    /// → its count, and what its spinning processor has counted.
+    Stamp = 0,
+    /// Waits in WFI for so many nanoseconds of its own count. → its count before and after.
+    Sleep = 1,
+}
+
+impl Order {
+    /// The order of this number.
+    #[must_use]
+    pub fn from_word(word: u64) -> Option<Order> {
+        [Order::Stamp, Order::Sleep].into_iter().find(|&order| order as u64 == word)
+    }
+}
