@@ -7,9 +7,10 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub use handover_cpio as cpio;
+
 pub mod archive;
 pub mod control;
-pub mod cpio;
 pub mod device_tree;
 #[cfg(feature = "hypercalls")]
 pub mod hypercalls;

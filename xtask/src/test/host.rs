@@ -9,8 +9,15 @@ use crate::{
 use std::process::Command;
 
 /// Packages with tests that run here, besides the workspace's default members.
-const ALSO_TESTED: [&str; 5] =
-    ["system-control", "handover-loader", "handover-linux", "handover-tool", "handover-guest"];
+const ALSO_TESTED: [&str; 7] = [
+    "system-control",
+    "handover-cpio",
+    "handover-files",
+    "handover-loader",
+    "handover-linux",
+    "handover-tool",
+    "handover-guest",
+];
 
 /// Formatting, and clippy for each target that code is built for.
 pub(crate) fn lint(workspace: &Workspace) -> Count {

@@ -1,5 +1,13 @@
-//! The boot archive's files: a cpio archive in the newc format (cpio(5): 110 bytes of ASCII header, name, data, the last two
-//! padded to four bytes).
+//! Reads a cpio archive in the newc format (cpio(5): 110 bytes of ASCII header, name, data, the last two padded to four bytes).
+//!
+//! A name may be followed by any number of zero bytes: that is how a writer puts a file's data on a page boundary.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -8,6 +16,8 @@ use core::fmt;
 const MAGICS: [&[u8]; 2] = [b"070701", b"070702"];
 const HEADER: usize = 110;
 /// Positions of the header's eight-digit fields that matter here.
+const MODE: usize = 6 + 8;
+const MODIFIED: usize = 6 + 8 * 5;
 const FILE_SIZE: usize = 6 + 8 * 6;
 const NAME_SIZE: usize = 6 + 8 * 11;
 const TRAILER: &str = "TRAILER!!!";
@@ -17,8 +27,12 @@ const TRAILER: &str = "TRAILER!!!";
 pub struct File<'a> {
     /// As the archive spells it.
     pub name: &'a str,
-    /// Its content, where it lies in the archive.
+    /// Its content, where it lies in the archive; of a symbolic link, the target.
     pub data: &'a [u8],
+    /// Kind and permissions, as `st_mode` has them.
+    pub mode: u32,
+    /// When it was modified, in seconds since 1970.
+    pub modified: u32,
 }
 
 /// An archive that is not what it should be.
@@ -59,6 +73,12 @@ impl<'a> Archive<'a> {
         }
     }
 
+    /// All entries, as the archive has them.
+    #[must_use]
+    pub fn files(&self) -> &[File<'a>] {
+        &self.files
+    }
+
     /// The file of this name; the last one, as when the archive is unpacked.
     #[must_use]
     pub fn file(&self, name: &str) -> Option<File<'a>> {
@@ -78,11 +98,15 @@ fn entry(bytes: &[u8], offset: usize) -> Result<(File<'_>, usize), &'static str>
 
     let name = rest[HEADER..].get(..name_size).ok_or("the archive ends inside a name")?;
     let name = name.strip_suffix(b"\0").ok_or("a name without its final zero byte")?;
+    let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
     let name = core::str::from_utf8(name).map_err(|_| "a name that is not UTF-8")?;
     let start = padded(HEADER + name_size);
     let data = rest.get(start..).and_then(|data| data.get(..file_size));
     let data = data.ok_or("the archive ends inside a file")?;
-    Ok((File { name, data }, offset + padded(start + file_size)))
+    let field = |at| number(header, at).and_then(|value| u32::try_from(value).ok());
+    let mode = field(MODE).ok_or("the mode is no hexadecimal number")?;
+    let modified = field(MODIFIED).ok_or("the time is no hexadecimal number")?;
+    Ok((File { name, data, mode, modified }, offset + padded(start + file_size)))
 }
 
 /// A field of eight hexadecimal digits.
@@ -107,8 +131,11 @@ mod tests {
         let size = |bytes: usize| format!("{bytes:08x}");
         let zeroes = |fields: usize| "0".repeat(8 * fields);
         let header = format!(
-            "070701{}{}{}{}{}",
-            zeroes(6),
+            "070701{}{}{}{}{}{}{}{}",
+            zeroes(1),
+            size(0o100_644),
+            zeroes(3),
+            size(0x1234_5678),
             size(data.len()),
             zeroes(4),
             size(name.len() + 1),

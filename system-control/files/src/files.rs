@@ -1,0 +1,348 @@
+//! The files' state as a whole.
+
+use alloc::{sync::Arc, vec::Vec};
+use core::mem;
+
+use crate::{
+    Errno,
+    arena::Arena,
+    contents::{Budget, Contents},
+    descriptors::Descriptors,
+    mount::{Mount, MountKind},
+    node::{Body, Directory, Inode, Node},
+    open::{Object, Open},
+    pipe::Pipe,
+    system::{System, Time},
+    terminal::{Terminal, TerminalSignal},
+};
+
+pub use crate::mount::Damaged;
+
+/// How much there may be of everything, in the whole system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Pages of files in memory.
+    pub pages: u64,
+    /// Files, directories, links and devices, the boot archive's included.
+    pub inodes: usize,
+    /// Open descriptions.
+    pub opens: usize,
+    /// Pipes.
+    pub pipes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { pages: 4096, inodes: 16_384, opens: 4096, pipes: 256 }
+    }
+}
+
+/// What a thread waits for: something whose readiness changes. Whoever waits for it tries again when it was named by
+/// [`Files::take_wakeups`], and may find that it has to wait on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WaitKey(pub(crate) Waitable);
+
+/// What can be waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Waitable {
+    Terminal,
+    Pipe(u32),
+}
+
+/// Keeps an open description alive outside all descriptor tables: a mapping of a file, a program that is being loaded. Given back by
+/// [`Files::release`].
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "dropping it without `Files::release` keeps the file open for good"]
+pub struct Hold(pub(crate) u32);
+
+/// All files of the system: the tree, what is open, pipes, the terminal.
+#[derive(Debug)]
+pub struct Files {
+    pub(crate) inodes: Arena<Inode>,
+    pub(crate) opens: Arena<Open>,
+    pub(crate) pipes: Arena<Pipe>,
+    pub(crate) mounts: Vec<Mount>,
+    pub(crate) budget: Budget,
+    pub(crate) terminal: Terminal,
+    wakeups: Vec<WaitKey>,
+    /// Number of the next inode.
+    next: u64,
+}
+
+/// The tree's root.
+pub(crate) const ROOT: u32 = 0;
+
+impl Files {
+    /// The tree from a newc cpio archive, whose files stay where they lie, with `/dev`, `/proc`, and memory at `/tmp`, `/run` and `/dev/shm`.
+    ///
+    /// # Errors
+    ///
+    /// The archive is damaged, or has names that do not make a tree, or more of them than the limit.
+    pub fn new(archive: &'static [u8], limits: Limits) -> Result<Files, Damaged> {
+        let mut files = Files {
+            inodes: Arena::new(limits.inodes),
+            opens: Arena::new(limits.opens),
+            pipes: Arena::new(limits.pipes),
+            mounts: Vec::new(),
+            budget: Budget { used: 0, limit: limits.pages },
+            terminal: Terminal::new(),
+            wakeups: Vec::new(),
+            next: 1,
+        };
+        files.mount_root(archive)?;
+        files.mount_standard()?;
+        Ok(files)
+    }
+
+    /// A descriptor table with nothing open, at the tree's root.
+    #[must_use]
+    pub fn descriptors(&mut self) -> Descriptors {
+        self.hold_node(Node::Inode(ROOT));
+        Descriptors::new(Node::Inode(ROOT))
+    }
+
+    /// What became ready (or may have) since it was last asked; each key once.
+    pub fn take_wakeups(&mut self) -> Vec<WaitKey> {
+        mem::take(&mut self.wakeups)
+    }
+
+    /// Whether there are wake-ups to take.
+    #[must_use]
+    pub fn has_wakeups(&self) -> bool {
+        !self.wakeups.is_empty()
+    }
+
+    pub(crate) fn wake(&mut self, what: Waitable) {
+        let key = WaitKey(what);
+        if !self.wakeups.contains(&key) {
+            self.wakeups.push(key);
+        }
+    }
+
+    /// Bytes from the console's keyboard.
+    pub fn console_input(&mut self, system: &mut dyn System, bytes: &[u8]) {
+        if self.terminal.input(system, bytes) {
+            self.wake(Waitable::Terminal);
+        }
+    }
+
+    /// The next signal that a key asked for, with the process group it goes to.
+    pub fn take_terminal_signal(&mut self) -> Option<(TerminalSignal, u32)> {
+        self.terminal.take_signal()
+    }
+
+    /// Gives a hold back.
+    pub fn release(&mut self, hold: Hold) {
+        self.release_open(hold.0);
+    }
+
+    /// Another hold on the same.
+    pub fn hold_again(&mut self, hold: &Hold) -> Hold {
+        self.hold_open(hold.0);
+        Hold(hold.0)
+    }
+
+    // Inodes.
+
+    pub(crate) fn inode(&self, number: u32) -> Result<&Inode, Errno> {
+        self.inodes.get(number).ok_or(Errno::NOENT)
+    }
+
+    pub(crate) fn inode_mut(&mut self, number: u32) -> Result<&mut Inode, Errno> {
+        self.inodes.get_mut(number).ok_or(Errno::NOENT)
+    }
+
+    /// The directory of this number.
+    pub(crate) fn directory(&self, number: u32) -> Result<&Directory, Errno> {
+        self.inode(number)?.directory().ok_or(Errno::NOTDIR)
+    }
+
+    pub(crate) fn mount_of(&self, inode: &Inode) -> Result<&Mount, Errno> {
+        self.mounts.get(usize::from(inode.mount)).ok_or(Errno::IO)
+    }
+
+    /// That a directory's file system may be changed.
+    pub(crate) fn writable(&self, number: u32) -> Result<&Mount, Errno> {
+        let mount = self.mount_of(self.inode(number)?)?;
+        if mount.read_only() { Err(Errno::ROFS) } else { Ok(mount) }
+    }
+
+    /// Makes an inode that nothing leads to yet.
+    pub(crate) fn make(&mut self, mount: u8, permissions: u32, now: Time, body: Body) -> Result<u32, Errno> {
+        if !self.inodes.has_room() {
+            return Err(Errno::NOSPC);
+        }
+        let inode = Inode {
+            number: self.next_number(),
+            mount,
+            permissions: permissions & 0o7777,
+            user: 0,
+            group: 0,
+            links: 0,
+            holders: 0,
+            accessed: now,
+            modified: now,
+            changed: now,
+            place: None,
+            body,
+        };
+        self.inodes.insert(inode).ok_or(Errno::NOSPC)
+    }
+
+    /// Has a directory's entry lead to an inode.
+    pub(crate) fn link(&mut self, directory: u32, name: &[u8], inode: u32, now: Time) -> Result<(), Errno> {
+        let name: Arc<[u8]> = name.into();
+        let record = self.inode_mut(inode)?;
+        let is_directory = record.directory().is_some();
+        record.links += if is_directory { 2 } else { 1 };
+        record.changed = now;
+        record.place = Some((directory, name.clone()));
+        let parent = self.inode_mut(directory)?;
+        parent.links += u32::from(is_directory);
+        parent.touch(now);
+        parent.directory_mut().ok_or(Errno::NOTDIR)?.insert(&name, Node::Inode(inode));
+        Ok(())
+    }
+
+    /// Takes an entry out of a directory; the inode goes when nothing else keeps it.
+    pub(crate) fn unlink(&mut self, directory: u32, name: &[u8], now: Time) -> Result<(), Errno> {
+        let parent = self.inode_mut(directory)?;
+        let node = parent.directory_mut().ok_or(Errno::NOTDIR)?.remove(name).ok_or(Errno::NOENT)?;
+        parent.touch(now);
+        let Node::Inode(number) = node else { return Ok(()) };
+        let inode = self.inode_mut(number)?;
+        inode.changed = now;
+        let is_directory = inode.directory().is_some();
+        inode.links = inode.links.saturating_sub(if is_directory { 2 } else { 1 });
+        if inode.place.as_ref().is_some_and(|(at, called)| *at == directory && **called == *name) {
+            inode.place = None;
+        }
+        if is_directory {
+            self.inode_mut(directory)?.links -= 1;
+        }
+        self.forget_unused(number);
+        Ok(())
+    }
+
+    /// A number that nothing else has, or will have.
+    pub(crate) fn next_number(&mut self) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        number
+    }
+
+    pub(crate) fn hold_node(&mut self, node: Node) {
+        if let Node::Inode(number) = node
+            && let Some(inode) = self.inodes.get_mut(number)
+        {
+            inode.holders += 1;
+        }
+    }
+
+    pub(crate) fn release_node(&mut self, node: Node) {
+        if let Node::Inode(number) = node
+            && let Some(inode) = self.inodes.get_mut(number)
+        {
+            inode.holders -= 1;
+            self.forget_unused(number);
+        }
+    }
+
+    /// Forgets an inode that has neither name nor holder.
+    pub(crate) fn forget_unused(&mut self, number: u32) {
+        if self.inodes.get(number).is_none_or(|inode| inode.links > 0 || inode.holders > 0) {
+            return;
+        }
+        if let Some(Inode { body: Body::Memory(contents), .. }) = self.inodes.remove(number) {
+            self.budget.used -= contents.held();
+        }
+    }
+
+    /// The absolute path of a node; `None` when it has no name any more.
+    pub(crate) fn path(&self, node: Node) -> Option<Vec<u8>> {
+        let mut names = Vec::new();
+        let mut at = match node {
+            Node::Inode(number) => number,
+            Node::Proc(entry) => {
+                let mut path = b"/proc".to_vec();
+                path.extend(entry.path());
+                return Some(path);
+            }
+        };
+        while at != ROOT {
+            let (parent, name) = self.inodes.get(at)?.place.as_ref()?;
+            names.push(name);
+            at = *parent;
+        }
+        let mut path = Vec::new();
+        for name in names.iter().rev() {
+            path.push(b'/');
+            path.extend_from_slice(name);
+        }
+        if path.is_empty() {
+            path.push(b'/');
+        }
+        Some(path)
+    }
+
+    // Open descriptions.
+
+    pub(crate) fn open(&self, number: u32) -> Result<&Open, Errno> {
+        self.opens.get(number).ok_or(Errno::BADF)
+    }
+
+    pub(crate) fn open_mut(&mut self, number: u32) -> Result<&mut Open, Errno> {
+        self.opens.get_mut(number).ok_or(Errno::BADF)
+    }
+
+    /// Makes an open description with one reference, which keeps its node.
+    pub(crate) fn make_open(&mut self, open: Open) -> Result<u32, Errno> {
+        let (node, object) = (open.node, open.object);
+        let number = self.opens.insert(open).ok_or(Errno::NFILE)?;
+        if let Some(node) = node {
+            self.hold_node(node);
+        }
+        if let Object::Pipe { pipe, end } = object
+            && let Some(pipe) = self.pipes.get_mut(pipe)
+        {
+            pipe.opened(end);
+        }
+        Ok(number)
+    }
+
+    pub(crate) fn hold_open(&mut self, number: u32) {
+        if let Some(open) = self.opens.get_mut(number) {
+            open.references += 1;
+        }
+    }
+
+    /// Gives a reference back; with the last one, the description is closed.
+    pub(crate) fn release_open(&mut self, number: u32) {
+        let Some(open) = self.opens.get_mut(number) else { return };
+        open.references -= 1;
+        if open.references > 0 {
+            return;
+        }
+        let Some(open) = self.opens.remove(number) else { return };
+        match open.object {
+            Object::Pipe { pipe, end } => self.close_pipe(pipe, end),
+            Object::File | Object::Path | Object::Device(_) => {}
+        }
+        if let Some(node) = open.node {
+            self.release_node(node);
+        }
+    }
+
+    /// A file in memory's bytes, with what it may grow by.
+    pub(crate) fn contents(&mut self, number: u32) -> Result<(&mut Contents, &mut Budget), Errno> {
+        match self.inodes.get_mut(number) {
+            Some(Inode { body: Body::Memory(contents), .. }) => Ok((contents, &mut self.budget)),
+            _ => Err(Errno::INVAL),
+        }
+    }
+
+    /// The kind of file system that an inode is on.
+    pub(crate) fn kind_of(&self, number: u32) -> Result<MountKind, Errno> {
+        Ok(self.mount_of(self.inode(number)?)?.kind)
+    }
+}

@@ -1,0 +1,46 @@
+//! The file side of system-control's kernel: the tree, descriptors, pipes, devices, `/proc`, and message channels as sockets.
+//!
+//! Nothing here touches a machine. A kernel has one [`Files`], and for each process [`Descriptors`]; a system call is a method of
+//! [`Caller`], which joins the two with the kernel's side of things ([`System`]). Programs' memory is reached through [`Sink`] and
+//! [`Source`].
+//!
+//! No operation waits. One that would returns [`Errno::AGAIN`]; the kernel then has the thread wait for the descriptor's [`WaitKey`]
+//! until [`Files::take_wakeups`] names it, and tries again.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod arena;
+mod calls;
+mod channels;
+mod contents;
+mod descriptors;
+mod errno;
+mod files;
+mod mount;
+mod node;
+mod open;
+mod page;
+mod pipe;
+mod proc;
+mod status;
+mod system;
+mod terminal;
+mod transfer;
+mod walk;
+
+pub use calls::{Caller, Fd, IOCTL_BUFFER, IoctlShape, PageSource, Readiness, Seek, SetTime, ioctl_shape};
+pub use channels::{Channels, Failure, PortStatus, Received, Region};
+pub use descriptors::Descriptors;
+pub use errno::Errno;
+pub use files::{Damaged, Files, Hold, Limits, WaitKey};
+pub use node::Device;
+pub use page::{PAGE, Page};
+pub use status::{FileSystemStatus, Metadata};
+pub use system::{Clock, Console, MachineStatus, ProcessStatus, Processes, Random, System, Time};
+pub use terminal::TerminalSignal;
+pub use transfer::{Sink, Source};
