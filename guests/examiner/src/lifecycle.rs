@@ -1,6 +1,6 @@
 //! A partition is made, stopped before it starts, made again, ends by itself, and leaves nothing behind: `rounds=N` times.
 
-use alloc::{format, string::String};
+use alloc::{format, string::String, vec::Vec};
 
 use handover_guest::{
     abi::{Account, EndReason, Error},
@@ -9,10 +9,12 @@ use handover_guest::{
 
 use crate::stage::{Stage, Verdict, ensure};
 
-/// What the privileged partition is charged for others, and what the machine has left.
-pub(crate) fn held() -> Result<(u64, u64), String> {
-    let read = || -> Result<(u64, u64), Error> {
-        Ok((hvc::account_read(None, Account::ControlMemory)?.used, hvc::machine_info()?.free_memory))
+/// What the privileged partition is charged, by account, and what the machine has left.
+pub(crate) fn held() -> Result<(Vec<u64>, u64), String> {
+    let used = Account::ALL.iter().filter(|account| **account != Account::ProcessorTime);
+    let used = used.map(|account| hvc::account_read(None, *account).map(|charge| charge.used));
+    let read = || -> Result<(Vec<u64>, u64), Error> {
+        Ok((used.collect::<Result<_, _>>()?, hvc::machine_info()?.free_memory))
     };
     read().map_err(|error| format!("the accounts cannot be read: {error}"))
 }

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Where a test partition has no memory, but could have.
-const AT: u64 = MEMORY_BASE + (512 << 20);
+pub(crate) const AT: u64 = MEMORY_BASE + (512 << 20);
 
 fn word(at: u64) -> *mut u64 {
     ptr::with_exposed_provenance_mut(at as usize)

@@ -1,21 +1,26 @@
-//! All processors make calls at random, on the same regions and ports. Argument: `seed=NUMBER`.
+//! All processors make calls at random, on the same regions, ports and memory. Argument: `seed=NUMBER`.
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use handover_guest::{
     Boot, Error,
-    abi::{Call, MessageWord, layout::WINDOW_SLOT},
+    abi::{
+        Call, MessageWord,
+        layout::{MEMORY_GRANULE, WINDOW_SLOT},
+    },
     hvc, processor,
 };
 
 use crate::{
     calls::make,
     failure::{Failure, ensure},
-    processors,
+    granules, processors,
     random::Random,
     regions::QUIET,
 };
 
+/// Granules of memory that come and go.
+const GRANULES: u64 = 3;
 /// Calls that each processor makes.
 const CALLS: usize = 20_000;
 
@@ -25,6 +30,8 @@ static PORTS: [AtomicU64; 16] = [const { AtomicU64::new(0) }; 16];
 /// Tokens that wait for an answer, or did.
 static TOKENS: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
 static OWN: AtomicU64 = AtomicU64::new(0);
+/// How far from its own the partition ids are that it connects to.
+static REACH: AtomicU64 = AtomicU64::new(0);
 static SUCCEEDED: AtomicUsize = AtomicUsize::new(0);
 
 /// Calls and how often: those that would end the partition are missing.
@@ -39,6 +46,9 @@ const MIX: &[Call] = &[
     Call::RegionMap,
     Call::RegionUnmap,
     Call::RegionInfo,
+    Call::MemoryAdd,
+    Call::MemoryRemove,
+    Call::MemoryInfo,
     Call::Connect,
     Call::Accept,
     Call::Accept,
@@ -77,6 +87,32 @@ pub(crate) fn run(boot: &Boot) -> Result<(), Failure> {
     let succeeded = SUCCEEDED.load(Ordering::Relaxed);
     ensure!(succeeded > CALLS / 10, "only {succeeded} calls succeeded: the mix tests nothing");
     Ok(())
+}
+
+/// Calls that a processor of [`forever`] makes before it switches itself off.
+const SPELL: usize = 3_000;
+
+/// Does the same for good, to partitions of ids near its own too, while its processors come and go: for somebody else to end.
+pub(crate) fn forever(boot: &Boot) -> Result<(), Failure> {
+    OWN.store(u64::from(hvc::identify()?.partition.get()), Ordering::Relaxed);
+    REACH.store(3, Ordering::Relaxed);
+    let mut random = Random::new(OWN.load(Ordering::Relaxed));
+    loop {
+        for index in 1..boot.processors() {
+            // It may be on still.
+            let _on_already = processor::start(index, spell, random.next() as usize);
+        }
+        for _ in 0..SPELL / 3 {
+            step(&mut random);
+        }
+    }
+}
+
+fn spell(seed: usize) {
+    let mut random = Random::new(seed as u64);
+    for _ in 0..SPELL {
+        step(&mut random);
+    }
 }
 
 fn hammer(seed: usize) {
@@ -121,7 +157,14 @@ fn arguments(call: Call, random: &mut Random) -> [u64; 17] {
         }
         Call::RegionDestroy | Call::RegionUnmap | Call::RegionInfo => (one_of(&REGIONS, random), 0),
         Call::RegionMap => (one_of(&REGIONS, random), address(random)),
-        Call::Connect => (OWN.load(Ordering::Relaxed), random.below(4)),
+        Call::MemoryAdd | Call::MemoryRemove | Call::MemoryInfo => {
+            (granules::AT + random.below(GRANULES) * MEMORY_GRANULE, MEMORY_GRANULE)
+        }
+        Call::Connect => {
+            let reach = REACH.load(Ordering::Relaxed);
+            let first = OWN.load(Ordering::Relaxed).saturating_sub(reach);
+            (first + random.below(2 * reach + 1), random.below(4))
+        }
         Call::Accept | Call::Refuse => (one_of(&TOKENS, random), random.below(10)),
         Call::Disconnect | Call::PortStatus | Call::EventSend => (one_of(&PORTS, random), 0),
         Call::Receive => (one_of(&PORTS, random), address(random)),
@@ -159,8 +202,11 @@ fn keep(table: &[AtomicU64], name: u64, destroy: Call, random: &mut Random) {
     }
 }
 
-/// Destroys all ports and regions, and takes all signals and events.
+/// Destroys all ports and regions, gives memory back, and takes all signals and events.
 fn clean_up() {
+    for granule in 0..GRANULES {
+        make(Call::MemoryRemove, &[granules::AT + granule * MEMORY_GRANULE, MEMORY_GRANULE]);
+    }
     for (table, destroy) in [(&PORTS[..], Call::Disconnect), (&REGIONS[..], Call::RegionDestroy)] {
         for name in table.iter().map(|entry| entry.swap(0, Ordering::Relaxed)).filter(|&name| name != 0) {
             make(destroy, &[name]);

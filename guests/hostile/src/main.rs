@@ -93,6 +93,7 @@ const NEIGHBOURS: &[(&str, Case)] = &[
     ("deferred-errors", neighbours::deferred_errors),
     ("endless-line", neighbours::endless_line),
     ("end-while-switching", neighbours::end_while_switching),
+    ("rampage", hammer::forever),
     ("witness", neighbours::witness),
 ];
 

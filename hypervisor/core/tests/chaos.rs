@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use handover_abi::{Account, EndReason, Error, MessageWord, Name, PartitionId, Port, RegionHandle, layout};
 use handover_core::{Failure, Ipa, PAGE, Pa, Partition, PartitionIndex, Phase, Progress, System};
-use machine::{Model, Random};
+use machine::{Model, Random, books};
 
 const SHELL: u64 = 2 * PAGE;
 const MIB: u64 = 1 << 20;
@@ -38,14 +38,6 @@ enum Unfinished {
 
 /// What a failed call must leave as it was, as far as it can be seen from outside: the machine, and each partition's use.
 type State = ((u64, u64, usize, usize), Vec<(PartitionId, Vec<u64>)>);
-
-/// What one translation tree maps: first byte and size of every leaf, and the tables.
-#[derive(Default)]
-struct Tree {
-    leaves: Vec<(u64, u64)>,
-    tables: Vec<u64>,
-    touched: Vec<Ipa>,
-}
 
 impl Chaos {
     fn new(seed: u64, chunks: usize) -> Chaos {
@@ -144,77 +136,10 @@ impl Chaos {
         }
     }
 
-    fn tree(&self, root: Pa) -> Tree {
-        let mut tree = Tree::default();
-        self.branch(root, 0, 39, &mut tree);
-        tree
-    }
-
-    /// Everything under a table that maps `1 << shift` bytes from `at` on.
-    fn branch(&self, table: Pa, at: u64, shift: u32, tree: &mut Tree) {
-        let Some(words) = self.machine.tables.words(table) else { return };
-        let shift = shift - 9;
-        for (index, entry) in words.iter().enumerate().filter(|(_, entry)| **entry & 1 != 0) {
-            let pa = entry & 0xffff_ffff_f000;
-            let at = at + ((index as u64) << shift);
-            if shift > 12 && entry & 2 != 0 {
-                tree.tables.push(pa);
-                self.branch(Pa::new(pa), at, shift, tree);
-            } else if pa >= machine::BASE {
-                // The archive's files are nobody's.
-                tree.leaves.push((pa, 1 << shift));
-                if shift != 12 || at.is_multiple_of(256 << 10) || at % (2 * MIB) == PAGE {
-                    tree.touched.push(Ipa::new(at));
-                }
-            }
-        }
-    }
-
     fn check(&mut self) {
-        self.machine.check_total();
-        let mut owned = self.machine.record_frames();
-        let mut once =
-            |pa: u64, what: &str| assert!(owned.insert(pa), "{pa:#x} is {what} and something else too");
-        let mut touched = Vec::new();
-        let mut charged = 0;
-        let mut shells = 0;
-        let mut clearing = !self.unfinished.is_empty();
-        for ix in self.indexes() {
-            let p = self.system.partition(ix).unwrap();
-            clearing |= p.phase() == Phase::Ending;
-            let accounts = p.accounts();
-            if p.phase() != Phase::Ending {
-                assert_eq!(accounts.used(Account::AddressSpace), self.space(p.root()), "address space");
-            }
-            charged += accounts.used(Account::Memory) + accounts.used(Account::ControlMemory);
-            // Whoever made it pays for the shell, which is not the model's, and for the root, which is.
-            let creator = self.creators[&p.id().get()];
-            if self.system.find(PartitionId::new(creator)).is_ok() {
-                shells += SHELL;
-            } else {
-                charged += PAGE;
-            }
-            once(p.root().get(), "a root");
-            let tree = self.tree(p.root());
-            for (pa, size) in tree.leaves {
-                let order = size.trailing_zeros() as u8;
-                assert_eq!(self.machine.owner(Pa::new(pa)), Some((pa, order)), "mapped, but not allocated");
-                once(pa, "mapped");
-            }
-            for table in tree.tables {
-                assert_eq!(self.machine.owner(Pa::new(table)), Some((table, 12)));
-                once(table, "a table");
-            }
-            touched.push((p.vmid(), p.root(), Ipa::new(0)));
-            touched.extend(tree.touched.iter().map(|at| (p.vmid(), p.root(), *at)));
-        }
-        let allocated = self.machine.allocated_bytes();
-        let charged = charged - shells;
-        if clearing {
-            assert!(allocated <= charged, "{allocated:#x} allocated, {charged:#x} charged");
-        } else {
-            assert_eq!(allocated, charged, "allocated and charged");
-        }
+        let clearing = !self.unfinished.is_empty();
+        let creator = |id: PartitionId| PartitionId::new(self.creators[&id.get()]);
+        let touched = books::balance(&self.system, &self.machine, SHELL, creator, !clearing);
         self.machine.touch(touched);
         self.machine.check_tlb();
     }
@@ -259,23 +184,6 @@ impl Chaos {
             3..6 => (layout::MEMORY_BASE + (1 << 30) - 2 * MIB, size),
             _ => (at, size),
         }
-    }
-
-    /// What a partition's translation says that it occupies.
-    fn space(&self, root: Pa) -> u64 {
-        let words = |table| self.machine.tables.words(table).copied().unwrap_or([0; 512]);
-        let slots = |entry: &u64| {
-            let table = words(Pa::new(entry & 0xffff_ffff_f000));
-            table.iter().filter(|entry| **entry != 0).count() as u64 * 2 * MIB
-        };
-        let root = words(root);
-        let used = |(index, entry): (usize, &u64)| match entry {
-            0 => 0,
-            // Bit 55: a window table of its own.
-            entry if index < 256 || entry & 1 << 55 != 0 => slots(entry),
-            _ => 1 << 30,
-        };
-        root.iter().enumerate().map(used).sum()
     }
 
     fn guest_writes(&mut self, who: PartitionIndex) {

@@ -299,6 +299,21 @@ fn bare_metal() -> Vec<Case> {
             limit: 240,
         },
         Case {
+            name: "cycles",
+            manifest: "[system-control]\nkernel = \"guest:examiner\"\n\
+                 command-line = \"case=cycles rounds=1000 alive=3 longest=1000\"\n\
+                 [machine]\nprocessors = 4\nmemory = \"256 MiB\"\n\
+                 [[partition]]\nname = \"victim\"\nkernel = \"guest:hostile\"\ncommand-line = \"case=rampage\"\n\
+                 processors = 3\nmemory = \"4 MiB\"\n",
+            lines: &[
+                Has("system-control", "examiner: 1000 partitions killed"),
+                Has("system-control", "examiner: cycles ok"),
+                Lacks("", "panic"),
+            ],
+            status: 0,
+            limit: 600,
+        },
+        Case {
             name: "neighbours",
             manifest: concat!(
                 "end-with = [\"witness\"]\n[machine]\nprocessors = 1\nmemory = \"128 MiB\"\n",

@@ -1,9 +1,11 @@
 //! A machine made of bookkeeping: it knows of every page whether it is allocated, what it holds and whether it is zero.
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub mod books;
 pub mod tlb;
 
 use std::any::{Any, TypeId};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use handover_core::frames::{ChunkRecord, Chunks, Frames};
@@ -87,6 +89,11 @@ impl Visible for Tables {
     }
 }
 
+thread_local! {
+    /// Pages of records that were made for good and are not in use.
+    static IDLE: RefCell<HashMap<TypeId, Vec<Box<dyn Any>>>> = RefCell::default();
+}
+
 pub struct Model {
     frames: Frames,
     pool: Pool,
@@ -99,7 +106,6 @@ pub struct Model {
     pub tlb: Tlb,
     /// Frames that hold records, by the address of the records.
     records: HashMap<usize, Pa>,
-    idle: HashMap<TypeId, Vec<Box<dyn Any>>>,
     pub interrupts: Vec<PartitionIndex>,
     pub steps: u64,
     pub zeroed: u64,
@@ -110,6 +116,12 @@ pub struct Model {
     pub freed_early: bool,
     /// After how many more allocations there is nothing left.
     pub allowance: Option<u32>,
+    /// Calls of the rules that change the machine or ask it for something.
+    pub calls: u64,
+    /// Those that asked for memory.
+    pub allocations: u32,
+    /// Roots whose trees must be sound at every such call: other processors walk them meanwhile.
+    pub watched: Vec<Pa>,
     hash: u64,
 }
 
@@ -125,7 +137,6 @@ impl Model {
             tables: Tables::default(),
             tlb: Tlb::default(),
             records: HashMap::new(),
-            idle: HashMap::new(),
             interrupts: Vec::new(),
             steps: 0,
             zeroed: 0,
@@ -133,7 +144,29 @@ impl Model {
             omit: None,
             freed_early: false,
             allowance: None,
+            calls: 0,
+            allocations: 0,
+            watched: Vec::new(),
             hash: 0,
+        }
+    }
+
+    /// A boundary inside an operation: whatever the rules are in the middle of, no memory is within two partitions' reach, or within one's while it is
+    /// free. `leaving` is memory that is being zeroed or freed, and must be out of reach.
+    fn boundary(&mut self, leaving: Option<(Pa, u64)>) {
+        self.calls += 1;
+        let mut reached = BTreeSet::new();
+        for &root in &self.watched {
+            for (pa, size) in books::Tree::of(&self.tables, root).leaves {
+                assert!(reached.insert(pa), "{pa:#x} is within reach twice");
+                assert!(self.owner(Pa::new(pa)).is_some(), "{pa:#x} is within reach and free");
+                if let Some((start, bytes)) = leaving {
+                    assert!(
+                        pa + size <= start.get() || pa >= start.get() + bytes,
+                        "{pa:#x} goes and is within reach"
+                    );
+                }
+            }
         }
     }
 
@@ -210,6 +243,8 @@ impl Model {
 impl Machine for Model {
     fn allocate(&mut self, order: u8) -> Option<Pa> {
         assert!(order == 12 || (21..=30).contains(&order), "order {order}");
+        self.boundary(None);
+        self.allocations += 1;
         if let Some(allowance) = &mut self.allowance {
             *allowance = allowance.checked_sub(1)?;
         }
@@ -225,6 +260,7 @@ impl Machine for Model {
     }
 
     fn free(&mut self, pa: Pa, order: u8) {
+        self.boundary(Some((pa, 1 << order)));
         assert_eq!(self.allocated.remove(&pa.get()), Some(order), "{pa:x?} was not allocated so");
         self.assert_zero(pa, 1 << order);
         self.freed_early |= self.tables.late.iter().any(|(table, ..)| *table == pa.get());
@@ -237,6 +273,7 @@ impl Machine for Model {
 
     fn zero(&mut self, pa: Pa, size: u64) {
         assert!(size.is_multiple_of(PAGE) && size <= 16 * PAGE, "{size} bytes in one step");
+        self.boundary(Some((pa, size)));
         let (start, order) = self.owner(pa).expect("zeroed, but not allocated");
         assert!(pa.get() + size <= start + (1 << order));
         self.zeroed += size;
@@ -261,10 +298,12 @@ impl Machine for Model {
     fn set_entry(&mut self, table: Pa, index: usize, value: u64) {
         assert!(index < 512);
         assert_eq!(self.allocated.get(&table.get()), Some(&12), "no table at {table:x?}");
+        self.boundary(None);
         self.tables.set(table, index, value);
     }
 
     fn maintain(&mut self, vmid: u16, op: Maintenance) {
+        self.boundary(None);
         let mut steps: Vec<Step> = Vec::new();
         op.perform(self.capabilities, |step| steps.push(step));
         if op != Maintenance::Retire {
@@ -282,7 +321,7 @@ impl Machine for Model {
     fn records<T: Default + 'static>(&mut self, frame: Pa) -> &'static mut [T] {
         self.assert_zero(frame, PAGE);
         assert_eq!(self.allocated.get(&frame.get()), Some(&12));
-        let idle = self.idle.entry(TypeId::of::<T>()).or_default().pop();
+        let idle = IDLE.with_borrow_mut(|idle| idle.entry(TypeId::of::<T>()).or_default().pop());
         let page = match idle {
             Some(page) => *page.downcast::<&'static mut [T]>().expect("of this type"),
             None => {
@@ -297,7 +336,7 @@ impl Machine for Model {
 
     fn reclaim<T: 'static>(&mut self, page: &'static mut [T]) -> Pa {
         let frame = self.records.remove(&(page.as_ptr() as usize)).expect("a page of records");
-        self.idle.entry(TypeId::of::<T>()).or_default().push(Box::new(page));
+        IDLE.with_borrow_mut(|idle| idle.entry(TypeId::of::<T>()).or_default().push(Box::new(page)));
         frame
     }
 

@@ -1,0 +1,546 @@
+//! Every operation, cut at every boundary it has, by the end of every partition.
+//!
+//! An operation runs under one lock from its first check to its last store, so another processor's kill takes effect between two of its
+//! steps; what can go wrong inside a step is memory running out, and other processors walking the tables meanwhile. So for each operation, among
+//! two to eight partitions that have regions, channels, requests and messages of all kinds under way: each machine call inside it is a
+//! boundary at which all trees must be sound; each allocation fails once; after each step each partition is killed; and after each step of
+//! that partition's end another one is. After each, the books are balanced, and in the end nothing is left.
+
+mod machine;
+
+use std::{cell::Cell, collections::BTreeMap};
+
+use handover_abi::{Account, EndReason, Error, MessageWord, Name, PartitionId, Port, RegionHandle, layout};
+use handover_core::{Failure, Ipa, PAGE, Pa, Partition, PartitionIndex, Phase, Progress, System};
+use machine::{Model, books};
+
+const SHELL: u64 = 3 * PAGE;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const MEMORY: u64 = layout::MEMORY_BASE;
+const WINDOW: u64 = layout::WINDOW_BASE;
+/// A GiB of the window that nobody has a table for.
+const FRESH: u64 = WINDOW + 9 * GIB;
+
+type Outcome = Result<Progress, Failure>;
+type Operation = fn(&mut World) -> Outcome;
+
+thread_local! {
+    /// Memory of partitions, for one world after the other.
+    static SHELLS: Cell<Vec<&'static mut Partition>> = const { Cell::new(Vec::new()) };
+}
+
+/// Partitions in a ring, each with a channel to the next; the first has made the others.
+struct World {
+    system: System,
+    machine: Model,
+    ring: Vec<PartitionIndex>,
+    /// Each one's port to the next, and the next one's to it.
+    ports: Vec<(Port, Port)>,
+    creators: BTreeMap<PartitionId, PartitionId>,
+    shells: Vec<&'static mut Partition>,
+    /// Who makes the call, and the one that its channel leads to.
+    actor: PartitionIndex,
+    peer: PartitionIndex,
+    /// Of the actor: the port to the peer; a port that has much to drain; regions, mapped and not.
+    port: u64,
+    crowded: u64,
+    mapped: u64,
+    loose: u64,
+    /// A request that the actor has taken and not answered.
+    token: u64,
+    /// Made and not started; ended and not forgotten.
+    newborn: PartitionIndex,
+    dead: PartitionIndex,
+}
+
+impl World {
+    fn new(count: usize) -> World {
+        let nobody = PartitionIndex::new(0).unwrap();
+        let mut w = World {
+            system: System::new(),
+            machine: Model::new(48, true),
+            ring: Vec::new(),
+            ports: Vec::new(),
+            creators: BTreeMap::new(),
+            shells: SHELLS.take(),
+            actor: nobody,
+            peer: nobody,
+            port: 0,
+            crowded: 0,
+            mapped: 0,
+            loose: 0,
+            token: 0,
+            newborn: nobody,
+            dead: nobody,
+        };
+        for number in 0..count {
+            let creator = (number > 0).then(|| w.ring[0]);
+            let ix = w.partition(creator).unwrap();
+            w.ring.push(ix);
+            w.system.add_memory(&mut w.machine, ix, Ipa::new(MEMORY), 2 * MIB).unwrap();
+            w.write(ix, MEMORY);
+            w.system.start(ix).unwrap();
+        }
+        // As system-control has them.
+        let files = w.partition(None).unwrap();
+        let (at, from) = (Ipa::new(layout::ARCHIVE_BASE), Pa::new(0x4800_1000));
+        w.system.map_files(&mut w.machine, files, at, from, 3 * PAGE).unwrap();
+        for number in 0..count {
+            let ports = w.join(w.ring[number], w.ring[(number + 1) % count]);
+            w.ports.push(ports);
+        }
+        for number in 0..count {
+            w.fill(number);
+        }
+        // Neither the one that all were made by nor the one that it talks to is always the first.
+        w.actor = w.ring[count / 2];
+        w.peer = w.ring[(count / 2 + 1) % count];
+        w.port = u64::from(w.ports[count / 2].0.get());
+        w.equip();
+        w
+    }
+
+    fn id(&self, ix: PartitionIndex) -> u64 {
+        u64::from(self.system.partition(ix).unwrap().id().get())
+    }
+
+    fn partition(&mut self, creator: Option<PartitionIndex>) -> Result<PartitionIndex, Failure> {
+        let shell = self.shells.pop().unwrap_or_else(|| Box::leak(Box::new(Partition::new())));
+        let name = Name::new("boundary").unwrap();
+        match self.system.create(&mut self.machine, creator, name, 2, shell, SHELL) {
+            Ok(id) => {
+                let creator = creator
+                    .map_or(PartitionId::new(0), |creator| self.system.partition(creator).unwrap().id());
+                self.creators.insert(id, creator);
+                for &account in Account::ALL {
+                    self.system.set_limit(id, account as u64, u64::MAX).unwrap();
+                }
+                self.system.find(id)
+            }
+            Err((failure, shell)) => {
+                self.shells.push(shell);
+                Err(failure)
+            }
+        }
+    }
+
+    fn join(&mut self, client: PartitionIndex, server: PartitionIndex) -> (Port, Port) {
+        let id = self.id(server);
+        let port = self.system.connect(&mut self.machine, client, id, 1).unwrap();
+        let token = self.system.signal_next(server).unwrap().token;
+        (port, self.system.accept(&mut self.machine, server, token).unwrap())
+    }
+
+    /// A guest's store.
+    fn write(&mut self, who: PartitionIndex, at: u64) {
+        let span = self.system.translate(&self.machine, who, Ipa::new(at)).unwrap();
+        self.machine.write(span.pa, at | 1);
+    }
+
+    fn region(&mut self, who: PartitionIndex, size: u64, at: u64) -> RegionHandle {
+        let region = self.system.region_create(&mut self.machine, who, size, at).unwrap();
+        if at != 0 {
+            self.write(who, at);
+        }
+        region
+    }
+
+    fn send(&mut self, who: PartitionIndex, port: Port, region: Option<RegionHandle>) {
+        let word = MessageWord::new(port, region, 24);
+        self.system.send(&mut self.machine, who, word, &[u64::MAX; 16]).unwrap();
+    }
+
+    /// Messages under way in both directions, and regions in all states.
+    fn fill(&mut self, number: usize) {
+        let count = self.ring.len();
+        let (here, next) = (self.ring[number], self.ring[(number + 1) % count]);
+        let (out, back) = self.ports[number];
+        let region = self.region(here, 64 << 10, WINDOW + 2 * MIB);
+        self.send(here, out, Some(region));
+        self.send(here, out, None);
+        let region = self.region(next, 4 << 10, WINDOW + 4 * MIB);
+        self.send(next, back, Some(region));
+        self.region(here, 4 << 10, 0);
+        // One request that is not taken, and one that is not answered.
+        let id = self.id(next);
+        self.system.connect(&mut self.machine, here, id, 2).unwrap();
+        self.system.connect(&mut self.machine, here, id, 3).unwrap();
+        while self.system.signal_next(next).unwrap().argument != 2 {}
+    }
+
+    /// What the operations work on.
+    fn equip(&mut self) {
+        let (actor, peer) = (self.actor, self.peer);
+        self.mapped = u64::from(self.region(actor, 128 << 10, WINDOW + 8 * MIB).get());
+        self.loose = u64::from(self.region(actor, 8 << 10, 0).get());
+        let (crowded, from) = self.join_last(actor, peer);
+        for _ in 0..3 {
+            let region = self.region(peer, 64 << 10, WINDOW + 12 * MIB);
+            self.send(peer, from, Some(region));
+        }
+        self.send(peer, from, None);
+        self.crowded = u64::from(crowded.get());
+        let id = self.id(actor);
+        self.system.connect(&mut self.machine, peer, id, 7).unwrap();
+        self.token = loop {
+            let signal = self.system.signal_next(actor).unwrap();
+            if signal.argument == 7 {
+                break signal.token;
+            }
+        };
+        self.system.connect(&mut self.machine, peer, id, 8).unwrap();
+        self.newborn = self.partition(Some(actor)).unwrap();
+        self.system.add_memory(&mut self.machine, self.newborn, Ipa::new(MEMORY), 2 * MIB).unwrap();
+        self.dead = self.partition(Some(actor)).unwrap();
+        self.end(self.dead);
+        self.finish(self.dead);
+    }
+
+    /// The same as [`World::join`] where other requests wait.
+    fn join_last(&mut self, client: PartitionIndex, server: PartitionIndex) -> (Port, Port) {
+        let id = self.id(server);
+        let port = self.system.connect(&mut self.machine, client, id, 9).unwrap();
+        let token = loop {
+            let signal = self.system.signal_next(server).unwrap();
+            if signal.argument == 9 {
+                break signal.token;
+            }
+        };
+        (port, self.system.accept(&mut self.machine, server, token).unwrap())
+    }
+
+    fn end(&mut self, ix: PartitionIndex) {
+        self.system.end(&mut self.machine, ix, EndReason::Stopped, 0);
+    }
+
+    fn finish(&mut self, ix: PartitionIndex) {
+        while self.system.reap(&mut self.machine, ix) == Progress::Again {}
+    }
+
+    fn check(&mut self, rest: bool) {
+        let none = PartitionId::new(0);
+        let creator = |id: PartitionId| self.creators.get(&id).copied().unwrap_or(none);
+        let touched = books::balance(&self.system, &self.machine, SHELL, creator, rest);
+        self.machine.touch(touched);
+        self.machine.check_tlb();
+    }
+
+    /// All that can be seen of it from outside.
+    fn state(&self) -> impl PartialEq + std::fmt::Debug + use<> {
+        let used = |ix: PartitionIndex| {
+            let p = self.system.partition(ix).unwrap();
+            let ports: Vec<_> = (0..8).map(|port| self.system.port_status(ix, port)).collect();
+            (p.id(), p.phase(), p.accounts().clone(), ports)
+        };
+        (self.machine.digest(), books::partitions(&self.system).into_iter().map(used).collect::<Vec<_>>())
+    }
+
+    fn watch(&mut self) {
+        let roots = books::partitions(&self.system).into_iter();
+        self.machine.watched = roots.map(|ix| self.system.partition(ix).unwrap().root()).collect();
+    }
+
+    /// Ends all that is left, one after the other.
+    fn close(mut self) {
+        self.machine.watched.clear();
+        self.machine.allowance = None;
+        for ix in books::partitions(&self.system) {
+            self.end(ix);
+            self.finish(ix);
+            let held: Vec<u64> = held(&self.system, ix).collect();
+            let children = self.creators.iter().filter(|(child, creator)| {
+                u64::from(creator.get()) == self.id(ix) && self.system.find(**child).is_ok()
+            });
+            let children = children.count() as u64 * (SHELL + PAGE);
+            assert_eq!(held.iter().sum::<u64>(), children, "held after the end: {held:?}");
+        }
+        self.check(true);
+        for ix in books::partitions(&self.system) {
+            let id = self.system.partition(ix).unwrap().id();
+            self.machine.tlb.touched.clear();
+            let (shell, bytes) = self.system.destroy(&mut self.machine, id).unwrap();
+            assert_eq!(bytes, SHELL);
+            self.shells.push(shell);
+        }
+        SHELLS.set(self.shells);
+        assert_eq!((self.machine.allocated_bytes(), self.machine.dirty.len()), (0, 0), "something is left");
+        assert!(self.machine.record_frames().is_empty());
+        self.machine.check_total();
+    }
+}
+
+fn held(system: &System, ix: PartitionIndex) -> impl Iterator<Item = u64> {
+    Account::ALL.iter().map(move |account| system.partition(ix).unwrap().accounts().used(*account))
+}
+
+fn done<T>(result: Result<T, Failure>) -> Outcome {
+    result.map(|_| Progress::Done)
+}
+
+fn send(w: &mut World, region: u64) -> Outcome {
+    let region = RegionHandle::from_register(region).filter(|region| region.get() != 0);
+    let word = MessageWord::new(Port::new(w.port as u32), region, 128);
+    done(w.system.send(&mut w.machine, w.actor, word, &[7; 16]))
+}
+
+fn receive(w: &mut World, port: u64, at: u64) -> Outcome {
+    done(w.system.receive(&mut w.machine, w.actor, port, at, &mut [0; 16]))
+}
+
+fn create_region(w: &mut World, size: u64, at: u64) -> Outcome {
+    done(w.system.region_create(&mut w.machine, w.actor, size, at))
+}
+
+/// All that the rules do.
+const OPERATIONS: &[(&str, Operation)] = &[
+    ("create", |w| done(w.partition(Some(w.actor)))),
+    ("set_limit", |w| {
+        let id = w.system.partition(w.peer).unwrap().id();
+        w.system.set_limit(id, Account::Memory as u64, 0).map(|()| Progress::Done)
+    }),
+    ("add_memory, before the start", |w| {
+        done(w.system.add_memory(&mut w.machine, w.newborn, Ipa::new(MEMORY + GIB - 2 * MIB), 6 * MIB))
+    }),
+    ("add_memory, to one that runs", |w| {
+        done(w.system.add_memory(&mut w.machine, w.peer, Ipa::new(MEMORY + GIB - 2 * MIB), 6 * MIB))
+    }),
+    ("start", |w| done(w.system.start(w.newborn))),
+    ("pause", |w| done(w.system.pause(w.peer))),
+    ("pause and resume", |w| {
+        w.system.pause(w.peer)?;
+        done(w.system.resume(w.peer))
+    }),
+    ("end", |w| {
+        w.end(w.peer);
+        Ok(Progress::Done)
+    }),
+    ("reap", |w| {
+        w.end(w.peer);
+        Ok(w.system.reap(&mut w.machine, w.peer))
+    }),
+    ("destroy", |w| {
+        let id = w.system.partition(w.dead).unwrap().id();
+        let shell = w.system.destroy(&mut w.machine, id)?.0;
+        w.shells.push(shell);
+        Ok(Progress::Done)
+    }),
+    ("region_create 4 KiB", |w| create_region(w, 4 << 10, 0)),
+    ("region_create 64 KiB, mapped", |w| create_region(w, 64 << 10, FRESH)),
+    ("region_create 2 MiB, mapped", |w| create_region(w, 2 * MIB, FRESH)),
+    ("region_create 8 MiB, mapped", |w| create_region(w, 8 * MIB, FRESH)),
+    ("region_destroy", |w| w.system.region_destroy(&mut w.machine, w.actor, w.mapped)),
+    ("region_map", |w| done(w.system.region_map(&mut w.machine, w.actor, w.loose, FRESH))),
+    ("region_unmap", |w| done(w.system.region_unmap(&mut w.machine, w.actor, w.mapped))),
+    ("region_info", |w| done(w.system.region_info(w.actor, w.mapped))),
+    ("connect", |w| {
+        let id = w.id(w.peer);
+        done(w.system.connect(&mut w.machine, w.actor, id, 5))
+    }),
+    ("accept", |w| done(w.system.accept(&mut w.machine, w.actor, w.token))),
+    ("refuse", |w| done(w.system.refuse(&mut w.machine, w.actor, w.token, 4))),
+    ("disconnect", |w| w.system.disconnect(&mut w.machine, w.actor, w.crowded)),
+    ("port_status", |w| done(w.system.port_status(w.actor, w.port))),
+    ("send", |w| send(w, 0)),
+    ("send a region", |w| send(w, w.mapped)),
+    ("send a region that is not mapped", |w| send(w, w.loose)),
+    ("receive a region", |w| receive(w, w.crowded, 0)),
+    ("receive a region, mapped", |w| receive(w, w.crowded, FRESH)),
+    ("receive", |w| {
+        // The message behind the regions.
+        (0..3).try_for_each(|_| receive(w, w.crowded, 0).map(|_| ())).and_then(|()| receive(w, w.crowded, 0))
+    }),
+    ("event_next", |w| done(w.system.event_next(w.actor))),
+    ("event_send", |w| done(w.system.event_send(&mut w.machine, w.actor, w.port))),
+    ("signal_next", |w| done(w.system.signal_next(w.actor))),
+    ("memory_add", |w| done(w.system.memory_add(&mut w.machine, w.actor, MEMORY + GIB - 2 * MIB, 6 * MIB))),
+    ("memory_remove", |w| w.system.memory_remove(&mut w.machine, w.actor, MEMORY, 2 * MIB)),
+    ("memory_info", |w| done(w.system.memory_info(&w.machine, w.actor, MEMORY))),
+];
+
+/// How many boundaries of each kind were driven.
+#[derive(Clone, Copy, Debug, Default)]
+struct Driven {
+    calls: u64,
+    allocations: u32,
+    steps: u32,
+    kills: u64,
+    double_kills: u64,
+}
+
+/// Runs an operation to its end, all trees being watched. → what boundaries it has.
+fn measure(count: usize, operation: Operation) -> Driven {
+    let mut w = World::new(count);
+    w.check(true);
+    w.watch();
+    (w.machine.calls, w.machine.allocations) = (0, 0);
+    let mut steps = 1;
+    while operation(&mut w).unwrap() == Progress::Again {
+        steps += 1;
+    }
+    let driven =
+        Driven { calls: w.machine.calls, allocations: w.machine.allocations, steps, ..Driven::default() };
+    w.machine.watched.clear();
+    w.check(true);
+    w.close();
+    driven
+}
+
+/// Makes an operation's allocation number `nth` fail: it fails, and has done nothing. Then `victim` is killed.
+fn starve(name: &str, count: usize, operation: Operation, nth: u32, victim: usize) {
+    let mut w = World::new(count);
+    w.watch();
+    let before = w.state();
+    w.machine.allowance = Some(nth);
+    let failure = operation(&mut w).expect_err(name);
+    assert_eq!(failure.error, Error::NoMemory, "{name}, allocation {nth}");
+    assert!(before == w.state(), "{name}, allocation {nth}: it failed and changed something");
+    w.machine.allowance = None;
+    let victim = w.ring[victim];
+    w.end(victim);
+    w.finish(victim);
+    w.machine.watched.clear();
+    w.check(true);
+    w.close();
+}
+
+/// Takes so many steps of an operation. → whether it is over.
+fn advance(w: &mut World, operation: Operation, steps: u32) -> bool {
+    for _ in 0..steps {
+        match operation(w) {
+            Ok(Progress::Again) => {}
+            Ok(Progress::Done) => return true,
+            Err(failure) => panic!("{failure:?}"),
+        }
+    }
+    false
+}
+
+/// One step more of what may have been cut off: who has ended makes no call, and what was there may be gone.
+fn go_on(w: &mut World, operation: Operation, over: &mut bool) {
+    if !*over {
+        match operation(w) {
+            Ok(Progress::Again) => {}
+            Ok(Progress::Done) => *over = true,
+            Err(failure) => {
+                let expected = [Error::WrongState, Error::BadHandle, Error::PeerClosed, Error::NotConnected];
+                assert!(expected.contains(&failure.error), "{failure:?}");
+                *over = true;
+            }
+        }
+    }
+}
+
+/// Kills `victim` after `steps` steps of an operation, which then goes on if it can, between the steps of the victim's end. → how many those are.
+fn kill(count: usize, operation: Operation, steps: u32, victim: usize) -> u32 {
+    let mut w = World::new(count);
+    // More partitions do not make other boundaries inside a step.
+    if count == 3 {
+        w.watch();
+    }
+    let mut over = advance(&mut w, operation, steps);
+    let victim = w.ring[victim];
+    w.end(victim);
+    w.check(false);
+    let mut reaped = 1;
+    while w.system.reap(&mut w.machine, victim) == Progress::Again {
+        reaped += 1;
+        go_on(&mut w, operation, &mut over);
+    }
+    while !over {
+        go_on(&mut w, operation, &mut over);
+    }
+    w.machine.watched.clear();
+    w.check(true);
+    assert_eq!(w.system.partition(victim).unwrap().phase(), Phase::Terminated);
+    w.close();
+    reaped
+}
+
+/// Kills `first` after `steps` steps of an operation, and `second` after `reaped` steps of that end; then both ends go on by turns.
+fn kill_twice(operation: Operation, count: usize, steps: u32, [first, second]: [usize; 2], reaped: u32) {
+    let mut w = World::new(count);
+    let mut over = advance(&mut w, operation, steps);
+    let (first, second) = (w.ring[first], w.ring[second]);
+    w.end(first);
+    for _ in 0..reaped {
+        let _: Progress = w.system.reap(&mut w.machine, first);
+    }
+    w.end(second);
+    w.check(false);
+    loop {
+        let progress = [first, second].map(|victim| w.system.reap(&mut w.machine, victim));
+        go_on(&mut w, operation, &mut over);
+        if progress == [Progress::Done; 2] {
+            break;
+        }
+    }
+    while !over {
+        go_on(&mut w, operation, &mut over);
+    }
+    w.machine.watched.clear();
+    w.check(true);
+    w.close();
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "takes hours")]
+fn every_boundary_of_every_operation_among_two_to_eight_partitions() {
+    let mut driven = BTreeMap::<&str, Driven>::new();
+    for count in 2..=8 {
+        let (actor, peer) = (count / 2, (count / 2 + 1) % count);
+        for &(name, operation) in OPERATIONS {
+            let has = measure(count, operation);
+            let sum = driven.entry(name).or_default();
+            sum.calls += has.calls;
+            for nth in 0..has.allocations {
+                for victim in [actor, peer] {
+                    starve(name, count, operation, nth, victim);
+                    sum.allocations += 1;
+                }
+            }
+            for steps in 0..=has.steps {
+                // Beside these two all are alike, but for the one that made them.
+                let mut victims = vec![actor, peer, 0, (peer + 1) % count];
+                victims.sort();
+                victims.dedup();
+                for victim in victims {
+                    kill(count, operation, steps, victim);
+                    sum.kills += 1;
+                }
+                sum.steps += 1;
+            }
+        }
+    }
+    for (name, driven) in &driven {
+        println!("{name}: {driven:?}");
+        assert!(driven.steps >= 2 * 7 && driven.kills >= 3 * 7, "{name}: {driven:?}");
+    }
+    let total = |of: fn(&Driven) -> u64| driven.values().map(of).sum::<u64>();
+    assert_eq!(driven.len(), OPERATIONS.len());
+    assert!(total(|driven| driven.calls) > 1000 && total(|driven| u64::from(driven.allocations)) > 300);
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "takes hours")]
+fn every_step_of_an_end_is_a_boundary_for_another_end() {
+    let count = 3;
+    let (actor, peer) = (count / 2, (count / 2 + 1) % count);
+    let mut driven = Driven::default();
+    for &(_, operation) in OPERATIONS {
+        let has = measure(count, operation);
+        // Before the first step, after the first, and after the last; what lies between is the same operation cut elsewhere.
+        let mut cuts = vec![0, 1, has.steps];
+        cuts.dedup();
+        for steps in cuts {
+            for victims in [[actor, peer], [peer, actor]] {
+                let end = kill(count, operation, steps, victims[0]);
+                for reaped in 0..=end {
+                    kill_twice(operation, count, steps, victims, reaped);
+                    driven.double_kills += 1;
+                }
+            }
+        }
+    }
+    assert!(driven.double_kills > 2000, "{driven:?}");
+}

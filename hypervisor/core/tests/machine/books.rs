@@ -1,0 +1,126 @@
+//! Balancing the books: each frame has one owner, and the accounts say what is held.
+
+use std::collections::BTreeSet;
+
+use handover_abi::{Account, PartitionId};
+use handover_core::{Ipa, PAGE, PARTITIONS_MAX, Pa, PartitionIndex, Phase, System};
+
+use super::{BASE, Model, Tables};
+
+const MIB: u64 = 1 << 20;
+const ADDRESS: u64 = 0xffff_ffff_f000;
+
+/// What one translation tree maps: first byte and size of every leaf, and the tables.
+#[derive(Default)]
+pub struct Tree {
+    pub leaves: Vec<(u64, u64)>,
+    pub tables: Vec<u64>,
+    touched: Vec<Ipa>,
+}
+
+impl Tree {
+    /// Everything that walks from a root find, but for the archive's files, which are nobody's.
+    pub fn of(tables: &Tables, root: Pa) -> Tree {
+        let mut tree = Tree::default();
+        tree.branch(tables, root, 0, 39);
+        tree
+    }
+
+    /// Everything under a table that maps `1 << shift` bytes from `at` on.
+    fn branch(&mut self, tables: &Tables, table: Pa, at: u64, shift: u32) {
+        let Some(words) = tables.words(table) else { return };
+        let shift = shift - 9;
+        for (index, entry) in words.iter().enumerate().filter(|(_, entry)| **entry & 1 != 0) {
+            let pa = entry & ADDRESS;
+            let at = at + ((index as u64) << shift);
+            if shift > 12 && entry & 2 != 0 {
+                self.tables.push(pa);
+                self.branch(tables, Pa::new(pa), at, shift);
+            } else if pa >= BASE {
+                self.leaves.push((pa, 1 << shift));
+                if shift != 12 || at.is_multiple_of(256 << 10) || at % (2 * MIB) == PAGE {
+                    self.touched.push(Ipa::new(at));
+                }
+            }
+        }
+    }
+}
+
+/// Bytes of addresses that a translation tree has in use.
+fn space(tables: &Tables, root: Pa) -> u64 {
+    let words = |table| tables.words(table).copied().unwrap_or([0; 512]);
+    let slots = |entry: &u64| {
+        words(Pa::new(entry & ADDRESS)).iter().filter(|entry| **entry != 0).count() as u64 * 2 * MIB
+    };
+    let used = |(index, entry): (usize, &u64)| match entry {
+        0 => 0,
+        // Bit 55: a window table of its own.
+        entry if index < 256 || entry & 1 << 55 != 0 => slots(entry),
+        _ => 1 << 30,
+    };
+    words(root).iter().enumerate().map(used).sum()
+}
+
+/// All partitions there are.
+pub fn partitions(system: &System) -> Vec<PartitionIndex> {
+    let all = (0..PARTITIONS_MAX).filter_map(PartitionIndex::new);
+    all.filter(|ix| system.partition(*ix).is_some()).collect()
+}
+
+/// Checks everything; `creator` says who made a partition and pays `shell` bytes for it, which the model does not have. `rest`: no call is half
+/// done, so that the sums are equal to the byte. → what guests can touch.
+pub fn balance(
+    system: &System,
+    machine: &Model,
+    shell: u64,
+    creator: impl Fn(PartitionId) -> PartitionId,
+    mut rest: bool,
+) -> Vec<(u16, Pa, Ipa)> {
+    machine.check_total();
+    let mut owned: BTreeSet<u64> = machine.record_frames();
+    let mut once =
+        |pa: u64, what: &str| assert!(owned.insert(pa), "{pa:#x} is {what} and something else too");
+    let mut touched = Vec::new();
+    let mut charged = 0;
+    let mut shells = 0;
+    for ix in partitions(system) {
+        let p = system.partition(ix).unwrap();
+        rest &= p.phase() != Phase::Ending;
+        let accounts = p.accounts();
+        if p.phase() != Phase::Ending {
+            assert_eq!(
+                accounts.used(Account::AddressSpace),
+                space(&machine.tables, p.root()),
+                "address space"
+            );
+        }
+        charged += accounts.used(Account::Memory) + accounts.used(Account::ControlMemory);
+        // Whoever made it pays for the shell, which is not the model's, and for the root, which is.
+        if system.find(creator(p.id())).is_ok() {
+            shells += shell;
+        } else {
+            charged += PAGE;
+        }
+        once(p.root().get(), "a root");
+        let tree = Tree::of(&machine.tables, p.root());
+        for (pa, size) in tree.leaves {
+            let order = size.trailing_zeros() as u8;
+            assert_eq!(machine.owner(Pa::new(pa)), Some((pa, order)), "mapped, but not allocated");
+            once(pa, "mapped");
+        }
+        for table in tree.tables {
+            assert_eq!(machine.owner(Pa::new(table)), Some((table, 12)));
+            once(table, "a table");
+        }
+        touched.push((p.vmid(), p.root(), Ipa::new(0)));
+        touched.extend(tree.touched.iter().map(|at| (p.vmid(), p.root(), *at)));
+    }
+    let allocated = machine.allocated_bytes();
+    let charged = charged - shells;
+    if rest {
+        assert_eq!(allocated, charged, "allocated and charged");
+    } else {
+        assert!(allocated <= charged, "{allocated:#x} allocated, {charged:#x} charged");
+    }
+    touched
+}
