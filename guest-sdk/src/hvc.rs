@@ -6,8 +6,8 @@
 use core::arch::asm;
 
 use handover_abi::{
-    Account, Call, Error, Event, Features, MessageWord, PartitionId, Port, RegionHandle, SHORT_WORDS,
-    ServiceId, Signal, SignalKind,
+    Account, COUNTERS_AT_ONCE, Call, CounterNumber, Error, Event, Features, MessageWord, PartitionId, Port,
+    RegionHandle, SHORT_WORDS, ServiceId, Signal, SignalKind,
 };
 
 #[cfg(feature = "privileged")]
@@ -80,6 +80,26 @@ pub fn version() -> Result<(u32, Features), Error> {
     // SAFETY: changes no memory.
     unsafe { hvc!(Call::Version, lateout("x1") version, lateout("x2") features) }?;
     Ok((version as u32, Features::from_bits_retain(features)))
+}
+
+/// [`Call::CountersRead`]: counters from the one numbered `first` on, of a partition (`None`: this one) and a logical processor of it
+/// (`None`: the sum over all).
+pub fn counters_read(
+    partition: Option<PartitionId>,
+    processor: Option<u32>,
+    first: CounterNumber,
+) -> Result<[u64; COUNTERS_AT_ONCE], Error> {
+    let mut registers = [0; 18];
+    registers[0] = u64::from(Call::CountersRead as u32);
+    registers[1] = partition.map_or(0, |partition| u64::from(partition.get()));
+    registers[2] = processor.map_or(u64::MAX, u64::from);
+    registers[3] = first.get();
+    // SAFETY: changes no memory.
+    let [status, counters @ .., _] = unsafe { raw(registers) };
+    match Error::from_x0(status) {
+        None => Ok(counters),
+        Some(error) => Err(error),
+    }
 }
 
 /// What [`identify`] returns.

@@ -1,11 +1,14 @@
 //! Hypercalls: `x0` names the call, each decodes its arguments, asks the rules, and puts the results back.
 
 use handover_abi::layout::{EVENT_INTID, WRITE_MAX};
-use handover_abi::{Call, EndReason, Error, FEATURES, MessageWord, Name, PartitionId, SHORT_WORDS, VERSION};
+use handover_abi::{
+    Call, Counter, EndReason, Error, FEATURES, MessageWord, Name, PartitionId, SHORT_WORDS, VERSION,
+};
 use handover_core::{Failure, Ipa, PartitionIndex, Progress, System};
 
 use crate::arch;
 use crate::arch::context::Context;
+use crate::counters::Counters;
 use crate::kernel::{Hardware, KERNEL, Kernel};
 use crate::lock::Relax;
 use crate::partition::RunState;
@@ -55,6 +58,7 @@ pub fn call(mut guest: Running) -> Running {
         context.x[0] = 0;
         context.x[1] = u64::from(VERSION);
         context.x[2] = FEATURES.bits();
+        guest.counters().call(Call::Version);
         return guest;
     }
     match Call::try_from(function) {
@@ -62,7 +66,10 @@ pub fn call(mut guest: Running) -> Running {
         Ok(Call::Receive) => receive(guest),
         Ok(Call::EventNext) => event_next(guest),
         Ok(call) => locked(guest, call),
-        Err(_) => smccc::call(guest),
+        Err(_) => {
+            guest.counters().count(Counter::FirmwareCalls);
+            smccc::call(guest)
+        }
     }
 }
 
@@ -70,25 +77,30 @@ pub fn call(mut guest: Running) -> Running {
 #[inline(always)]
 fn hot(
     mut guest: Running,
+    call: Call,
     rule: impl FnOnce(
         &mut System,
         &mut Hardware,
         PartitionIndex,
         &mut Context,
+        &Counters,
     ) -> core::result::Result<(), Failure>,
 ) -> Running {
     let who = guest.id().partition;
     let mut kernel = KERNEL.lock();
     let Kernel { system, hardware } = &mut *kernel;
+    let counters = guest.counters();
+    counters.call(call);
     let context = guest.context();
-    match rule(system, hardware, who, context) {
+    match rule(system, hardware, who, context, counters) {
         Ok(()) => context.x[0] = 0,
-        Err(failure) => fail(context, failure),
+        Err(failure) => fail(context, counters, call, failure),
     }
     resume(kernel, guest, false)
 }
 
-fn fail(context: &mut Context, failure: Failure) {
+fn fail(context: &mut Context, counters: &Counters, call: Call, failure: Failure) {
+    counters.failed(call, failure.error);
     context.x[0] = failure.error.to_x0();
     if matches!(failure.error, Error::Limit | Error::TooLarge | Error::Throttled) {
         context.x[1] = failure.detail;
@@ -97,26 +109,29 @@ fn fail(context: &mut Context, failure: Failure) {
 
 #[inline(never)]
 fn send(guest: Running) -> Running {
-    hot(guest, |system, hardware, who, context| {
+    hot(guest, Call::Send, |system, hardware, who, context, counters| {
         let word = MessageWord::from_register(context.x[1]);
-        system.send(hardware, who, word, short(context))
+        let bytes = system.send(hardware, who, word, short(context))?;
+        counters.add(Counter::BytesSent, bytes);
+        Ok(())
     })
 }
 
 #[inline(never)]
 fn receive(guest: Running) -> Running {
-    hot(guest, |system, hardware, who, context| {
+    hot(guest, Call::Receive, |system, hardware, who, context, counters| {
         let (port, at) = (context.x[1], context.x[2]);
         // The rule writes the registers only if it succeeds.
         let word = system.receive(hardware, who, port, at, short(context))?;
         context.x[1] = word.to_register();
+        counters.add(Counter::BytesReceived, word.bytes());
         Ok(())
     })
 }
 
 #[inline(never)]
 fn event_next(guest: Running) -> Running {
-    hot(guest, |system, _, who, context| {
+    hot(guest, Call::EventNext, |system, _, who, context, _| {
         context.x[1] = system.event_next(who)?.to_register();
         Ok(())
     })
@@ -125,11 +140,15 @@ fn event_next(guest: Running) -> Running {
 #[inline(never)]
 fn locked(mut guest: Running, call: Call) -> Running {
     let who = guest.id().partition;
+    let counters = guest.counters();
     loop {
         let mut kernel = KERNEL.lock();
         let context = guest.context();
         match dispatch(&mut kernel, who, context, call) {
-            Ok(Outcome::Done) => context.x[0] = 0,
+            Ok(Outcome::Done) => {
+                counters.call(call);
+                context.x[0] = 0;
+            }
             Ok(Outcome::Again) => {
                 if !arch::interrupt_pending() {
                     // Others get the lock before the next step; the guest need not be asked.
@@ -139,7 +158,10 @@ fn locked(mut guest: Running, call: Call) -> Running {
                 }
                 context.pc = context.pc.wrapping_sub(4);
             }
-            Err(failure) => fail(context, failure),
+            Err(failure) => {
+                counters.call(call);
+                fail(context, counters, call, failure);
+            }
         }
         return resume(kernel, guest, false);
     }
@@ -169,16 +191,13 @@ fn dispatch(kernel: &mut Kernel, who: PartitionIndex, context: &mut Context, cal
             trap::end(kernel, who, EndReason::Exited, a);
             Ok(NOTHING)
         }
+        Call::CountersRead => {
+            let about = about(system, hardware, who, a)?;
+            let first = context.x[3];
+            hardware.counters(about, b, first).map(|values| results(context, values))
+        }
         Call::AccountRead => {
-            let about = if a == 0 {
-                who
-            } else {
-                let named = find(system, a)?;
-                if named != who {
-                    privilege(hardware, who)?;
-                }
-                named
-            };
+            let about = about(system, hardware, who, a)?;
             system.account(about, b).map(|(used, limit)| results(context, [used, limit]))
         }
         Call::RegionCreate => system
@@ -218,6 +237,23 @@ fn dispatch(kernel: &mut Kernel, who: PartitionIndex, context: &mut Context, cal
             privileged(kernel, who, context, call)
         }
     }
+}
+
+/// The partition that a question is about: 0 is the caller's own, others need the privilege.
+fn about(
+    system: &System,
+    hardware: &Hardware,
+    who: PartitionIndex,
+    id: u64,
+) -> core::result::Result<PartitionIndex, Failure> {
+    if id == 0 {
+        return Ok(who);
+    }
+    let named = find(system, id)?;
+    if named != who {
+        privilege(hardware, who)?;
+    }
+    Ok(named)
 }
 
 fn privilege(hardware: &Hardware, who: PartitionIndex) -> core::result::Result<(), Failure> {

@@ -146,6 +146,14 @@ impl Machine for Hardware {
     #[inline]
     fn maintain(&mut self, vmid: u16, op: Maintenance) {
         let capabilities = self.maintenance();
+        if matches!(op, Maintenance::Unlink { .. } | Maintenance::All)
+            && let Some(Some(shell)) = self.shells.get_mut(usize::from(vmid).wrapping_sub(1))
+        {
+            match op {
+                Maintenance::All => shell.flushes += 1,
+                _ => shell.unlinks += 1,
+            }
+        }
         if !op.needs_vmid() {
             op.perform(capabilities, carry_out);
         } else {

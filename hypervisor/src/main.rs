@@ -10,6 +10,7 @@
 mod arch;
 mod boot;
 mod console;
+mod counters;
 mod devicetree;
 mod drivers;
 mod entropy;

@@ -1,5 +1,6 @@
 //! Devices that a guest sees and the control OS plays: interrupt controller and console.
 
+use handover_abi::Counter;
 use handover_abi::layout::{
     GICD_BASE, GICD_SIZE, GICR_BASE, GICR_STRIDE, PROCESSORS_MAX, UART_BASE, UART_SIZE,
 };
@@ -20,12 +21,14 @@ pub fn is_device(ipa: u64) -> bool {
 /// Plays the device at `ipa`, which [`is_device`] says is there.
 pub fn access(kernel: &mut Kernel, mut guest: Running, ipa: u64, access: &DataAccess) {
     let id = guest.id();
+    let counters = guest.counters();
     let context = guest.context();
     let hardware = &mut kernel.hardware;
     let count = hardware.list_registers;
     let processor = usize::from(id.index);
     let value = access.value(context);
     if ipa.wrapping_sub(UART_BASE) < UART_SIZE {
+        counters.count(Counter::ConsoleAccesses);
         let offset = ipa - UART_BASE;
         if access.write {
             hardware.uart_write(id.partition, offset, value);
@@ -35,6 +38,7 @@ pub fn access(kernel: &mut Kernel, mut guest: Running, ipa: u64, access: &DataAc
         }
         return;
     }
+    counters.count(Counter::DistributorAccesses);
     let Some(shell) = hardware.shell_mut(id.partition) else { return };
     let registers = &mut HardwareListRegisters { count };
     let distributor = ipa.wrapping_sub(GICD_BASE) < GICD_SIZE;

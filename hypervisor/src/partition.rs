@@ -81,6 +81,10 @@ pub struct Shell {
     pub halted_at: u64,
     /// Console.
     pub terminal: Terminal,
+    /// How often the TLBs had to forget some addresses of its translation.
+    pub unlinks: u64,
+    /// And all of it.
+    pub flushes: u64,
     /// Physical minus virtual count, the same on all its processors.
     pub counter_offset: u64,
 }
@@ -108,6 +112,8 @@ impl Shell {
             halt: Halt::No,
             halted_at: u64::MAX,
             terminal: Terminal::new(name),
+            unlinks: 0,
+            flushes: 0,
             counter_offset: 0,
         }
     }

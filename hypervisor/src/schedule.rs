@@ -1,5 +1,6 @@
 //! Which logical processor runs on which physical one: each has a home, whose queue it waits in; a queue is served in turn.
 
+use handover_abi::Counter;
 use handover_core::{PARTITIONS_MAX, PartitionIndex, Progress};
 
 use crate::arch;
@@ -319,6 +320,7 @@ impl Hardware {
         // SAFETY: it was ready and is running now, here: this processor is the one to touch it.
         let context = unsafe {
             (*vcpu).attention = false;
+            (*vcpu).counters.count(Counter::Switches);
             &mut (*vcpu).context
         };
         let saved = SavedListRegisters { state: &mut context.interrupts, count };
@@ -362,7 +364,10 @@ impl Hardware {
         let vcpu = shell.slots[index].vcpu;
         let hcr = 1 | entry.maintenance;
         // SAFETY: it runs here, so this processor is the one to touch it.
-        let state = unsafe { &mut (*vcpu).context.interrupts };
+        let state = unsafe {
+            (*vcpu).counters.count(Counter::ListRegisterUpdates);
+            &mut (*vcpu).context.interrupts
+        };
         if state.hcr != hcr {
             state.hcr = hcr;
             ICH_HCR_EL2.set(hcr);

@@ -1,6 +1,6 @@
 //! What brings a guest's processor to EL2, and how it goes back.
 
-use handover_abi::EndReason;
+use handover_abi::{Counter, EndReason};
 use handover_core::PartitionIndex;
 
 use crate::arch::exception::{self, DataAccess, Syndrome, SystemAccess, class};
@@ -64,23 +64,37 @@ fn other(mut guest: Running, syndrome: Syndrome) -> Running {
         class::WFX | class::SYSTEM_REGISTER if exception::is_aarch32(guest.context()) => undefined(guest),
         class::WFX => {
             exception::skip(guest.context());
+            guest.counters().count(Counter::Waits);
             wait(guest, syndrome)
         }
         class::FP => {
             let processor = processor::this();
+            guest.counters().count(Counter::FloatTraps);
             arch::start::trap_float(false);
             guest.context().restore_float();
             processor.set_float_used(true);
             guest
         }
-        class::SYSTEM_REGISTER => system_access(guest, SystemAccess::decode(syndrome)),
-        class::DATA_ABORT_LOWER => data_abort(guest, syndrome),
+        class::SYSTEM_REGISTER => {
+            guest.counters().count(Counter::SystemRegisters);
+            system_access(guest, SystemAccess::decode(syndrome))
+        }
+        class::DATA_ABORT_LOWER => {
+            guest.counters().count(Counter::DataAborts);
+            data_abort(guest, syndrome)
+        }
         class::INSTRUCTION_ABORT_LOWER if fault::is_hopeless(guest.context(), syndrome) => {
             fault::fatal(guest, syndrome, "its exception vector is nowhere in its memory")
         }
-        class::INSTRUCTION_ABORT_LOWER => abort(guest, syndrome),
+        class::INSTRUCTION_ABORT_LOWER => {
+            guest.counters().count(Counter::InstructionAborts);
+            abort(guest, syndrome)
+        }
         // SMC, and whatever of a feature we hide: undefined, as it would be without the feature.
-        _ => undefined(guest),
+        _ => {
+            guest.counters().count(Counter::Undefined);
+            undefined(guest)
+        }
     }
 }
 
@@ -92,6 +106,7 @@ fn undefined(mut guest: Running) -> Running {
 
 /// Gives the guest an external abort for what it touched.
 fn abort(mut guest: Running, syndrome: Syndrome) -> Running {
+    guest.counters().count(Counter::AbortsGiven);
     exception::inject_abort(guest.context(), syndrome, exception::fault_va());
     guest
 }
@@ -153,6 +168,7 @@ fn data_abort(mut guest: Running, syndrome: Syndrome) -> Running {
 
 /// A physical interrupt came while a guest ran.
 pub extern "C" fn interrupt(guest: Running) -> Running {
+    guest.counters().count(Counter::Interrupts);
     let mut kernel = KERNEL.lock();
     let over = interrupt::take(&mut kernel, Some(guest.id()));
     resume(kernel, guest, over)
@@ -160,6 +176,7 @@ pub extern "C" fn interrupt(guest: Running) -> Running {
 
 /// An SError while a guest ran: it cannot be said whose it is, so it ends the one that ran.
 pub extern "C" fn serror(guest: Running) -> Running {
+    guest.counters().count(Counter::Serrors);
     fault::fatal(guest, Syndrome::read(), "an SError came while it ran")
 }
 

@@ -4,6 +4,7 @@ use handover_core::PartitionIndex;
 
 use crate::arch::context::{Context, InterruptState, read_list_register, write_list_register};
 use crate::arch::registers::ICH_ELRSR_EL2;
+use crate::counters::Counters;
 use crate::partition::VcpuId;
 
 /// A logical processor's registers and what its physical processor needs at hand. While it runs, that processor alone touches
@@ -18,6 +19,8 @@ pub struct Vcpu {
     pub index: u8,
     /// Something concerns it while it runs: interrupts to load, or its partition's end ([`crate::schedule`] says so under the lock).
     pub attention: bool,
+    /// What it has done. Added to by the physical processor that runs it, or under the lock while none does; read by anybody.
+    pub counters: Counters,
 }
 
 const _: () = assert!(size_of::<Vcpu>() <= 4096);
@@ -63,6 +66,14 @@ impl Running {
     pub fn context(&mut self) -> &mut Context {
         // SAFETY: by `new`: only this processor touches them, and no other borrow lives, as each is tied to the one `Running` of a handler.
         unsafe { &mut (*self.0).context }
+    }
+
+    /// What it has done.
+    #[inline(always)]
+    pub fn counters<'a>(self) -> &'a Counters {
+        // SAFETY: by `new`, the frame is there until it has left; a handler holds none of these references across a switch. The counters are
+        // atomic and no other field, so that this may live beside `context`.
+        unsafe { &(*self.0).counters }
     }
 
     /// Whether something concerns it; the kernel must be locked.

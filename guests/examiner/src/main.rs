@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+mod counters;
 mod cycles;
 mod lifecycle;
 mod pause;
@@ -21,7 +22,12 @@ entry!(main);
 /// A case's name and what it does.
 type Case = (&'static str, fn(&mut Stage) -> Verdict);
 
-const CASES: &[Case] = &[("lifecycle", lifecycle::run), ("pause", pause::run), ("cycles", cycles::run)];
+const CASES: &[Case] = &[
+    ("lifecycle", lifecycle::run),
+    ("pause", pause::run),
+    ("counters", counters::run),
+    ("cycles", cycles::run),
+];
 
 /// `x0` is the address of the boot information.
 fn main(x0: u64) {

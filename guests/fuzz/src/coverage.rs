@@ -103,6 +103,7 @@ const PAIRS: &[Pair] = {
         EventNext: Done, Fails(WouldBlock);
         EventSend: Done, Fails(BadHandle), Fails(PeerClosed), Fails(NotConnected);
         SignalNext: Done, Fails(WouldBlock);
+        CountersRead: Done, Fails(BadHandle), Fails(Denied), Fails(InvalidArgument);
         PartitionCreate: Fails(Denied);
         PartitionSetLimit: Fails(Denied);
         PartitionAddMemory: Fails(Denied);

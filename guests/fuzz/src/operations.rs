@@ -236,7 +236,7 @@ impl Stream {
 
     /// Calls that ask and change nothing.
     fn ask(&mut self) {
-        match self.random.below(8) {
+        match self.random.below(10) {
             0 => {
                 let answer = self.call(Call::Version, &[]);
                 self.expect(&answer, answer.x[1] == u64::from(VERSION), "the version");
@@ -255,6 +255,13 @@ impl Stream {
             4 => {
                 let (id, account) = (self.wild(), self.random.next());
                 self.call(Call::AccountRead, &[id, account]);
+            }
+            6..8 => {
+                let wild = self.wild();
+                let id = self.random.one_of(&[0, self.setting.own, 1, wild]);
+                let processor = self.random.one_of(&[0, u64::MAX, 8, 1 << 32]);
+                let first = self.random.one_of(&[0, 0x0ff, 0x100, 0x3f8, 0x400, u64::MAX]);
+                self.call(Call::CountersRead, &[id, processor, first]);
             }
             5 => {
                 let account = self.random.one_of(&[8, 9, 255, 1 << 32, u64::MAX]);

@@ -224,6 +224,7 @@ impl Stream {
 fn results_of(call: Call) -> usize {
     match call {
         Call::Receive => 17,
+        Call::CountersRead => 16,
         Call::SignalNext => 4,
         Call::Identify | Call::PortStatus => 3,
         Call::Version | Call::AccountRead | Call::RegionInfo | Call::MemoryInfo => 2,

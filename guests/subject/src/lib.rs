@@ -14,12 +14,20 @@ pub enum Order {
     Stamp = 0,
     /// Waits in WFI for so many nanoseconds of its own count. → its count before and after.
     Sleep = 1,
+    /// Makes so many calls that succeed (`Identify`), and so many that do not (`RegionInfo` of nothing).
+    Calls = 2,
+    /// Answers by a region of so many bytes beside the words, mapped until it is sent.
+    Region = 3,
+    /// → sixteen counters of its own from this number on, of all its processors.
+    Counters = 4,
 }
 
 impl Order {
     /// The order of this number.
     #[must_use]
     pub fn from_word(word: u64) -> Option<Order> {
-        [Order::Stamp, Order::Sleep].into_iter().find(|&order| order as u64 == word)
+        [Order::Stamp, Order::Sleep, Order::Calls, Order::Region, Order::Counters]
+            .into_iter()
+            .find(|&order| order as u64 == word)
     }
 }

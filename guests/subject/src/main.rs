@@ -10,9 +10,9 @@ use core::{
 };
 
 use handover_guest::{
-    Boot, Channel, Error, PartitionId, ServiceId, Short,
-    abi::layout::VIRTUAL_TIMER_INTID,
-    entry, events,
+    Boot, Channel, Error, PartitionId, Region, RegionHandle, ServiceId, Short,
+    abi::{CounterNumber, layout::VIRTUAL_TIMER_INTID},
+    entry, events, hvc,
     interrupts::{self, Trigger},
     println, processor, timer,
 };
@@ -47,18 +47,37 @@ fn main(boot: Boot) -> Result<(), Error> {
     };
     loop {
         let message = channel.receive_wait()?;
-        let answer = obey(*message.short.words())?;
-        channel.send(Short::from_words(answer))?;
+        let order = *message.short.words();
+        let answer = Short::from_words(obey(order)?);
+        match Order::from_word(order[0]) {
+            Some(Order::Region) => channel.send((Region::create(order[1] as usize)?, answer))?,
+            _ => channel.send(answer)?,
+        }
     }
 }
 
-fn obey([order, a, ..]: [u64; 16]) -> Result<[u64; 16], Error> {
+fn obey([order, a, b, ..]: [u64; 16]) -> Result<[u64; 16], Error> {
     let mut answer = [0; 16];
     match Order::from_word(order) {
         None => return Err(Error::InvalidArgument),
         Some(Order::Stamp) => {
             answer[0] = timer::now();
             answer[1] = SPINS.load(Ordering::Relaxed);
+        }
+        Some(Order::Calls) => {
+            for _ in 0..a {
+                hvc::identify()?;
+            }
+            for _ in 0..b {
+                if hvc::region_info(RegionHandle::new(0xff_ffff)).is_ok() {
+                    return Err(Error::InUse);
+                }
+            }
+        }
+        Some(Order::Region) => {}
+        Some(Order::Counters) => {
+            let first = CounterNumber::new(a).ok_or(Error::InvalidArgument)?;
+            answer = hvc::counters_read(None, None, first)?;
         }
         Some(Order::Sleep) => {
             answer[0] = timer::now();

@@ -62,6 +62,13 @@ macro_rules! calls {
         impl Call {
             /// Every call, in numeric order.
             pub const ALL: &[Call] = &[$(Call::$name,)*];
+
+            /// Where the call is in [`Call::ALL`].
+            #[must_use]
+            #[inline(always)]
+            pub const fn position(self) -> usize {
+                POSITIONS[(self as u32 & 0xff) as usize] as usize
+            }
         }
 
         impl TryFrom<u64> for Call {
@@ -77,6 +84,17 @@ macro_rules! calls {
         }
     };
 }
+
+/// By the low byte of a call's number.
+static POSITIONS: [u8; 0x100] = {
+    let mut positions = [0; 0x100];
+    let mut at = 0;
+    while at < Call::ALL.len() {
+        positions[(Call::ALL[at] as u32 & 0xff) as usize] = at as u8;
+        at += 1;
+    }
+    positions
+};
 
 impl Call {
     /// Fast call, SMC64, owner 6.
@@ -138,6 +156,11 @@ calls! {
     /// Takes the next control signal. → `x1` to `x4` [`Signal`](crate::Signal). [`Error::WouldBlock`] when there is none.
     SignalNext = 0x40;
 
+    /// Reads counters. `x1` partition id (0: the caller's own; others need the privilege), `x2` logical processor, or all ones for the sum
+    /// over all, `x3` the first counter's [number](crate::CounterNumber). → `x1` to `x16` that counter and the next ones; 0 for numbers
+    /// that name none.
+    CountersRead = 0x59;
+
     /// Privileged. Makes an empty partition. `x1`, `x2` its [`Name`](crate::Name), `x3` logical processors. → `x1` partition id.
     PartitionCreate = 0x80;
     /// Privileged. `x1` partition id, `x2` [`Account`](crate::Account), `x3` limit.
@@ -177,6 +200,8 @@ mod tests {
         for &call in Call::ALL {
             assert_eq!(Call::try_from(u64::from(call as u32)), Ok(call));
             assert_eq!(Call::try_from(u64::from(call as u32) | 0xdead_beef << 32), Ok(call));
+            assert_eq!(Call::ALL[call.position()], call);
+            assert!(call as u32 - Call::BASE < 0x100);
         }
         let known = (0..=0xffffu64).filter(|n| Call::try_from(u64::from(Call::BASE) | n).is_ok()).count();
         assert_eq!(known, Call::ALL.len());

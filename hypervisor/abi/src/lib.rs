@@ -10,10 +10,14 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[macro_use]
+mod values;
+
 pub mod archive;
 pub mod boot;
 mod call;
 pub mod console;
+mod counter;
 mod error;
 mod event;
 mod handle;
@@ -23,6 +27,7 @@ mod partition;
 mod signal;
 
 pub use call::{Call, FEATURES, Features, REVISION, UID, VERSION, smccc};
+pub use counter::{COUNTERS_AT_ONCE, COUNTERS_END, Counter, CounterNumber};
 pub use error::Error;
 pub use event::{Causes, Event};
 pub use handle::{PartitionId, Port, RegionHandle, ServiceId};

@@ -78,6 +78,14 @@ impl MessageWord {
     pub const fn order(self) -> u8 {
         (self.0 >> 56) as u8 & 0x3f
     }
+
+    /// Bytes of a received message: the short one's and the region's.
+    #[must_use]
+    #[inline]
+    pub const fn bytes(self) -> u64 {
+        // An order of 0 says that there is no region.
+        self.length() as u64 + (1 << self.order() & !1)
+    }
 }
 
 impl core::fmt::Debug for MessageWord {

@@ -1,7 +1,5 @@
 //! Partitions as system-control sees them.
 
-use crate::Error;
-
 /// Bytes of a partition's name.
 pub const NAME_MAX: usize = 15;
 
@@ -64,40 +62,6 @@ impl core::fmt::Display for Name {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.pad(self.as_str())
     }
-}
-
-macro_rules! values {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $number:literal, $text:literal;)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(u64)]
-        pub enum $name { $($(#[$vdoc])* $variant = $number,)* }
-
-        impl $name {
-            /// Every value, in numeric order.
-            pub const ALL: &[$name] = &[$($name::$variant,)*];
-
-            /// A short phrase for people.
-            #[must_use]
-            pub fn text(self) -> &'static str {
-                match self { $($name::$variant => $text,)* }
-            }
-        }
-
-        impl TryFrom<u64> for $name {
-            type Error = Error;
-
-            fn try_from(value: u64) -> Result<$name, Error> {
-                match value { $($number => Ok($name::$variant),)* _ => Err(Error::InvalidArgument) }
-            }
-        }
-
-        impl core::fmt::Display for $name {
-            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-                f.pad(self.text())
-            }
-        }
-    };
 }
 
 values! {

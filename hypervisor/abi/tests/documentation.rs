@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use handover_abi::{
-    Account, Call, Causes, EndReason, Error, FEATURES, PartitionState, SHORT_MAX, SignalKind, UID, VERSION,
-    archive, boot, console, layout, smccc,
+    Account, Call, Causes, Counter, EndReason, Error, FEATURES, PartitionState, SHORT_MAX, SignalKind, UID,
+    VERSION, archive, boot, console, layout, smccc,
 };
 
 const PAGE: &str = include_str!("../../../docs/abi.md");
@@ -70,6 +70,7 @@ fn errors() {
 #[test]
 fn values() {
     assert_eq!(table("Number", "Account"), pairs(Account::ALL.iter().map(|&value| (value as u64, value))));
+    assert_eq!(table("Number", "Counter"), pairs(Counter::ALL.iter().map(|&value| (value as u64, value))));
     let states = PartitionState::ALL.iter().map(|&value| (value as u64, value));
     assert_eq!(table("Number", "State"), pairs(states));
     assert_eq!(table("Number", "Reason"), pairs(EndReason::ALL.iter().map(|&value| (value as u64, value))));

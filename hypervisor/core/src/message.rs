@@ -22,7 +22,7 @@ pub(crate) struct Entry {
 pub(crate) type Entries = PagedTable<Entry, { per_page::<Entry>() }>;
 
 impl System {
-    /// `Send`: puts a message, and with it a region, into the peer's queue. When it returns, no processor reaches the region.
+    /// `Send`: puts a message, and with it a region, into the peer's queue. When it returns, no processor reaches the region. → its bytes.
     ///
     /// [`Error::InvalidArgument`]: longer than 128 bytes. [`Error::BadHandle`], [`Error::NotConnected`], [`Error::PeerClosed`],
     /// [`Error::QueueFull`], [`Error::Limit`], [`Error::NoMemory`].
@@ -32,7 +32,7 @@ impl System {
         who: PartitionIndex,
         word: MessageWord,
         data: &[u64; SHORT_WORDS],
-    ) -> Result<(), Failure> {
+    ) -> Result<u64, Failure> {
         let length = word.length();
         if usize::from(length) > SHORT_MAX {
             return Err(Error::InvalidArgument.into());
@@ -79,7 +79,7 @@ impl System {
                 self.raise(m, peer.partition(), peer.port(), Causes::MESSAGE);
             }
         }
-        Ok(())
+        Ok(word.with_order(body.map_or(0, |body| body.order())).bytes())
     }
 
     #[cold]

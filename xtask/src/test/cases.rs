@@ -292,6 +292,13 @@ fn bare_metal() -> Vec<Case> {
             limit: 240,
         },
         Case {
+            name: "examine-counters",
+            manifest: examine_subject!(4, 4, "counters"),
+            lines: &[Has("system-control", "examiner: counters ok"), Lacks("", "panic")],
+            status: 0,
+            limit: 240,
+        },
+        Case {
             name: "examine-pause-in-turn",
             manifest: examine_subject!(1, 1, "pause"),
             lines: &[Has("system-control", "examiner: pause ok"), Lacks("", "panic")],
