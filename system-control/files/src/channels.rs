@@ -86,7 +86,8 @@ pub trait Channels {
         Err(NOT_SUPPORTED)
     }
 
-    /// `Send`. A region that was sent is gone; one that was not is where it was.
+    /// `Send`. If it succeeds, the region has left every process's address space too, as by [`unmap_region`](Channels::unmap_region); if it
+    /// fails, the region is where it was.
     fn send(&mut self, port: Port, region: Option<Region>, short: &[u8]) -> Result<(), Failure> {
         Err(NOT_SUPPORTED)
     }
@@ -116,27 +117,75 @@ pub trait Channels {
         Err(NOT_SUPPORTED)
     }
 
-    /// `RegionDestroy`.
+    /// `RegionDestroy`; the region leaves every process's address space too, as by [`unmap_region`](Channels::unmap_region).
     fn destroy_region(&mut self, region: Region) -> Result<(), Failure> {
         Err(NOT_SUPPORTED)
     }
 
-    /// Copies from a region's bytes from `offset` on, as many as there are and fit.
-    fn read_region(&mut self, region: Region, offset: u64, sink: &mut dyn Sink) -> Result<usize, Errno> {
+    /// Copies `length` of a region's bytes from `offset` on, or as many as fit; how many.
+    fn read_region(
+        &mut self,
+        region: Region,
+        offset: u64,
+        length: u64,
+        sink: &mut dyn Sink,
+    ) -> Result<usize, Errno> {
         Err(Errno::IO)
     }
 
-    /// Copies to a region's bytes from `offset` on, as many as there are and fit.
-    fn write_region(&mut self, region: Region, offset: u64, source: &mut dyn Source) -> Result<usize, Errno> {
+    /// Copies `length` bytes to a region's from `offset` on, or as many as there are; how many.
+    fn write_region(
+        &mut self,
+        region: Region,
+        offset: u64,
+        length: u64,
+        source: &mut dyn Source,
+    ) -> Result<usize, Errno> {
         Err(Errno::IO)
     }
 
-    /// Maps all of a region into the calling process, read and write, at an address of the kernel's choice; the address.
+    /// Copies the first bytes of one region to another.
+    fn copy_region(&mut self, from: Region, to: Region, bytes: u64) -> Result<(), Errno> {
+        let mut part = [0; 512];
+        let mut done = 0;
+        while done < bytes {
+            let length = (bytes - done).min(part.len() as u64) as usize;
+            let mut rest = &mut part[..length];
+            self.read_region(from, done, length as u64, &mut rest)?;
+            self.write_region(to, done, length as u64, &mut &part[..length])?;
+            done += length as u64;
+        }
+        Ok(())
+    }
+
+    /// Maps all of a region into the calling process, readable and writable, at an address of the kernel's choice; the address. A child
+    /// process does not inherit the mapping.
     fn map_region(&mut self, region: Region) -> Result<u64, Errno> {
         Err(Errno::NODEV)
     }
 
-    /// Takes a region out of every process's address space: whoever touches it there gets `SIGBUS`, also when another region comes to lie
-    /// at its place in the window. Called before a region is sent or destroyed.
+    /// Takes a region out of every process's address space. Whoever touches it there gets `SIGBUS` from then on, also when another region
+    /// comes to lie at its place in the window; a mapping of a message file asks for its page again instead.
     fn unmap_region(&mut self, region: Region) {}
+}
+
+/// What a program is told of a failed call.
+pub(crate) fn errno(failure: Failure) -> Errno {
+    match failure.error {
+        Error::NotSupported => Errno::OPNOTSUPP,
+        Error::InvalidArgument | Error::WrongState => Errno::INVAL,
+        Error::BadAddress => Errno::FAULT,
+        Error::InUse => Errno::BUSY,
+        Error::WouldBlock | Error::QueueFull => Errno::AGAIN,
+        Error::PeerClosed => Errno::PIPE,
+        Error::NotConnected => Errno::NOTCONN,
+        Error::Limit => Errno::NOBUFS,
+        Error::NoMemory => Errno::NOMEM,
+        Error::Denied => Errno::ACCES,
+        Error::TooLarge => Errno::MSGSIZE,
+        Error::TimedOut => Errno::TIMEDOUT,
+        Error::NoCapacity => Errno::NOSPC,
+        Error::Throttled => Errno::BUSY,
+        _ => Errno::IO,
+    }
 }

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::{Errno, files::Files, node::Node};
+use crate::{Errno, files::Files, node::Node, system::System};
 
 /// A descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,21 +42,21 @@ impl Descriptors {
     }
 
     /// Closes what is not for another program to see.
-    pub fn exec(&mut self, files: &mut Files) {
+    pub fn exec(&mut self, files: &mut Files, system: &mut dyn System) {
         for slot in &mut self.slots {
             if slot.is_some_and(|slot| slot.close_on_exec)
                 && let Some(slot) = slot.take()
             {
-                files.release_open(slot.open);
+                files.release_open(slot.open, system);
             }
         }
         self.trim();
     }
 
     /// Closes everything.
-    pub fn close_all(mut self, files: &mut Files) {
+    pub fn close_all(mut self, files: &mut Files, system: &mut dyn System) {
         for slot in core::mem::take(&mut self.slots).into_iter().flatten() {
-            files.release_open(slot.open);
+            files.release_open(slot.open, system);
         }
         files.release_node(self.folder);
     }

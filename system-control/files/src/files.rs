@@ -1,17 +1,27 @@
 //! The files' state as a whole.
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    vec::Vec,
+};
 use core::mem;
 
+use handover_abi::{Port, ServiceId, Signal};
+
 use crate::{
-    Errno,
+    Errno, Region,
     arena::Arena,
     contents::{Budget, Contents},
+    counter::Counter,
     descriptors::Descriptors,
+    epoll::Epoll,
+    message::{MappedAt, Message},
     mount::{Mount, MountKind},
     node::{Body, Directory, Inode, Node},
     open::{Object, Open},
     pipe::Pipe,
+    socket::Socket,
     system::{System, Time},
     terminal::{Terminal, TerminalSignal},
 };
@@ -27,13 +37,17 @@ pub struct Limits {
     pub inodes: usize,
     /// Open descriptions.
     pub opens: usize,
-    /// Pipes.
+    /// Pipes, counters and lists to wait for, each.
     pub pipes: usize,
+    /// Sockets.
+    pub sockets: usize,
+    /// Message files.
+    pub messages: usize,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { pages: 4096, inodes: 16_384, opens: 4096, pipes: 256 }
+        Limits { pages: 4096, inodes: 16_384, opens: 4096, pipes: 256, sockets: 1024, messages: 1024 }
     }
 }
 
@@ -47,6 +61,9 @@ pub struct WaitKey(pub(crate) Waitable);
 pub(crate) enum Waitable {
     Terminal,
     Pipe(u32),
+    Counter(u32),
+    Epoll(u32),
+    Socket(u32),
 }
 
 /// Keeps an open description alive outside all descriptor tables: a mapping of a file, a program that is being loaded. Given back by
@@ -61,6 +78,20 @@ pub struct Files {
     pub(crate) inodes: Arena<Inode>,
     pub(crate) opens: Arena<Open>,
     pub(crate) pipes: Arena<Pipe>,
+    pub(crate) counters: Arena<Counter>,
+    pub(crate) epolls: Arena<Epoll>,
+    pub(crate) sockets: Arena<Socket>,
+    /// The sockets behind ports, and behind the services that they are bound to.
+    pub(crate) ports: BTreeMap<Port, u32>,
+    pub(crate) services: BTreeMap<ServiceId, u32>,
+    /// Control signals for the kernel to take.
+    pub(crate) signals: VecDeque<Signal>,
+    pub(crate) messages: Arena<Message>,
+    /// Regions that sockets mapped into processes.
+    pub(crate) mapped: BTreeMap<MappedAt, Region>,
+    /// Where message files are, and the name of the next one.
+    pub(crate) message_directory: u32,
+    pub(crate) next_message: u64,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) budget: Budget,
     pub(crate) terminal: Terminal,
@@ -73,7 +104,8 @@ pub struct Files {
 pub(crate) const ROOT: u32 = 0;
 
 impl Files {
-    /// The tree from a newc cpio archive, whose files stay where they lie, with `/dev`, `/proc`, and memory at `/tmp`, `/run` and `/dev/shm`.
+    /// The tree from a newc cpio archive, whose files stay where they lie, with `/dev`, `/proc`, `/msg`, and memory at `/tmp`,
+    /// `/run` and `/dev/shm`.
     ///
     /// # Errors
     ///
@@ -83,6 +115,16 @@ impl Files {
             inodes: Arena::new(limits.inodes),
             opens: Arena::new(limits.opens),
             pipes: Arena::new(limits.pipes),
+            counters: Arena::new(limits.pipes),
+            epolls: Arena::new(limits.pipes),
+            sockets: Arena::new(limits.sockets),
+            ports: BTreeMap::new(),
+            services: BTreeMap::new(),
+            signals: VecDeque::new(),
+            messages: Arena::new(limits.messages),
+            mapped: BTreeMap::new(),
+            message_directory: ROOT,
+            next_message: 1,
             mounts: Vec::new(),
             budget: Budget { used: 0, limit: limits.pages },
             terminal: Terminal::new(),
@@ -117,6 +159,7 @@ impl Files {
         if !self.wakeups.contains(&key) {
             self.wakeups.push(key);
         }
+        self.wake_epolls(what);
     }
 
     /// Bytes from the console's keyboard.
@@ -132,8 +175,8 @@ impl Files {
     }
 
     /// Gives a hold back.
-    pub fn release(&mut self, hold: Hold) {
-        self.release_open(hold.0);
+    pub fn release(&mut self, hold: Hold, system: &mut dyn System) {
+        self.release_open(hold.0, system);
     }
 
     /// Another hold on the same.
@@ -253,8 +296,10 @@ impl Files {
         if self.inodes.get(number).is_none_or(|inode| inode.links > 0 || inode.holders > 0) {
             return;
         }
-        if let Some(Inode { body: Body::Memory(contents), .. }) = self.inodes.remove(number) {
-            self.budget.used -= contents.held();
+        match self.inodes.remove(number).map(|inode| inode.body) {
+            Some(Body::Memory(contents)) => self.budget.used -= contents.held(),
+            Some(Body::Message(message)) => _ = self.messages.remove(message),
+            _ => {}
         }
     }
 
@@ -317,15 +362,19 @@ impl Files {
     }
 
     /// Gives a reference back; with the last one, the description is closed.
-    pub(crate) fn release_open(&mut self, number: u32) {
+    pub(crate) fn release_open(&mut self, number: u32, system: &mut dyn System) {
         let Some(open) = self.opens.get_mut(number) else { return };
         open.references -= 1;
         if open.references > 0 {
             return;
         }
         let Some(open) = self.opens.remove(number) else { return };
+        self.forget_in_epolls(number);
         match open.object {
             Object::Pipe { pipe, end } => self.close_pipe(pipe, end),
+            Object::Counter(counter) => _ = self.counters.remove(counter),
+            Object::Epoll(epoll) => _ = self.epolls.remove(epoll),
+            Object::Socket(socket) => self.close_socket(socket, system),
             Object::File | Object::Path | Object::Device(_) => {}
         }
         if let Some(node) = open.node {

@@ -33,7 +33,7 @@ impl fmt::Display for Damaged {
             Damaged::Entry(number, errno) => {
                 write!(f, "damaged: entry {number} has no place in the tree ({errno})")
             }
-            Damaged::Standard(errno) => write!(f, "no place for /dev, /proc, /tmp or /run ({errno})"),
+            Damaged::Standard(errno) => write!(f, "no place for /dev, /proc, /msg, /tmp or /run ({errno})"),
         }
     }
 }
@@ -57,6 +57,8 @@ pub(crate) enum MountKind {
     Devices,
     /// Processes.
     Processes,
+    /// Message files.
+    Messages,
 }
 
 impl MountKind {
@@ -67,6 +69,8 @@ impl MountKind {
             MountKind::Archive => 0x8584_58f6,
             MountKind::Memory | MountKind::Devices => 0x0102_1994,
             MountKind::Processes => 0x9fa0,
+            // "msgs".
+            MountKind::Messages => 0x6d73_6773,
         }
     }
 }
@@ -90,6 +94,7 @@ impl Mount {
             MountKind::Memory => "tmpfs",
             MountKind::Devices => "devtmpfs",
             MountKind::Processes => "proc",
+            MountKind::Messages => "messages",
         }
     }
 }
@@ -229,6 +234,7 @@ impl Files {
         self.mount(devices, "shm", MountKind::Memory, 0o1777)?;
         self.mount(ROOT, "tmp", MountKind::Memory, 0o1777)?;
         self.mount(ROOT, "run", MountKind::Memory, 0o755)?;
+        self.message_directory = self.mount(ROOT, "msg", MountKind::Messages, 0o755)?;
         self.mounts.push(Mount { kind: MountKind::Processes, path: "/proc".into() });
         let root = self.inode_mut(ROOT)?;
         root.directory_mut().ok_or(Errno::NOTDIR)?.insert(&b"proc"[..].into(), Node::Proc(proc::Entry::Root));

@@ -86,6 +86,8 @@ pub(crate) enum Body {
     Device(Device, u64),
     /// A named pipe, with the pipe behind it while it is open.
     Fifo(Option<u32>),
+    /// A message file, by its number among the messages.
+    Message(u32),
 }
 
 /// A file of the tree.
@@ -115,7 +117,7 @@ impl Inode {
     pub(crate) fn kind(&self) -> u32 {
         match self.body {
             Body::Directory(_) => S_IFDIR,
-            Body::Archive(_) | Body::Memory(_) => S_IFREG,
+            Body::Archive(_) | Body::Memory(_) | Body::Message(_) => S_IFREG,
             Body::Link(_) => S_IFLNK,
             Body::Device(Device::Absent, device) if device >> 63 != 0 => S_IFBLK,
             Body::Device(..) => S_IFCHR,

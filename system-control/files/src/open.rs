@@ -21,6 +21,17 @@ pub(crate) enum Object {
         pipe: u32,
         end: End,
     },
+    Counter(u32),
+    Epoll(u32),
+    Socket(u32),
+}
+
+impl Object {
+    /// Whether it is a stream of some kind, without positions.
+    pub(crate) fn is_stream(self) -> bool {
+        !matches!(self, Object::File | Object::Path)
+            && !matches!(self, Object::Device(device) if device != Device::Terminal)
+    }
 }
 
 /// An open description.

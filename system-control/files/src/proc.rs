@@ -185,6 +185,12 @@ impl Caller<'_> {
                         let number = self.files.pipes.get(pipe)?.number;
                         format!("pipe:[{number}]").into_bytes()
                     }
+                    Object::Socket(socket) => {
+                        let number = self.files.socket(socket).ok()?.number;
+                        format!("socket:[{number}]").into_bytes()
+                    }
+                    Object::Counter(_) => b"anon_inode:[eventfd]".to_vec(),
+                    Object::Epoll(_) => b"anon_inode:[eventpoll]".to_vec(),
                     _ => self.files.path(open.node?).unwrap_or_else(|| b"(deleted)".to_vec()),
                 })
             }

@@ -51,7 +51,7 @@ fn archive_files_are_mapped_where_they_lie() {
         }
     }
     assert!(world.call().page(&hold, 2, false).unwrap().is_none());
-    world.files.release(hold);
+    world.files.release(hold, &mut world.kernel);
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn descriptors_run_out_and_are_shared() {
     let child = world.descriptors.fork(&mut world.files);
     let parent = std::mem::replace(&mut world.descriptors, child);
     assert_eq!(world.read(2, 3).unwrap(), b" so");
-    parent.close_all(&mut world.files);
+    parent.close_all(&mut world.files, &mut world.kernel);
     assert_eq!(world.read(0, 9).unwrap(), b" on");
     assert_eq!(world.call().close(4), Err(Errno::BADF));
     assert_eq!(world.call().close(-1), Err(Errno::BADF));
@@ -174,7 +174,7 @@ fn pipes() {
         total += part.len();
     }
     assert_eq!(total, 65_532);
-    child.close_all(&mut world.files);
+    child.close_all(&mut world.files, &mut world.kernel);
     assert_eq!(world.read(reader, 5).unwrap(), b"");
     assert!(world.call().readiness(reader).contains(Readiness::HANG_UP));
     let [reader, writer] = world.call().pipe2(0).unwrap();

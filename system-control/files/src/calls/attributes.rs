@@ -2,7 +2,7 @@
 
 use linux_raw_sys::general::{
     AT_EACCESS, AT_EMPTY_PATH, AT_NO_AUTOMOUNT, AT_STATX_SYNC_TYPE, AT_SYMLINK_NOFOLLOW, S_IFCHR, S_IFDIR,
-    S_IFIFO, S_IFLNK, S_IFMT,
+    S_IFIFO, S_IFLNK, S_IFMT, S_IFSOCK,
 };
 
 use super::{Caller, Fd};
@@ -57,6 +57,10 @@ impl Caller<'_> {
             Body::Archive(bytes) => (bytes.len() as u64, (bytes.len() as u64).div_ceil(PAGE as u64)),
             Body::Memory(contents) => (contents.size(), contents.held()),
             Body::Link(target) => (target.len() as u64, 0),
+            &Body::Message(message) => {
+                let message = self.files.message(message)?;
+                (message.size(), message.held() / PAGE as u64)
+            }
             Body::Device(..) | Body::Fifo(_) => (0, 0),
         };
         Ok(Metadata {
@@ -90,6 +94,16 @@ impl Caller<'_> {
                     device: DEVICE_PIPES,
                     inode,
                     mode: S_IFIFO | 0o600,
+                    links: 1,
+                    ..Metadata::default()
+                })
+            }
+            (None, Object::Socket(socket)) => {
+                let inode = self.files.socket(socket)?.number;
+                Ok(Metadata {
+                    device: DEVICE_PIPES,
+                    inode,
+                    mode: S_IFSOCK | 0o777,
                     links: 1,
                     ..Metadata::default()
                 })

@@ -1,11 +1,9 @@
 //! `fcntl`, `ioctl`, and what a descriptor is ready for.
 
-use bitflags::bitflags;
 use linux_raw_sys::{
     general::{
         F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, F_SETFD, F_SETFL, FASYNC, FD_CLOEXEC, O_APPEND, O_DIRECT,
-        O_NOATIME, O_NONBLOCK, POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLPRI, POLLRDHUP, POLLRDNORM,
-        POLLWRNORM,
+        O_NOATIME, O_NONBLOCK,
     },
     ioctl::{
         FIOCLEX, FIONBIO, FIONCLEX, FIONREAD, TCFLSH, TCGETS, TCSBRK, TCSBRKP, TCSETS, TCSETSF, TCSETSW,
@@ -16,45 +14,11 @@ use linux_raw_sys::{
 use super::{Caller, Fd};
 use crate::{
     Errno,
-    files::{Files, WaitKey, Waitable},
+    files::Waitable,
     node::{Device, Node},
-    open::{Object, Open},
-    pipe::{ATOMIC, End},
+    open::Object,
     terminal::{TERMIOS, TerminalSignal},
 };
-
-bitflags! {
-    /// What a descriptor is ready for, with the values of `poll` (and of `epoll`, which are the same).
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct Readiness: u32 {
-        /// There is something to read, or its end.
-        const READ = POLLIN;
-        /// Something urgent.
-        const URGENT = POLLPRI;
-        /// There is room to write.
-        const WRITE = POLLOUT;
-        /// Writing would fail: nobody reads. Told without being asked for.
-        const ERROR = POLLERR;
-        /// The other end is gone. Told without being asked for.
-        const HANG_UP = POLLHUP;
-        /// No such descriptor. Told without being asked for.
-        const INVALID = POLLNVAL;
-        /// As [`READ`](Readiness::READ).
-        const READ_NORMAL = POLLRDNORM;
-        /// As [`WRITE`](Readiness::WRITE).
-        const WRITE_NORMAL = POLLWRNORM;
-        /// The other end writes no more.
-        const READ_HANG_UP = POLLRDHUP;
-        const _ = !0;
-    }
-}
-
-impl Readiness {
-    pub(crate) const IN: Readiness = Readiness::READ.union(Readiness::READ_NORMAL);
-    pub(crate) const OUT: Readiness = Readiness::WRITE.union(Readiness::WRITE_NORMAL);
-    /// What is told whether it was asked for or not.
-    pub const ALWAYS: Readiness = Readiness::ERROR.union(Readiness::HANG_UP).union(Readiness::INVALID);
-}
 
 /// What an `ioctl` request's argument is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,73 +188,5 @@ impl Caller<'_> {
             }
             _ => Err(Errno::NOTTY),
         }
-    }
-
-    /// Whether the description has `O_NONBLOCK`: a thread then does not wait at [`Errno::AGAIN`].
-    ///
-    /// # Errors
-    ///
-    /// [`Errno::BADF`].
-    pub fn nonblocking(&self, fd: Fd) -> Result<bool, Errno> {
-        Ok(self.open_of(fd)?.1.nonblocking())
-    }
-
-    /// What a descriptor is ready for now; [`Readiness::INVALID`] if there is none.
-    #[must_use]
-    pub fn readiness(&self, fd: Fd) -> Readiness {
-        match self.open_of(fd) {
-            Ok((_, open)) if open.object != Object::Path => self.files.readiness_of(open),
-            _ => Readiness::INVALID,
-        }
-    }
-
-    /// What to wait for until the descriptor may be ready; `None` if it always is.
-    ///
-    /// # Errors
-    ///
-    /// [`Errno::BADF`].
-    pub fn wait_key(&self, fd: Fd) -> Result<Option<WaitKey>, Errno> {
-        Ok(Files::wait_key_of(self.open_of(fd)?.1))
-    }
-}
-
-impl Files {
-    pub(crate) fn wait_key_of(open: &Open) -> Option<WaitKey> {
-        match open.object {
-            Object::Pipe { pipe, .. } => Some(WaitKey(Waitable::Pipe(pipe))),
-            Object::Device(Device::Terminal) => Some(WaitKey(Waitable::Terminal)),
-            Object::File | Object::Path | Object::Device(_) => None,
-        }
-    }
-
-    pub(crate) fn readiness_of(&self, open: &Open) -> Readiness {
-        match open.object {
-            Object::File | Object::Device(Device::Null | Device::Zero | Device::Full | Device::Random) => {
-                Readiness::IN | Readiness::OUT
-            }
-            Object::Device(Device::Absent) | Object::Path => Readiness::empty(),
-            Object::Device(Device::Terminal) => {
-                if self.terminal.readable() {
-                    Readiness::IN | Readiness::OUT
-                } else {
-                    Readiness::OUT
-                }
-            }
-            Object::Pipe { pipe, end } => self.pipe_readiness(pipe, end),
-        }
-    }
-
-    fn pipe_readiness(&self, pipe: u32, end: End) -> Readiness {
-        let Some(pipe) = self.pipes.get(pipe) else { return Readiness::INVALID };
-        let mut ready = Readiness::empty();
-        if end != End::Write {
-            ready.set(Readiness::IN, pipe.length() > 0);
-            ready.set(Readiness::HANG_UP, pipe.writers == 0 && pipe.had_writer);
-        }
-        if end != End::Read {
-            ready |= if pipe.room() >= ATOMIC { Readiness::OUT } else { Readiness::empty() };
-            ready.set(Readiness::ERROR, pipe.readers == 0);
-        }
-        ready
     }
 }

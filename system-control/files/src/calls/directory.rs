@@ -115,7 +115,7 @@ impl Caller<'_> {
         }
         self.files.writable(parent)?;
         let inode = self.files.inode(number)?;
-        if inode.directory().is_some() {
+        if inode.directory().is_some() || self.files.message_of(number).is_some() {
             return Err(Errno::PERM);
         }
         if inode.links == 0 || self.files.inode(parent)?.links == 0 {
@@ -157,6 +157,9 @@ impl Caller<'_> {
             (Some(_), true) if inode.mount != self.files.inode(parent)?.mount => return Err(Errno::BUSY),
             (Some(directory), true) if !directory.is_empty() => return Err(Errno::NOTEMPTY),
             _ => {}
+        }
+        if self.files.discard_if_message(Node::Inode(number), self.system)? {
+            return Ok(());
         }
         let now = self.system.now();
         self.files.unlink(parent, &name, now)

@@ -3,9 +3,12 @@
 mod attributes;
 mod control;
 mod directory;
+mod message;
 mod open;
 mod rename;
+mod socket;
 mod transfer;
+mod wait;
 
 use alloc::sync::Arc;
 
@@ -18,7 +21,7 @@ use crate::{
 };
 
 pub use attributes::SetTime;
-pub use control::{IOCTL_BUFFER, IoctlShape, Readiness, ioctl_shape};
+pub use control::{IOCTL_BUFFER, IoctlShape, ioctl_shape};
 pub use transfer::Seek;
 
 /// A descriptor, as a program passes it.
@@ -89,7 +92,7 @@ impl<'a> Caller<'a> {
                 Ok(fd as Fd)
             }
             Err(errno) => {
-                self.files.release_open(open);
+                self.files.release_open(open, self.system);
                 Err(errno)
             }
         }

@@ -132,7 +132,16 @@ impl Caller<'_> {
         }
         let mount = parent.mount;
         let now = self.system.now();
-        let made = self.files.make(mount, permissions, now, body)?;
+        let made = match body {
+            Body::Memory(_) if self.files.holds_messages(directory) => {
+                let owner = self.system.current();
+                self.files.make_message(directory, permissions, owner, now)?
+            }
+            Body::Directory(_) | Body::Memory(_) => self.files.make(mount, permissions, now, body)?,
+            // Only files and directories are among the messages.
+            _ if self.files.holds_messages(directory) => return Err(Errno::PERM),
+            _ => self.files.make(mount, permissions, now, body)?,
+        };
         self.files.link(directory, name, made, now)?;
         Ok(made)
     }
@@ -177,20 +186,21 @@ impl Caller<'_> {
             Body::Device(crate::Device::Absent, _) => return Err(Errno::NXIO),
             Body::Device(device, _) => Object::Device(device),
             Body::Fifo(_) => return self.open_fifo(number, kept),
-            Body::Directory(_) | Body::Archive(_) | Body::Memory(_) => Object::File,
+            Body::Directory(_) | Body::Archive(_) | Body::Memory(_) | Body::Message(_) => Object::File,
         };
         if object == Object::File && writes {
             self.files.writable(number)?;
         }
         let open = self.files.make_open(Open::new(object, Some(node), kept))?;
         if object == Object::File && flags & O_TRUNC != 0 {
-            let now = self.system.now();
-            if let Ok((contents, budget)) = self.files.contents(number) {
-                contents.truncate(budget, 0);
-                self.files.inode_mut(number)?.touch(now);
-            }
+            self.truncate_opened(open, number)?;
         }
         Ok(open)
+    }
+
+    /// Truncates a file that was just opened, or closes it again.
+    fn truncate_opened(&mut self, open: u32, number: u32) -> Result<(), Errno> {
+        self.resize(number, 0).inspect_err(|_| self.files.release_open(open, self.system))
     }
 
     fn reopen_pipe(&mut self, pipe: u32, flags: u32) -> Result<u32, Errno> {
@@ -255,7 +265,7 @@ impl Caller<'_> {
     /// [`Errno::BADF`].
     pub fn close(&mut self, fd: Fd) -> Result<(), Errno> {
         let slot = self.descriptors.take(fd)?;
-        self.files.release_open(slot.open);
+        self.files.release_open(slot.open, self.system);
         Ok(())
     }
 
@@ -316,7 +326,7 @@ impl Caller<'_> {
         self.files.hold_open(open);
         let slot = Slot { open, close_on_exec: flags & O_CLOEXEC != 0 };
         if let Some(before) = self.descriptors.set(place, slot) {
-            self.files.release_open(before.open);
+            self.files.release_open(before.open, self.system);
         }
         Ok(new)
     }

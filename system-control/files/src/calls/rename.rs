@@ -138,7 +138,9 @@ impl Caller<'_> {
     }
 
     fn rename(&mut self, old: &Named, new: &Named, source: u32, now: Time) -> Result<(), Errno> {
-        if new.inode.is_some() {
+        if let Some(replaced) = new.inode
+            && !self.files.discard_if_message(Node::Inode(replaced), self.system)?
+        {
             self.files.unlink(new.parent, &new.name, now)?;
         }
         // Linked at its new place first, so that it never is without a name.

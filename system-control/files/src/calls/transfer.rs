@@ -65,6 +65,9 @@ impl Caller<'_> {
             Object::Device(device) => self.read_device(device, sink),
             Object::Pipe { end: End::Write, .. } | Object::Path => Err(Errno::BADF),
             Object::Pipe { pipe, .. } => self.files.read_pipe(pipe, sink),
+            Object::Counter(counter) => self.files.read_counter(counter, sink),
+            Object::Socket(socket) => self.read_socket(socket, sink),
+            Object::Epoll(_) => Err(Errno::INVAL),
         }
     }
 
@@ -80,7 +83,7 @@ impl Caller<'_> {
             return Err(Errno::BADF);
         }
         let (object, node, readable) = (open.object, open.node, open.readable());
-        if matches!(object, Object::Pipe { .. } | Object::Device(Device::Terminal)) {
+        if object.is_stream() {
             return Err(Errno::SPIPE);
         }
         if !readable {
@@ -130,6 +133,7 @@ impl Caller<'_> {
             Body::Directory(_) => Err(Errno::ISDIR),
             Body::Archive(bytes) => put_from(sink, bytes, at),
             Body::Memory(contents) => contents.read(at, sink),
+            &Body::Message(message) => self.files.read_message(message, at, sink, self.system),
             _ => Err(Errno::INVAL),
         }
     }
@@ -180,6 +184,9 @@ impl Caller<'_> {
             Object::Device(device) => self.write_device(device, source),
             Object::Pipe { end: End::Read, .. } | Object::Path => Err(Errno::BADF),
             Object::Pipe { pipe, .. } => self.files.write_pipe(pipe, source),
+            Object::Counter(counter) => self.files.write_counter(counter, source),
+            Object::Socket(socket) => self.write_socket(socket, source),
+            Object::Epoll(_) => Err(Errno::INVAL),
         }
     }
 
@@ -195,7 +202,7 @@ impl Caller<'_> {
             return Err(Errno::BADF);
         }
         let (object, node, appends, writable) = (open.object, open.node, open.appends(), open.writable());
-        if matches!(object, Object::Pipe { .. } | Object::Device(Device::Terminal)) {
+        if object.is_stream() {
             return Err(Errno::SPIPE);
         }
         if !writable {
@@ -217,6 +224,11 @@ impl Caller<'_> {
     ) -> Result<(u64, usize), Errno> {
         let Some(Node::Inode(number)) = node else { return Err(Errno::BADF) };
         let now = self.system.now();
+        if let Some(message) = self.files.message_of(number) {
+            let written = self.files.write_message(message, at, source, self.system)?;
+            self.files.inode_mut(number)?.touch(now);
+            return Ok(written);
+        }
         let (contents, budget) = self.files.contents(number)?;
         let at = at.unwrap_or(contents.size());
         let done = contents.write(budget, at, source)?;
@@ -246,9 +258,9 @@ impl Caller<'_> {
         let (object, node, position) = (open.object, open.node, open.position);
         match object {
             Object::Path => return Err(Errno::BADF),
-            Object::Pipe { .. } | Object::Device(Device::Terminal) => return Err(Errno::SPIPE),
-            Object::Device(_) => return Ok(0),
+            Object::Device(device) if device != Device::Terminal => return Ok(0),
             Object::File => {}
+            _ => return Err(Errno::SPIPE),
         }
         let body = match node {
             Some(Node::Inode(number)) => Some(&self.files.inode(number)?.body),
@@ -257,6 +269,7 @@ impl Caller<'_> {
         let size = match body {
             Some(Body::Archive(bytes)) => bytes.len() as u64,
             Some(Body::Memory(contents)) => contents.size(),
+            Some(&Body::Message(message)) => self.files.message(message)?.size(),
             // A directory ends nowhere.
             _ => 0,
         };
@@ -319,10 +332,14 @@ impl Caller<'_> {
         }
     }
 
-    fn resize(&mut self, number: u32, size: u64) -> Result<(), Errno> {
+    pub(super) fn resize(&mut self, number: u32, size: u64) -> Result<(), Errno> {
         let now = self.system.now();
-        let (contents, budget) = self.files.contents(number)?;
-        contents.truncate(budget, size);
+        if let Some(message) = self.files.message_of(number) {
+            self.files.resize_message(message, size, self.system)?;
+        } else {
+            let (contents, budget) = self.files.contents(number)?;
+            contents.truncate(budget, size);
+        }
         self.files.inode_mut(number)?.touch(now);
         Ok(())
     }
@@ -362,7 +379,7 @@ impl Caller<'_> {
     ///
     /// # Errors
     ///
-    /// [`Errno::NODEV`] when it is nothing that can be mapped; [`Errno::NOSPC`] when a page of a `shared` mapping has to be made and cannot.
+    /// [`Errno::NODEV`] when it is nothing that can be mapped; [`Errno::STALE`] when it was a message that is gone; [`Errno::NOSPC`] when a page of a `shared` mapping has to be made and cannot.
     pub fn page(&mut self, hold: &Hold, index: u64, shared: bool) -> Result<Option<PageSource>, Errno> {
         let open = self.files.open(hold.0)?;
         if open.object == Object::Device(Device::Zero) {
@@ -376,6 +393,11 @@ impl Caller<'_> {
             let rest = usize::try_from(start).ok().and_then(|start| bytes.get(start..)).unwrap_or_default();
             let bytes = &rest[..rest.len().min(PAGE)];
             return Ok((!bytes.is_empty()).then_some(PageSource::Archive { bytes }));
+        }
+        if let Some(message) = self.files.message_of(number) {
+            let message = self.files.message(message)?;
+            let region = message.region()?.filter(|_| start < message.size());
+            return Ok(region.map(|region| PageSource::Region { region, offset: start }));
         }
         let (contents, budget) = self.files.contents(number).map_err(|_| Errno::NODEV)?;
         if start >= contents.size() {
@@ -399,7 +421,7 @@ impl Caller<'_> {
             _ if !open.readable() || shared && writes && !open.writable() => Err(Errno::ACCES),
             (Object::Device(Device::Zero), _) => Ok(()),
             (Object::File, Some(Node::Inode(number))) => match self.files.inode(number)?.body {
-                Body::Archive(_) | Body::Memory(_) => Ok(()),
+                Body::Archive(_) | Body::Memory(_) | Body::Message(_) => Ok(()),
                 _ => Err(Errno::NODEV),
             },
             _ => Err(Errno::NODEV),

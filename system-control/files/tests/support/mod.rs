@@ -1,12 +1,19 @@
 //! A kernel for the files to be tested in.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub mod hypervisor;
+
 use cpio::newc::{Builder, ModeFileType, trailer};
+use handover_abi::{Event, PartitionId, Port, RegionHandle, ServiceId, Signal};
 use handover_files::{
-    Caller, Channels, Clock, Console, Descriptors, Errno, Fd, Files, Limits, MachineStatus, ProcessStatus,
-    Processes, Random, Time,
+    Caller, Channels, Clock, Console, Descriptors, Errno, Failure, Fd, Files, Limits, MachineStatus,
+    PortStatus, ProcessStatus, Processes, Random, Received, Region, Sink, Source, Time,
 };
+use hypervisor::{Hypervisor, handle, padded};
 use std::{collections::BTreeMap, io::Write};
+
+/// The partition that the files are in.
+pub const ME: u32 = 1;
 
 /// What is around the files: a clock that counts, a console that remembers, processes by hand.
 #[derive(Default)]
@@ -15,6 +22,12 @@ pub struct Kernel {
     pub screen: Vec<u8>,
     pub processes: BTreeMap<u32, ProcessStatus>,
     pub current: u32,
+    pub hypervisor: Hypervisor,
+    /// Addresses where regions are mapped, by process and region.
+    pub mappings: BTreeMap<(u32, u64), u64>,
+    pub next_address: u64,
+    /// Whether a process has no address space left.
+    pub no_address_space: bool,
 }
 
 impl Clock for Kernel {
@@ -36,7 +49,110 @@ impl Console for Kernel {
     }
 }
 
-impl Channels for Kernel {}
+fn name(region: Region) -> u64 {
+    region.handle.get().into()
+}
+
+impl Kernel {
+    fn region(&mut self, region: u64) -> Region {
+        let bytes = self.hypervisor.bytes(ME, region).unwrap().len() as u64;
+        Region { handle: handle(region), address: region << 21, bytes }
+    }
+}
+
+impl Channels for Kernel {
+    fn partition(&self) -> PartitionId {
+        PartitionId::new(ME)
+    }
+
+    fn connect(&mut self, partition: PartitionId, service: ServiceId) -> Result<Port, Failure> {
+        Ok(Port::new(self.hypervisor.connect(ME, partition.get(), service.get())?))
+    }
+
+    fn accept(&mut self, token: u64) -> Result<Port, Failure> {
+        Ok(Port::new(self.hypervisor.accept(ME, token)?))
+    }
+
+    fn refuse(&mut self, token: u64, reason: u32) -> Result<(), Failure> {
+        Ok(self.hypervisor.refuse(token, reason)?)
+    }
+
+    fn disconnect(&mut self, port: Port) -> Result<(), Failure> {
+        Ok(self.hypervisor.disconnect(ME, port.get())?)
+    }
+
+    fn send(&mut self, port: Port, region: Option<Region>, short: &[u8]) -> Result<(), Failure> {
+        self.hypervisor.send(ME, port.get(), region.map(name), short)?;
+        if let Some(region) = region {
+            self.unmap_region(region);
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, port: Port) -> Result<Received, Failure> {
+        let (region, short) = self.hypervisor.receive(ME, port.get())?;
+        let region = region.map(|region| self.region(region));
+        Ok(Received { region, short: padded(&short), length: short.len() as u8 })
+    }
+
+    fn port_status(&mut self, port: Port) -> Result<PortStatus, Failure> {
+        let (causes, peer, reason) = self.hypervisor.status(ME, port.get())?;
+        Ok(PortStatus { causes, peer: PartitionId::new(peer), reason })
+    }
+
+    fn next_event(&mut self) -> Result<Option<Event>, Failure> {
+        Ok(self.hypervisor.next_event(ME))
+    }
+
+    fn next_signal(&mut self) -> Result<Option<Signal>, Failure> {
+        Ok(self.hypervisor.next_signal(ME))
+    }
+
+    fn create_region(&mut self, bytes: u64) -> Result<Region, Failure> {
+        let region = self.hypervisor.create(ME, bytes)?;
+        Ok(self.region(region))
+    }
+
+    fn destroy_region(&mut self, region: Region) -> Result<(), Failure> {
+        self.unmap_region(region);
+        Ok(self.hypervisor.destroy(ME, name(region))?)
+    }
+
+    fn read_region(
+        &mut self,
+        region: Region,
+        offset: u64,
+        length: u64,
+        sink: &mut dyn Sink,
+    ) -> Result<usize, Errno> {
+        let bytes = self.hypervisor.bytes(ME, name(region)).map_err(|_| Errno::IO)?;
+        sink.put(&bytes[offset as usize..][..length as usize])
+    }
+
+    fn write_region(
+        &mut self,
+        region: Region,
+        offset: u64,
+        length: u64,
+        source: &mut dyn Source,
+    ) -> Result<usize, Errno> {
+        let bytes = self.hypervisor.bytes(ME, name(region)).map_err(|_| Errno::IO)?;
+        source.take(&mut bytes[offset as usize..][..length as usize])
+    }
+
+    fn map_region(&mut self, region: Region) -> Result<u64, Errno> {
+        if self.no_address_space {
+            return Err(Errno::NOMEM);
+        }
+        self.next_address += 1 << 30;
+        self.mappings.insert((self.current, name(region)), self.next_address);
+        Ok(self.next_address)
+    }
+
+    fn unmap_region(&mut self, region: Region) {
+        self.mappings.retain(|&(_, other), _| other != name(region));
+    }
+}
 
 impl Processes for Kernel {
     fn current(&self) -> u32 {
@@ -134,6 +250,16 @@ impl World {
 
     pub fn write(&mut self, fd: Fd, bytes: &[u8]) -> Result<usize, Errno> {
         self.call().write(fd, &mut &*bytes)
+    }
+
+    /// Has the files take what the control OS has to tell.
+    pub fn events(&mut self) {
+        self.files.channel_events(&mut self.kernel);
+    }
+
+    /// The region of a handle's number.
+    pub fn bytes_of(&mut self, handle: RegionHandle) -> &mut Vec<u8> {
+        self.kernel.hypervisor.bytes(ME, handle.get().into()).unwrap()
     }
 
     /// A whole file's content.
