@@ -5,7 +5,10 @@ use handover_guest::{
     abi::layout::WINDOW_SLOT, events, hvc, interrupts, println, timer,
 };
 
-use crate::sample::{measure, measure_pair};
+use crate::{
+    fault,
+    sample::{measure, measure_pair, report},
+};
 
 /// What makes a tick an instruction.
 const FREQUENCY: u64 = 1_000_000_000;
@@ -29,6 +32,7 @@ pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
     }
     create_and_destroy(["region_create_4k", "region_destroy_4k"], 4 << 10)?;
     create_and_destroy(["region_create_2m", "region_destroy_2m"], 2 << 20)?;
+    report("stage2_fault", fault::sample);
     Ok(Status::SUCCESS)
 }
 

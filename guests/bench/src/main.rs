@@ -8,6 +8,7 @@
 #![no_main]
 
 mod client;
+mod fault;
 mod sample;
 mod server;
 

@@ -25,6 +25,15 @@ fn print_median(name: &str, mut samples: [u64; SAMPLES]) {
     println!("bench: {name} {}", samples[SAMPLES / 2].saturating_sub(reading()));
 }
 
+/// Prints the figure of what measures itself, from one reading of the counter to the next.
+pub(crate) fn report(name: &str, mut sample: impl FnMut() -> u64) {
+    (0..WARM_UP).for_each(|_| _ = sample());
+    let mut samples = core::array::from_fn::<u64, SAMPLES, _>(|_| sample());
+    samples.sort_unstable();
+    // The counter is read by one of the instructions that are counted.
+    println!("bench: {name} {}", samples[SAMPLES / 2].saturating_sub(1));
+}
+
 /// Measures `operation` and prints the figure. It gets what the operation before it returned, `state` at first.
 pub(crate) fn measure<S>(
     name: &str,

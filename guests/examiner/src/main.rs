@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+mod costs;
 mod counters;
 mod cycles;
 mod lifecycle;
@@ -27,6 +28,7 @@ const CASES: &[Case] = &[
     ("pause", pause::run),
     ("counters", counters::run),
     ("cycles", cycles::run),
+    ("costs", costs::run),
 ];
 
 /// `x0` is the address of the boot information.
