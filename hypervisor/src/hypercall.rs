@@ -2,12 +2,13 @@
 
 use handover_abi::layout::{EVENT_INTID, WRITE_MAX};
 use handover_abi::{
-    Call, Counter, EndReason, Error, FEATURES, MessageWord, Name, PartitionId, SHORT_WORDS, VERSION,
+    Call, Counter, EndReason, Error, FEATURES, MessageWord, Name, PartitionId, RequestFlags, RequestWord, SHORT_WORDS, VERSION,
 };
-use handover_core::{Failure, Ipa, PartitionIndex, Progress, System};
+use handover_core::{Failure, Ipa, PartitionIndex, Progress, System, Timeout};
 
 use crate::arch;
 use crate::arch::context::Context;
+use crate::arch::registers::{CNTFRQ_EL0, CNTPCT_EL0};
 use crate::counters::Counters;
 use crate::kernel::{Hardware, KERNEL, Kernel};
 use crate::lock::Relax;
@@ -27,6 +28,9 @@ pub enum Outcome {
 }
 
 type Result = core::result::Result<Outcome, Failure>;
+
+/// In nanoseconds.
+const SECOND: u64 = 1_000_000_000;
 
 const NOTHING: Outcome = Outcome::Done;
 
@@ -65,6 +69,7 @@ pub fn call(mut guest: Running) -> Running {
         Ok(Call::Send) => send(guest),
         Ok(Call::Receive) => receive(guest),
         Ok(Call::EventNext) => event_next(guest),
+        Ok(Call::EventSend) => event_send(guest),
         Ok(call) => locked(guest, call),
         Err(_) => {
             guest.counters().count(Counter::FirmwareCalls);
@@ -138,6 +143,11 @@ fn event_next(guest: Running) -> Running {
 }
 
 #[inline(never)]
+fn event_send(guest: Running) -> Running {
+    hot(guest, |system, hardware, who, context| system.event_send(hardware, who, context.x[1]))
+}
+
+#[inline(never)]
 fn locked(mut guest: Running, call: Call) -> Running {
     let who = guest.id().partition;
     let counters = guest.counters();
@@ -178,7 +188,7 @@ fn dispatch(kernel: &mut Kernel, who: PartitionIndex, context: &mut Context, cal
     let Kernel { system, hardware } = kernel;
     match call {
         // `call` has dealt with these.
-        Call::Version | Call::Send | Call::Receive | Call::EventNext => Err(Error::NotSupported.into()),
+        Call::Version | Call::Send | Call::Receive | Call::EventNext | Call::EventSend => Err(Error::NotSupported.into()),
         Call::Identify => {
             let partition = system.partition(who).ok_or(Error::BadHandle)?;
             let privileged = hardware.privileged == Some(who);
@@ -217,7 +227,10 @@ fn dispatch(kernel: &mut Kernel, who: PartitionIndex, context: &mut Context, cal
             system.memory_info(hardware, who, a).map(|(there, end)| results(context, [u64::from(there), end]))
         }
         Call::Connect => {
-            system.connect(hardware, who, a, b).map(|port| results(context, [u64::from(port.get())]))
+            let timeout = timeout(b, context.x[3]);
+            let port = system.connect(hardware, who, a, b, timeout)?;
+            hardware.set_request_deadline(system.next_timeout());
+            Ok(results(context, [u64::from(port.get())]))
         }
         Call::Accept => system.accept(hardware, who, a).map(|port| results(context, [u64::from(port.get())])),
         Call::Refuse => system.refuse(hardware, who, a, b).map(|()| NOTHING),
@@ -225,7 +238,16 @@ fn dispatch(kernel: &mut Kernel, who: PartitionIndex, context: &mut Context, cal
         Call::PortStatus => system.port_status(who, a).map(|(causes, peer, reason)| {
             results(context, [u64::from(causes.bits()), u64::from(peer.get()), u64::from(reason)])
         }),
-        Call::EventSend => system.event_send(hardware, who, a).map(|()| NOTHING),
+        Call::PortSetCreate => {
+            system.set_create(hardware, who, a, b).map(|set| results(context, [u64::from(set.get())]))
+        }
+        Call::PortSetDestroy => system.set_destroy(who, a).map(|()| NOTHING),
+        Call::PortSetAdd => system.set_add(hardware, who, a, b).map(|()| NOTHING),
+        Call::PortSetRemove => system.set_remove(hardware, who, a).map(|()| NOTHING),
+        Call::PortSetNext => system.set_next(who, a).map(|event| results(context, [event.to_register()])),
+        Call::EventMask => system.event_mask(who, a).map(|()| NOTHING),
+        Call::EventUnmask => system.event_unmask(hardware, who, a).map(|()| NOTHING),
+        Call::EventBind => system.event_bind(hardware, who, a, b, context.x[3]).map(|()| NOTHING),
         Call::SignalNext => system.signal_next(who).map(|signal| {
             results(
                 context,
@@ -254,6 +276,18 @@ fn about(
         privilege(hardware, who)?;
     }
     Ok(named)
+}
+
+/// The timeout of a request, if its word says that `nanoseconds` is one.
+fn timeout(word: u64, nanoseconds: u64) -> Option<Timeout> {
+    let flags = RequestFlags::from_bits_retain((word >> 32) as u32);
+    if !flags.contains(RequestFlags::TIMEOUT) || nanoseconds == 0 {
+        return None;
+    }
+    let nanoseconds = nanoseconds.min(RequestWord::TIMEOUT_MAX);
+    let frequency = CNTFRQ_EL0.get();
+    let after = nanoseconds / SECOND * frequency + nanoseconds % SECOND * frequency / SECOND;
+    Some(Timeout { now: CNTPCT_EL0.get(), after })
 }
 
 fn privilege(hardware: &Hardware, who: PartitionIndex) -> core::result::Result<(), Failure> {

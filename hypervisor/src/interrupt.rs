@@ -6,6 +6,7 @@ use crate::arch;
 use crate::drivers::gic;
 use crate::kernel::Kernel;
 use crate::partition::VcpuId;
+use crate::schedule::expire_requests;
 
 /// EL2's physical timer (a PPI).
 pub const TIMER_INTID: u32 = 26;
@@ -30,7 +31,10 @@ pub fn take(kernel: &mut Kernel, current: Option<VcpuId>) -> bool {
             gic::SGI_STOP => loop {
                 arch::wait_for_interrupt();
             },
-            TIMER_INTID => over |= hardware.timer_interrupt(),
+            TIMER_INTID => {
+                expire_requests(kernel);
+                over |= kernel.hardware.timer_interrupt();
+            }
             VIRTUAL_TIMER_INTID => {
                 // Stays active until the guest ends it: the list register is linked to it.
                 match current {

@@ -185,4 +185,19 @@ impl Machine for Hardware {
             self.kick(partition, kick);
         }
     }
+
+    #[inline]
+    fn interrupt_chosen(&mut self, partition: PartitionIndex, intid: u8) {
+        if let Some(shell) = self.shell_mut(partition) {
+            let kick = shell.vgic.raise(0, u32::from(intid));
+            self.kick(partition, kick);
+        }
+    }
+
+    fn route(&mut self, partition: PartitionIndex, intid: u8, processor: u32) {
+        if let Some(shell) = self.shell_mut(partition) {
+            let kick = shell.vgic.route(intid, processor);
+            self.kick(partition, kick);
+        }
+    }
 }

@@ -38,6 +38,10 @@ pub struct Schedule {
     turn: u64,
     /// Partitions that have ended and hold things still: bit n for index n.
     reaping: u128,
+    /// When a request is given up next, as a physical count; `u64::MAX` if none has a timeout.
+    request_deadline: u64,
+    /// Whose timer it is in.
+    request_home: usize,
 }
 
 impl Schedule {
@@ -57,6 +61,8 @@ impl Schedule {
             }; PROCESSORS_MAX],
             turn: 0,
             reaping: 0,
+            request_deadline: u64::MAX,
+            request_home: 0,
         }
     }
 
@@ -222,12 +228,26 @@ impl Hardware {
         let first = self.schedule.queues[home].deadlines;
         let deadline = first.map_or(u64::MAX, |id| self.slot(id).deadline);
         let queue = &mut self.schedule.queues[home];
-        let due = deadline.min(queue.turn_end);
+        let mut due = deadline.min(queue.turn_end);
+        if home == self.schedule.request_home {
+            due = due.min(self.schedule.request_deadline);
+        }
         if due < queue.programmed {
             queue.programmed = due;
             CNTHP_CVAL_EL2.set(due);
             CNTHP_CTL_EL2.set(1);
         }
+    }
+
+    /// Sets when a request is given up next. An earlier one comes into this processor's timer: who runs here has made it.
+    pub fn set_request_deadline(&mut self, deadline: Option<u64>) {
+        let deadline = deadline.unwrap_or(u64::MAX);
+        let home = processor::this().index();
+        if deadline < self.schedule.request_deadline {
+            self.schedule.request_home = home;
+        }
+        self.schedule.request_deadline = deadline;
+        self.program_timer(home);
     }
 
     /// This processor's timer has fired. Returns whether the running one's turn is over.
@@ -545,6 +565,17 @@ fn idle(mut kernel: Guard<Kernel>) -> Guard<Kernel> {
     let mut kernel = KERNEL.lock();
     interrupt::take(&mut kernel, None);
     kernel
+}
+
+/// Gives up requests that nobody has answered in time, if this processor's timer is the one that tells. One bounded step: what is left makes the
+/// timer fire again at once.
+pub fn expire_requests(kernel: &mut Kernel) {
+    let now = CNTPCT_EL0.get();
+    let schedule = &kernel.hardware.schedule;
+    if schedule.request_deadline <= now && schedule.request_home == processor::this().index() {
+        let _: Progress = kernel.system.expire(&mut kernel.hardware, now);
+        kernel.hardware.set_request_deadline(kernel.system.next_timeout());
+    }
 }
 
 /// One bounded step of giving back what an ended partition holds. Returns whether there is more.

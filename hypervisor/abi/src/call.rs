@@ -132,7 +132,8 @@ calls! {
     /// → `x1` 1 if memory is there, else 0; `x2` the address where that changes, the next multiple of 1 GiB at the latest. `x1` address.
     MemoryInfo = 0x1a;
 
-    /// Asks for a channel. `x1` partition id, `x2` service id. → `x1` port; its event tells whether it was accepted.
+    /// Asks for a channel. `x1` partition id, `x2` [`RequestWord`](crate::RequestWord), `x3` the timeout in nanoseconds, if the word says that there
+    /// is one. → `x1` port; its event tells whether it was accepted.
     Connect = 0x20;
     /// Accepts a request. `x1` the signal's token. → `x1` port.
     Accept = 0x21;
@@ -147,11 +148,30 @@ calls! {
     Receive = 0x25;
     /// → `x1` [`Causes`](crate::Causes) that hold now, `x2` the peer's partition id, `x3` the reason of a refusal. `x1` port.
     PortStatus = 0x26;
+    /// Makes a port set: ports put into it have their events taken by [`PortSetNext`](Call::PortSetNext). `x1` the INTID that tells of them, from
+    /// [`CHOSEN_INTID_FIRST`](crate::layout::CHOSEN_INTID_FIRST) to [`CHOSEN_INTID_LAST`](crate::layout::CHOSEN_INTID_LAST), or 0: the event
+    /// interrupt; `x2` the logical processor that this INTID is routed to. → `x1` set.
+    PortSetCreate = 0x27;
+    /// Destroys a port set without members. `x1` set.
+    PortSetDestroy = 0x28;
+    /// Puts a port, or the control-signal port, into a set. `x1` set, `x2` port. What is pending at the port is taken by the set from then on.
+    PortSetAdd = 0x29;
+    /// Takes a port out of its set. `x1` port. What is pending at it is taken by [`EventNext`](Call::EventNext) from then on.
+    PortSetRemove = 0x2a;
+    /// Takes the next pending event of a set's members. `x1` set. → `x1` [`Event`](crate::Event). [`Error::WouldBlock`] when none is pending.
+    PortSetNext = 0x2b;
 
     /// Takes the next pending event. → `x1` [`Event`](crate::Event). [`Error::WouldBlock`] when none is pending.
     EventNext = 0x30;
     /// Signals the peer of a channel. `x1` port.
     EventSend = 0x31;
+    /// Keeps a port's events from being taken and from interrupting; what happens is latched. `x1` port.
+    EventMask = 0x32;
+    /// Lets a port's events through again, and those that were latched meanwhile. `x1` port.
+    EventUnmask = 0x33;
+    /// Makes a port that receives events raise an interrupt of its own by them, instead of being taken by [`EventNext`](Call::EventNext). `x1` port,
+    /// `x2` INTID as for [`PortSetCreate`](Call::PortSetCreate), 0: as before; `x3` the logical processor that the INTID is routed to.
+    EventBind = 0x34;
 
     /// Takes the next control signal. → `x1` to `x4` [`Signal`](crate::Signal). [`Error::WouldBlock`] when there is none.
     SignalNext = 0x40;

@@ -20,6 +20,8 @@ bitflags! {
         const SPACE = 1 << 4;
         /// The peer called `EventSend`; on port 0, a control signal reached an empty queue.
         const SIGNAL = 1 << 5;
+        /// The request had no answer in time, and is withdrawn.
+        const TIMED_OUT = 1 << 6;
     }
 }
 

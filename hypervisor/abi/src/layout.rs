@@ -20,6 +20,10 @@ pub const UART_SIZE: u64 = 0x1000;
 pub const UART_INTID: u32 = 33;
 /// The event interrupt: pending while events are (an SPI; edge).
 pub const EVENT_INTID: u32 = 34;
+/// The first of the interrupts that a partition may choose for port sets and event ports (SPIs, edge).
+pub const CHOSEN_INTID_FIRST: u32 = 192;
+/// The last of them.
+pub const CHOSEN_INTID_LAST: u32 = 255;
 /// The virtual timer's interrupt (a PPI).
 pub const VIRTUAL_TIMER_INTID: u32 = 27;
 /// The physical timer's interrupt (a PPI).

@@ -24,6 +24,7 @@ mod handle;
 pub mod layout;
 mod message;
 mod partition;
+mod request;
 mod signal;
 
 pub use call::{Call, FEATURES, Features, REVISION, UID, VERSION, smccc};
@@ -33,4 +34,5 @@ pub use event::{Causes, Event};
 pub use handle::{PartitionId, Port, RegionHandle, ServiceId};
 pub use message::{Message, MessageWord, SHORT_MAX, SHORT_WORDS, region_order};
 pub use partition::{Account, EndReason, NAME_MAX, Name, PartitionState};
+pub use request::{RequestFlags, RequestWord};
 pub use signal::{Signal, SignalKind};

@@ -6,7 +6,8 @@ use crate::PartitionId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum SignalKind {
-    /// A partition asks for a channel to a service: answer the token with `Accept` or `Refuse`. `argument` is the service id.
+    /// A partition asks for a channel to a service: answer the token with `Accept` or `Refuse`. `argument` is the
+    /// [`RequestWord`](crate::RequestWord): the service id, if it is a channel on which both ends send.
     Connect = 1,
     /// A partition has ended (sent to system-control). `argument` is its [`EndReason`](crate::EndReason).
     PartitionEnded = 2,

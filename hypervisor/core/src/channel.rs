@@ -1,21 +1,33 @@
 //! Channels: a port at each end, joined by request and consent.
 //!
-//! A port's life: `Requested` (the request is in the server's list of signals) → `Delivered` (the server has it) → `Connected` or `Refused`. A
-//! server's port starts `Connected`. `Severed` means that the peer has closed or ended, or the server ended before it answered; what the peer
+//! A port's life: `Requested` (the request is in the server's list of signals) → `Delivered` (the server has it) → `Connected`, `Refused` or
+//! `TimedOut`. A server's port starts `Connected`. `Severed` means that the peer has closed or ended, or the server ended before it answered; what the peer
 //! sent before can still be received. `Closing` and `Lingering` ports no guest can name any more: the first is being drained of what was
 //! sent to it, the second waits until the peer has received what was sent from it.
 //!
 //! Messages queue at the port they were sent to, but each is an entry of the sender's table. All of a queue's entries are the peer's, and while there
 //! are any, the peer's port exists.
+//!
+//! A port may be joined for events alone, or for messages in one direction: then no message may wait at the ends that none is sent to.
+//!
+//! | state | `send` | `receive` | `event_send` | `disconnect` | answer, timeout |
+//! | --- | --- | --- | --- | --- | --- |
+//! | requested, delivered | `NotConnected` | `NotConnected` | `NotConnected` | withdraws | → connected, refused, timed out |
+//! | refused | `NotConnected` | `NotConnected` | `NotConnected` | gone | |
+//! | timed out | `TimedOut` | `TimedOut` | `TimedOut` | gone | |
+//! | connected | yes; `Denied` where only the peer sends | yes; `Denied` where only this end sends | as `send`, for events | → closing → lingering or gone | |
+//! | severed | `PeerClosed` | what is left, then `PeerClosed` | `PeerClosed` | the same | |
+//! | closing, lingering, a set | `BadHandle` | `BadHandle` | `BadHandle` | goes on; `BadHandle` | |
 
-use handover_abi::{Account, Causes, Error, PartitionId, Port, ServiceId};
+use handover_abi::{Account, Causes, Error, PartitionId, Port, RequestFlags, RequestWord};
 
-use crate::event::Latch;
+use crate::event::{Latch, Members};
 use crate::list::Node;
 use crate::region::frames;
 use crate::signal::Signals;
 use crate::table::{PagedTable, per_page};
-use crate::{Failure, Machine, PAGE, Partition, PartitionIndex, Phase, System};
+use crate::timeout::Timer;
+use crate::{Failure, Machine, PAGE, Partition, PartitionIndex, Phase, System, Timeout};
 
 /// Messages that may wait at a port.
 pub const QUEUE_DEPTH: u32 = 64;
@@ -58,10 +70,13 @@ pub(crate) enum PortState {
     Requested,
     Delivered,
     Refused,
+    TimedOut,
     Connected,
     Severed,
     Closing,
     Lingering,
+    /// No end of anything: a port set.
+    Set,
 }
 
 /// Messages that wait at a port: handles of entries in the peer's table, threaded from head to tail.
@@ -79,15 +94,17 @@ impl Queue {
 /// A client's request, while it has no answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Request {
-    pub(crate) service: ServiceId,
+    /// What the server is told: never with [`RequestFlags::TIMEOUT`].
+    pub(crate) word: u64,
     /// Tells this request from every other that used the same port (2^32 requests apart).
     sequence: u32,
     /// In the server's lists.
     pub(crate) node: Node,
+    pub(crate) timer: Timer,
 }
 
 impl Request {
-    const NONE: Request = Request { service: ServiceId::new(0), sequence: 0, node: Node::new() };
+    const NONE: Request = Request { word: 0, sequence: 0, node: Node::new(), timer: Timer::new() };
 
     pub(crate) fn token(&self, link: Link) -> u64 {
         u64::from(self.sequence) << 32 | u64::from(link.raw())
@@ -98,11 +115,19 @@ impl Request {
 #[derive(Debug)]
 pub(crate) struct PortRecord {
     pub(crate) queue: Queue,
+    /// Messages that may wait here: none if none may be sent here.
+    pub(crate) depth: u32,
     /// The peer's port; the server (port 0) while there is no answer; none once it is gone.
     pub(crate) peer: Link,
     pub(crate) state: PortState,
+    /// Whether events may be sent from here.
+    pub(crate) signals: bool,
+    /// The interrupt of a port set, or of events that are sent here; 0: the event interrupt.
+    pub(crate) intid: u8,
     pub(crate) latch: Latch,
     pub(crate) request: Request,
+    /// Of a set.
+    pub(crate) members: Members,
     /// Who the peer is or was.
     peer_id: PartitionId,
     /// Of a refusal.
@@ -116,13 +141,17 @@ impl Default for PortRecord {
 }
 
 impl PortRecord {
-    const fn new(state: PortState, peer: Link, peer_id: PartitionId) -> PortRecord {
+    pub(crate) const fn new(state: PortState, peer: Link, peer_id: PartitionId) -> PortRecord {
         PortRecord {
             queue: Queue::EMPTY,
+            depth: QUEUE_DEPTH,
             peer,
             state,
+            signals: true,
+            intid: 0,
             latch: Latch::new(),
             request: Request::NONE,
+            members: Members::NONE,
             peer_id,
             reason: 0,
         }
@@ -131,7 +160,20 @@ impl PortRecord {
     /// Whether a guest may name it.
     #[inline(always)]
     pub(crate) fn is_visible(&self) -> bool {
-        !matches!(self.state, PortState::Closing | PortState::Lingering)
+        !matches!(self.state, PortState::Closing | PortState::Lingering | PortState::Set)
+    }
+
+    /// One end of what a request asked for: the client's, or the server's.
+    fn end(mut self, flags: RequestFlags, client: bool) -> PortRecord {
+        let (sends, receives) = match client {
+            true => (RequestFlags::RECEIVE_ONLY, RequestFlags::SEND_ONLY),
+            false => (RequestFlags::SEND_ONLY, RequestFlags::RECEIVE_ONLY),
+        };
+        if flags.intersects(receives | RequestFlags::EVENTS) {
+            self.depth = 0;
+        }
+        self.signals = !(flags.contains(RequestFlags::EVENTS) && flags.intersects(sends));
+        self
     }
 
     /// That messages and events can be sent from it.
@@ -142,8 +184,9 @@ impl PortRecord {
             PortState::Requested | PortState::Delivered | PortState::Refused => {
                 Err(Error::NotConnected.into())
             }
+            PortState::TimedOut => Err(Error::TimedOut.into()),
             PortState::Severed => Err(Error::PeerClosed.into()),
-            PortState::Closing | PortState::Lingering => Err(Error::BadHandle.into()),
+            PortState::Closing | PortState::Lingering | PortState::Set => Err(Error::BadHandle.into()),
         }
     }
 }
@@ -170,7 +213,7 @@ impl Partition {
     }
 
     /// That one more port is within the limits. → whether it takes a page.
-    fn port_growth(&self) -> Result<bool, Failure> {
+    pub(crate) fn port_growth(&self) -> Result<bool, Failure> {
         self.accounts.check(Account::Ports, 1)?;
         let grow = self.ports.is_full();
         if grow && !self.ports.can_grow() {
@@ -181,7 +224,7 @@ impl Partition {
     }
 
     /// Adds a port; `page` is what [`Partition::port_growth`] asked for.
-    fn port_add(
+    pub(crate) fn port_add(
         &mut self,
         m: &mut impl Machine,
         page: Option<crate::Pa>,
@@ -199,7 +242,7 @@ impl Partition {
 
     /// Forgets a port.
     pub(crate) fn port_remove(&mut self, port: u32) {
-        self.unlatch(port);
+        self.leave_set(port);
         if self.ports.remove(port) {
             self.accounts.release(Account::Ports, 1);
         }
@@ -217,19 +260,26 @@ impl System {
         self.get_mut(link.partition())?.ports.get_mut(link.port())
     }
 
-    /// `Connect`: makes a port and asks `partition`, which may be the caller, to join it.
+    /// `Connect`: makes a port and asks `partition`, which may be the caller, to join it, until `timeout`.
     ///
     /// [`Error::BadHandle`]: no such partition. [`Error::NotConnected`]: it has not started. [`Error::PeerClosed`]: it has ended, or is
-    /// ending. [`Error::InvalidArgument`]: the service is no 32-bit number. [`Error::Limit`], [`Error::NoMemory`].
+    /// ending. [`Error::InvalidArgument`]: flags that nobody knows, or that exclude each other. [`Error::Limit`], [`Error::NoMemory`].
     pub fn connect(
         &mut self,
         m: &mut impl Machine,
         who: PartitionIndex,
         partition: u64,
-        service: u64,
+        word: u64,
+        timeout: Option<Timeout>,
     ) -> Result<Port, Failure> {
         self.caller(who)?;
-        let service = ServiceId::from_register(service).ok_or(Error::InvalidArgument)?;
+        let mut word = RequestWord::from_register(word).ok_or(Error::InvalidArgument)?;
+        let one_way = RequestFlags::SEND_ONLY | RequestFlags::RECEIVE_ONLY;
+        let directions = (word.flags & one_way).bits().count_ones();
+        if directions > 1 || word.flags.contains(RequestFlags::EVENTS) && directions == 0 {
+            return Err(Error::InvalidArgument.into());
+        }
+        word.flags -= RequestFlags::TIMEOUT;
         let id = PartitionId::from_register(partition).ok_or(Error::BadHandle)?;
         let server = self.find(id)?;
         match self.get(server).map(|server| server.phase) {
@@ -243,11 +293,27 @@ impl System {
         let grow = p.port_growth()?;
         let (page, _) = frames(m, grow, false)?;
         let mut record = PortRecord::new(PortState::Requested, Link::new(server, 0), id);
-        record.request = Request { service, sequence, node: Node::new() };
-        let port = p.port_add(m, page, record)?;
+        record.request = Request { word: word.to_register(), sequence, ..Request::NONE };
+        let port = p.port_add(m, page, record.end(word.flags, true))?;
         self.requests = sequence;
+        if let Some(timeout) = timeout {
+            self.set_timeout(Link::new(who, port), timeout);
+        }
         self.signal(m, server, Link::new(who, port));
         Ok(Port::new(port))
+    }
+
+    /// Takes a request that has no answer yet out of the server's list of signals, and forgets its timeout.
+    pub(crate) fn withdraw(&mut self, client: Link) {
+        let Some(port) = self.port_at(client) else { return };
+        let list = match port.state {
+            PortState::Requested => Signals::Queued,
+            PortState::Delivered => Signals::Delivered,
+            _ => return,
+        };
+        let server = port.peer.partition();
+        self.signals_remove(server, list, client);
+        self.forget_timeout(client);
     }
 
     /// The client's port of a request that was delivered to `who` and is not answered.
@@ -273,11 +339,14 @@ impl System {
         self.caller(who)?;
         let client = self.request(who, token)?;
         let client_id = self.get(client.partition()).map_or(PartitionId::new(0), |p| p.id);
+        let word = self.port_at(client).map_or(0, |port| port.request.word);
+        let flags = RequestWord::from_register(word).map_or(RequestFlags::empty(), |word| word.flags);
         let p = self.caller(who)?;
         let grow = p.port_growth()?;
         let (page, _) = frames(m, grow, false)?;
-        let port = p.port_add(m, page, PortRecord::new(PortState::Connected, client, client_id))?;
-        self.signals_remove(who, Signals::Delivered, client);
+        let record = PortRecord::new(PortState::Connected, client, client_id).end(flags, false);
+        let port = p.port_add(m, page, record)?;
+        self.withdraw(client);
         if let Some(record) = self.port_at_mut(client) {
             record.state = PortState::Connected;
             record.peer = Link::new(who, port);
@@ -300,7 +369,7 @@ impl System {
         self.caller(who)?;
         let reason = u32::try_from(reason).map_err(|_| Error::InvalidArgument)?;
         let client = self.request(who, token)?;
-        self.signals_remove(who, Signals::Delivered, client);
+        self.withdraw(client);
         if let Some(record) = self.port_at_mut(client) {
             record.state = PortState::Refused;
             record.reason = reason;
@@ -319,14 +388,15 @@ impl System {
             return Ok((causes, PartitionId::new(0), 0));
         }
         let port = p.port(port)?;
-        let mut causes = port.latch.causes & Causes::SIGNAL;
+        let mut causes = port.latch.causes() & Causes::SIGNAL;
         causes.set(Causes::REFUSED, port.state == PortState::Refused);
+        causes.set(Causes::TIMED_OUT, port.state == PortState::TimedOut);
         causes.set(Causes::PEER_CLOSED, port.state == PortState::Severed);
         let undone = port.state == PortState::Severed && self.is_ending(port.peer.partition());
         causes.set(Causes::MESSAGE, port.queue.count > 0 && !undone);
         if port.state == PortState::Connected {
             causes |= Causes::CONNECTED;
-            let room = self.port_at(port.peer).is_some_and(|peer| peer.queue.count < QUEUE_DEPTH);
+            let room = self.port_at(port.peer).is_some_and(|peer| peer.queue.count < peer.depth);
             causes.set(Causes::SPACE, room);
         }
         Ok((causes, port.peer_id, port.reason))

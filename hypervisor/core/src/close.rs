@@ -18,7 +18,7 @@ impl System {
         let p = self.caller(who)?;
         let number = named(port)?;
         match p.ports.get(number).map(|port| port.state) {
-            None | Some(PortState::Lingering) => Err(handover_abi::Error::BadHandle.into()),
+            None | Some(PortState::Lingering | PortState::Set) => Err(handover_abi::Error::BadHandle.into()),
             Some(_) => Ok(self.close(m, Link::new(who, number), false)),
         }
     }
@@ -29,22 +29,18 @@ impl System {
         let (state, peer) = (port.state, port.peer);
         match state {
             PortState::Requested | PortState::Delivered => {
-                let list = match state {
-                    PortState::Requested => crate::signal::Signals::Queued,
-                    _ => crate::signal::Signals::Delivered,
-                };
-                self.signals_remove(peer.partition(), list, at);
+                self.withdraw(at);
                 self.forget(at);
                 return Progress::Done;
             }
-            PortState::Refused => {
+            PortState::Refused | PortState::TimedOut | PortState::Set => {
                 self.forget(at);
                 return Progress::Done;
             }
             PortState::Connected | PortState::Severed => {
                 port.state = PortState::Closing;
                 if let Some(p) = self.get_mut(at.partition()) {
-                    p.unlatch(at.port());
+                    p.leave_set(at.port());
                 }
                 if state == PortState::Connected {
                     self.sever(m, peer);
@@ -85,6 +81,7 @@ impl System {
 
     /// The same for a port whose request nobody will answer any more.
     pub(crate) fn abandon(&mut self, m: &mut impl Machine, client: Link) {
+        self.forget_timeout(client);
         if let Some(port) = self.port_at_mut(client) {
             port.state = PortState::Severed;
             port.peer = Link::NONE;

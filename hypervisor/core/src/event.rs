@@ -1,58 +1,115 @@
-//! Events: each port latches its causes until they are taken; a partition's pending ports form a list, first come first served.
+//! Events: each port latches its causes until they are taken; a partition's pending ports form a list, first come first served. Members of a
+//! [set](crate::set) are in the set's list instead, and masked ports in none.
 
 use handover_abi::{Causes, Error, Event, Port};
 
-use crate::channel::PortState;
-use crate::list::{Node, Nodes};
+use crate::channel::{PortState, named};
+use crate::list::{List, Node, Nodes};
 use crate::{Failure, Machine, Partition, PartitionIndex, System};
 
-/// A port's latched event. It is in its partition's list while there are causes.
+/// A port's latched event. It is in a list while there are causes and it is not masked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Latch {
-    pub(crate) causes: Causes,
+    /// Beside the causes: [`MASKED`]. So a masked port is never the idle one that has to be put into a list.
+    raw: u32,
     node: Node,
+    /// The set whose member it is, or 0.
+    pub(crate) set: u32,
 }
+
+/// In [`Latch::raw`].
+const MASKED: u32 = 1 << 31;
+const _: () = assert!(Causes::all().bits() & MASKED == 0);
 
 impl Latch {
     pub(crate) const fn new() -> Latch {
-        Latch { causes: Causes::empty(), node: Node::new() }
+        Latch { raw: 0, node: Node::new(), set: 0 }
+    }
+
+    pub(crate) const fn causes(&self) -> Causes {
+        Causes::from_bits_retain(self.raw & !MASKED)
+    }
+
+    pub(crate) const fn is_masked(&self) -> bool {
+        self.raw & MASKED != 0
+    }
+
+    /// Whether it is in a list.
+    pub(crate) const fn is_pending(&self) -> bool {
+        self.raw != 0 && !self.is_masked()
     }
 }
 
+/// What a set keeps of its members.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Members {
+    /// Those with events that were not taken.
+    pub(crate) pending: List,
+    pub(crate) count: u32,
+}
+
+impl Members {
+    pub(crate) const NONE: Members = Members { pending: List::new(), count: 0 };
+}
+
 impl Partition {
+    /// The latch of a port, or of port 0.
     #[inline]
-    fn latch(&mut self, port: u32) -> Option<&mut Latch> {
+    pub(crate) fn latch(&mut self, port: u32) -> Option<&mut Latch> {
         match port {
             0 => Some(&mut self.control),
             _ => self.ports.get_mut(port).map(|port| &mut port.latch),
         }
     }
 
-    /// Latches a cause. → whether the port was not pending before.
+    /// Takes a port that is pending in `list` out of it.
     #[inline]
-    fn raise(&mut self, port: u32, causes: Causes) -> bool {
-        let Some(latch) = self.latch(port) else { return false };
-        let idle = latch.causes.is_empty();
-        latch.causes |= causes;
-        if idle {
+    pub(crate) fn take(&mut self, port: u32, mut list: List) -> (Causes, List) {
+        let Some(latch) = self.latch(port) else { return (Causes::empty(), list) };
+        let causes = core::mem::replace(&mut latch.raw, 0);
+        list.remove(self, port);
+        (Causes::from_bits_retain(causes), list)
+    }
+
+    /// Puts a port, whose latch is set, into the list that it belongs into. → the interrupt to raise: 0 is the event interrupt.
+    fn enlist(&mut self, port: u32, set: u32) -> Option<u8> {
+        if set == 0 {
             let mut pending = self.pending;
             pending.push_back(self, port);
             self.pending = pending;
+            return Some(0);
         }
-        idle
+        // A set outlives its members but for the end of the partition, which needs no interrupt any more.
+        let mut list = self.ports.get(set)?.members.pending;
+        list.push_back(self, port);
+        let set = self.ports.get_mut(set)?;
+        set.members.pending = list;
+        Some(set.intid)
     }
 
-    /// Forgets a port's causes.
-    #[inline]
-    pub(crate) fn unlatch(&mut self, port: u32) -> Causes {
-        let Some(latch) = self.latch(port) else { return Causes::empty() };
-        let causes = core::mem::replace(&mut latch.causes, Causes::empty());
-        if !causes.is_empty() {
+    /// Takes a port out of the list that it is in, if it is pending. Its causes stay.
+    pub(crate) fn delist(&mut self, port: u32) {
+        let Some(latch) = self.latch(port).filter(|latch| latch.is_pending()) else { return };
+        let set = latch.set;
+        if set == 0 {
             let mut pending = self.pending;
             pending.remove(self, port);
             self.pending = pending;
+            return;
         }
-        causes
+        let Some(mut list) = self.ports.get(set).map(|set| set.members.pending) else { return };
+        list.remove(self, port);
+        if let Some(set) = self.ports.get_mut(set) {
+            set.members.pending = list;
+        }
+    }
+
+    /// Forgets a port's causes, and that it was masked.
+    pub(crate) fn unlatch(&mut self, port: u32) {
+        self.delist(port);
+        if let Some(latch) = self.latch(port) {
+            latch.raw = 0;
+        }
     }
 }
 
@@ -64,39 +121,118 @@ impl Nodes for Partition {
 }
 
 impl System {
-    /// Latches a cause at a port, and raises the event interrupt if the port was not pending.
+    /// Latches a cause at a port, and raises its interrupt if the port was not pending.
     #[inline]
     pub(crate) fn raise(&mut self, m: &mut impl Machine, who: PartitionIndex, port: u32, causes: Causes) {
-        if let Some(p) = self.get_mut(who)
-            && p.raise(port, causes)
-        {
-            m.interrupt(who);
+        let Some(p) = self.get_mut(who) else { return };
+        let Some(latch) = p.latch(port) else { return };
+        let idle = latch.raw == 0;
+        latch.raw |= causes.bits();
+        if !idle {
+            return;
+        }
+        if latch.set != 0 {
+            return self.announce(m, who, port);
+        }
+        let mut pending = p.pending;
+        pending.push_back(p, port);
+        p.pending = pending;
+        m.interrupt(who);
+    }
+
+    /// Puts a port that has just become pending into its list, and raises the interrupt of that.
+    #[inline(never)]
+    pub(crate) fn announce(&mut self, m: &mut impl Machine, who: PartitionIndex, port: u32) {
+        let Some(p) = self.get_mut(who) else { return };
+        let set = p.latch(port).map_or(0, |latch| latch.set);
+        match p.enlist(port, set) {
+            None => {}
+            Some(0) => m.interrupt(who),
+            Some(intid) => m.interrupt_chosen(who, intid),
         }
     }
 
     /// `EventNext`: takes the event that has been pending longest. [`Error::WouldBlock`]: none is.
     pub fn event_next(&mut self, who: PartitionIndex) -> Result<Event, Failure> {
         let p = self.caller(who)?;
-        let port = p.pending.head().ok_or(Error::WouldBlock)?;
-        let causes = p.unlatch(port);
+        let pending = p.pending;
+        let port = pending.head().ok_or(Error::WouldBlock)?;
+        let (causes, pending) = p.take(port, pending);
+        p.pending = pending;
         Ok(Event { port: Port::new(port), causes })
     }
 
-    /// `EventSend`: latches [`Causes::SIGNAL`] at the peer's port.
+    /// `EventSend`: latches [`Causes::SIGNAL`] at the peer's port, or raises the interrupt that this is bound to.
     ///
-    /// [`Error::BadHandle`], [`Error::NotConnected`], [`Error::PeerClosed`].
+    /// [`Error::BadHandle`], [`Error::NotConnected`], [`Error::TimedOut`], [`Error::PeerClosed`]. [`Error::Denied`]: only the peer sends.
+    #[inline]
     pub fn event_send(
         &mut self,
         m: &mut impl Machine,
         who: PartitionIndex,
         port: u64,
     ) -> Result<(), Failure> {
+        let number = named(port)?;
         let p = self.caller(who)?;
-        let port = p.port(port)?;
+        let port = p.ports.get(number).ok_or(Error::BadHandle)?;
         port.connected()?;
         debug_assert!(port.state == PortState::Connected);
+        if !port.signals {
+            return Err(Error::Denied.into());
+        }
         let peer = port.peer;
+        let Some(target) = self.port_at(peer) else { return Ok(()) };
+        if target.intid != 0 && !target.latch.is_masked() {
+            m.interrupt_chosen(peer.partition(), target.intid);
+            return Ok(());
+        }
         self.raise(m, peer.partition(), peer.port(), Causes::SIGNAL);
         Ok(())
+    }
+
+    /// `EventMask`: a port's events, or those of port 0, are latched and neither taken nor told of. [`Error::BadHandle`].
+    pub fn event_mask(&mut self, who: PartitionIndex, port: u64) -> Result<(), Failure> {
+        let (p, number) = self.listener(who, port)?;
+        p.delist(number);
+        if let Some(latch) = p.latch(number) {
+            latch.raw |= MASKED;
+        }
+        Ok(())
+    }
+
+    /// `EventUnmask`: what was latched meanwhile is told of now. [`Error::BadHandle`].
+    pub fn event_unmask(&mut self, m: &mut impl Machine, who: PartitionIndex, port: u64) -> Result<(), Failure> {
+        let (p, number) = self.listener(who, port)?;
+        let Some(latch) = p.latch(number).filter(|latch| latch.is_masked()) else { return Ok(()) };
+        latch.raw &= !MASKED;
+        self.deliver(m, who, number);
+        Ok(())
+    }
+
+    /// What is latched at a port that is in no list goes where it belongs: a signal to the interrupt that it is bound to, all else into the list.
+    pub(crate) fn deliver(&mut self, m: &mut impl Machine, who: PartitionIndex, port: u32) {
+        let Some(p) = self.get_mut(who) else { return };
+        let intid = p.ports.get(port).map_or(0, |port| port.intid);
+        let Some(latch) = p.latch(port) else { return };
+        let bound = intid != 0 && latch.causes().contains(Causes::SIGNAL);
+        if bound {
+            latch.raw &= !Causes::SIGNAL.bits();
+        }
+        if latch.is_pending() {
+            self.announce(m, who, port);
+        }
+        if bound {
+            m.interrupt_chosen(who, intid);
+        }
+    }
+
+    /// A port that events reach: one that the caller can name, or port 0.
+    pub(crate) fn listener(&mut self, who: PartitionIndex, port: u64) -> Result<(&mut Partition, u32), Failure> {
+        let number = named(port)?;
+        let p = self.caller(who)?;
+        if number != 0 {
+            p.port(port)?;
+        }
+        Ok((p, number))
     }
 }

@@ -22,4 +22,8 @@ pub trait Machine {
     fn reclaim<T: 'static>(&mut self, page: &'static mut [T]) -> Pa;
     /// Makes the partition's event interrupt pending.
     fn interrupt(&mut self, partition: PartitionIndex);
+    /// Makes another shared interrupt of the partition's pending, one that it has chosen.
+    fn interrupt_chosen(&mut self, partition: PartitionIndex, intid: u8);
+    /// Has such an interrupt go to a logical processor of the partition's.
+    fn route(&mut self, partition: PartitionIndex, intid: u8, processor: u32);
 }

@@ -24,8 +24,8 @@ pub(crate) type Entries = PagedTable<Entry, { per_page::<Entry>() }>;
 impl System {
     /// `Send`: puts a message, and with it a region, into the peer's queue. When it returns, no processor reaches the region. → its bytes.
     ///
-    /// [`Error::InvalidArgument`]: longer than 128 bytes. [`Error::BadHandle`], [`Error::NotConnected`], [`Error::PeerClosed`],
-    /// [`Error::QueueFull`], [`Error::Limit`], [`Error::NoMemory`].
+    /// [`Error::InvalidArgument`]: longer than 128 bytes. [`Error::BadHandle`], [`Error::NotConnected`], [`Error::TimedOut`], [`Error::PeerClosed`],
+    /// [`Error::QueueFull`], [`Error::Denied`]: only the peer sends. [`Error::Limit`], [`Error::NoMemory`].
     pub fn send(
         &mut self,
         m: &mut impl Machine,
@@ -45,9 +45,10 @@ impl System {
             Region::held(&p.regions, handle.get())?;
         }
         let grow = p.entries.is_full();
-        let queue = self.port_at(peer).ok_or(Error::PeerClosed)?.queue;
-        if queue.count >= QUEUE_DEPTH {
-            return Err(Error::QueueFull.into());
+        let at = self.port_at(peer).ok_or(Error::PeerClosed)?;
+        let (queue, depth) = (at.queue, at.depth);
+        if queue.count >= depth {
+            return Err(if depth == 0 { Error::Denied } else { Error::QueueFull }.into());
         }
         if grow {
             self.grow_entries(m, who)?;
@@ -99,7 +100,8 @@ impl System {
     /// `Receive`: takes the next message; its region, if it brings one, becomes the caller's, mapped at `at` unless that is 0. Without a region
     /// `at` means nothing. A failure leaves the message where it is.
     ///
-    /// [`Error::BadHandle`], [`Error::NotConnected`], [`Error::WouldBlock`]. [`Error::PeerClosed`]: and nothing is left.
+    /// [`Error::BadHandle`], [`Error::NotConnected`], [`Error::TimedOut`], [`Error::WouldBlock`]. [`Error::PeerClosed`]: and nothing is left.
+    /// [`Error::Denied`]: only this end sends.
     /// [`Error::TooLarge`], [`Error::InvalidArgument`], [`Error::BadAddress`], [`Error::InUse`]: the region cannot go to `at`.
     /// [`Error::Limit`], [`Error::NoMemory`].
     pub fn receive(
@@ -114,11 +116,17 @@ impl System {
         let p = self.caller(who)?;
         let port = p.ports.get(number).ok_or(Error::BadHandle)?;
         let (queue, peer, severed) = (port.queue, port.peer, port.state == PortState::Severed);
+        let depth = port.depth;
         if !severed {
             port.connected()?;
         }
         if queue.count == 0 {
-            return Err(if severed { Error::PeerClosed } else { Error::WouldBlock }.into());
+            return Err(match depth {
+                0 if !severed => Error::Denied,
+                _ if severed => Error::PeerClosed,
+                _ => Error::WouldBlock,
+            }
+            .into());
         }
         if severed && self.is_ending(peer.partition()) {
             return Err(Error::PeerClosed.into());

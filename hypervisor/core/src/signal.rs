@@ -99,7 +99,7 @@ impl System {
             kind: SignalKind::Connect,
             token: port.request.token(link),
             partition,
-            argument: u64::from(port.request.service.get()),
+            argument: port.request.word,
         };
         self.signals_push(who, Signals::Delivered, link);
         Ok(signal)

@@ -5,6 +5,7 @@ use handover_abi::{Account, EndReason, Error, Name, PartitionId};
 
 use crate::addr::PAGE;
 use crate::reap::Reap;
+use crate::timeout::Wheel;
 use crate::{Accounts, Attributes, Failure, Machine, Pa, Partition, PartitionIndex, Phase};
 
 /// Partitions at one time.
@@ -18,6 +19,8 @@ pub struct System {
     last_id: u32,
     /// Requests to connect so far.
     pub(crate) requests: u32,
+    /// When they are given up.
+    pub(crate) timeouts: Wheel,
 }
 
 impl System {
@@ -29,6 +32,7 @@ impl System {
             attributes: Attributes { fwb: true },
             last_id: 0,
             requests: 0,
+            timeouts: Wheel::new(),
         }
     }
 

@@ -246,7 +246,7 @@ impl Chaos {
                 self.judge("region_unmap", result, &before);
             }
             6..8 => {
-                let result = system.connect(machine, who, id, id);
+                let result = system.connect(machine, who, id, id, None);
                 self.judge("connect", result, &before);
             }
             8..10 => {
@@ -333,7 +333,7 @@ impl Chaos {
     /// A channel between two partitions, if all goes well.
     fn join(&mut self, client: PartitionIndex, server: PartitionIndex) -> Option<()> {
         let id = u64::from(self.id(server).get());
-        self.system.connect(&mut self.machine, client, id, 1).ok()?;
+        self.system.connect(&mut self.machine, client, id, 1, None).ok()?;
         let signal = self.system.signal_next(server).ok()?;
         self.system.accept(&mut self.machine, server, signal.token).ok()?;
         Some(())

@@ -10,18 +10,20 @@ mod naive;
 use std::collections::BTreeMap;
 
 use handover_abi::{
-    Account, Causes, EndReason, Error, Event, MessageWord, Name, PartitionId, RegionHandle, SignalKind,
+    Account, Causes, EndReason, Error, Event, MessageWord, Name, PartitionId, RegionHandle, RequestFlags, SignalKind,
     layout, region_order,
 };
-use handover_core::{Failure, Ipa, Pa, Partition, PartitionIndex, Progress, QUEUE_DEPTH, System};
+use handover_core::{Failure, Ipa, Pa, Partition, PartitionIndex, Progress, QUEUE_DEPTH, System, Timeout};
 use machine::{Model, Random};
-use naive::{GIB, MIB, Message, Naive, Phase, Port, Region, Signal, State};
+use naive::{GIB, MIB, Message, Naive, Phase, Port, Region, Set, Signal, State};
 
 struct Pair {
     system: System,
     machine: Model,
     naive: Naive,
     random: Random,
+    now: u64,
+    requests: u32,
     /// How often each call came out how.
     seen: BTreeMap<String, u32>,
 }
@@ -33,6 +35,8 @@ impl Pair {
             machine: Model::new(512, seed.is_multiple_of(2)),
             naive: Naive::default(),
             random: Random::new(seed),
+            now: 0,
+            requests: 0,
             seen: BTreeMap::new(),
         };
         pair.populate();
@@ -124,6 +128,9 @@ impl Pair {
                 regions: Default::default(),
                 ports: Default::default(),
                 pending: Default::default(),
+                sets: Default::default(),
+                members: Default::default(),
+                masked: Default::default(),
                 queued: Default::default(),
                 delivered: Default::default(),
                 small: Default::default(),
@@ -182,12 +189,13 @@ impl Pair {
 
     fn call(&mut self, id: u32) {
         let (who, number, at) = (self.ix(id), self.any_number(), self.any_place());
+        let what = if self.random.chance(3) { 17 + self.random.below(11) } else { self.random.below(18) };
         let (system, machine) = (&mut self.system, &mut self.machine);
         let register = u64::from(number);
         let region = self.naive.partitions[&id].regions.get(&number).cloned();
         let no_region = if region.is_none() { vec![Error::BadHandle] } else { vec![] };
-        match self.random.below(21) {
-            18..21 => self.memory(id),
+        match what {
+            25.. => self.memory(id),
             0..2 => {
                 let order = self.random.pick(&[12, 12, 12, 13, 16, 21, 21, 22, 23]).unwrap();
                 let size = (1u64 << order) + u64::from(self.random.chance(20));
@@ -282,15 +290,138 @@ impl Pair {
                     assert_eq!(Some((port.get(), causes)), expected);
                 }
             }
-            _ => {
-                let result = system.event_send(machine, who, register);
+            17..19 => {
+                let number = self.likely_port(id, |port| port.state == State::Connected);
+                let result = self.system.event_send(&mut self.machine, who, u64::from(number));
                 let peer = self.naive.sendable(id, number);
-                let why = peer.err();
-                if self.agree("event_send", result, why.as_slice()).is_some() {
-                    let (peer, port) = peer.unwrap();
-                    self.naive.raise(peer, port, Causes::SIGNAL);
+                let mut why = Vec::from_iter(peer.err());
+                if peer.is_ok() && !self.naive.port((id, number)).signals {
+                    why.push(Error::Denied);
+                }
+                if self.agree("event_send", result, &why).is_some() {
+                    self.naive.event_send(peer.unwrap());
                 }
             }
+            19..21 => self.set_call(id),
+            21 => self.mask(id),
+            22 => self.bind(id),
+            23 => {
+                // Time passes.
+                self.now += self.random.next() % 40_000;
+                while self.system.expire(&mut self.machine, self.now) == Progress::Again {}
+                self.naive.expire(self.now);
+            }
+            24 => {
+                let sets: Vec<u32> = self.naive.p(id).sets.keys().copied().collect();
+                let set = self.random.pick(&sets).unwrap_or(number);
+                let result = self.system.set_next(who, u64::from(set));
+                let (mut why, mut expected) = (vec![Error::BadHandle], None);
+                if let Some(set) = self.naive.p(id).sets.get_mut(&set) {
+                    expected = set.pending.pop_front();
+                    why = if expected.is_none() { vec![Error::WouldBlock] } else { vec![] };
+                }
+                if let Some(Event { port, causes }) = self.agree("set_next", result, &why) {
+                    assert_eq!(Some((port.get(), causes)), expected);
+                }
+            }
+        }
+    }
+
+    /// One of its ports, or port 0, or something else; and whether events reach it.
+    fn likely_listener(&mut self, id: u32) -> (u32, Vec<Error>) {
+        let number = if self.random.chance(6) { 0 } else { self.likely_port(id, |_| true) };
+        let there = number == 0 || self.naive.visible(id, number).is_ok();
+        (number, if there { vec![] } else { vec![Error::BadHandle] })
+    }
+
+    fn any_choice(&mut self) -> (u64, u64, Vec<Error>) {
+        let intid = self.random.pick(&[0, 0, 191, 192, 200, 255, 256]).unwrap();
+        let processor = u64::from(self.random.chance(8));
+        let wrong = intid != 0 && (!(192..256).contains(&intid) || processor > 0);
+        (intid, processor, if wrong { vec![Error::InvalidArgument] } else { vec![] })
+    }
+
+    fn set_call(&mut self, id: u32) {
+        let who = self.ix(id);
+        let sets: Vec<u32> = self.naive.p(id).sets.keys().copied().collect();
+        let set = self.random.pick(&sets).unwrap_or(9);
+        match self.random.below(8) {
+            0..2 => {
+                let (intid, processor, mut why) = self.any_choice();
+                let result = self.system.set_create(&mut self.machine, who, intid, processor);
+                why.extend(self.naive.room_for_port(id));
+                if let Some(set) = self.agree("set_create", result, &why) {
+                    let record = Set { intid: intid as u8, pending: Default::default() };
+                    assert!(self.naive.p(id).sets.insert(set.get(), record).is_none());
+                }
+            }
+            2 => {
+                let result = self.system.set_destroy(who, u64::from(set));
+                let p = self.naive.p(id);
+                let why = match p.sets.contains_key(&set) {
+                    false => vec![Error::BadHandle],
+                    true if p.members.values().any(|of| *of == set) => vec![Error::InUse],
+                    true => vec![],
+                };
+                if self.agree("set_destroy", result, &why).is_some() {
+                    self.naive.p(id).sets.remove(&set);
+                }
+            }
+            3..7 => {
+                let (port, mut why) = self.likely_listener(id);
+                let result = self.system.set_add(&mut self.machine, who, u64::from(set), u64::from(port));
+                let p = self.naive.p(id);
+                if !p.sets.contains_key(&set) {
+                    why.push(Error::BadHandle);
+                }
+                if p.members.contains_key(&port) {
+                    why.push(Error::InUse);
+                }
+                if self.agree("set_add", result, &why).is_some() {
+                    self.naive.change_set(id, port, Some(set));
+                }
+            }
+            _ => {
+                let (port, mut why) = self.likely_listener(id);
+                let result = self.system.set_remove(&mut self.machine, who, u64::from(port));
+                if !self.naive.p(id).members.contains_key(&port) {
+                    why.push(Error::WrongState);
+                }
+                if self.agree("set_remove", result, &why).is_some() {
+                    self.naive.change_set(id, port, None);
+                }
+            }
+        }
+    }
+
+    fn mask(&mut self, id: u32) {
+        let who = self.ix(id);
+        let (port, why) = self.likely_listener(id);
+        if self.random.chance(2) {
+            let result = self.system.event_mask(who, u64::from(port));
+            if self.agree("event_mask", result, &why).is_some() {
+                self.naive.mask(id, port);
+            }
+        } else {
+            let result = self.system.event_unmask(&mut self.machine, who, u64::from(port));
+            if self.agree("event_unmask", result, &why).is_some() {
+                self.naive.unmask(id, port);
+            }
+        }
+    }
+
+    fn bind(&mut self, id: u32) {
+        let who = self.ix(id);
+        let port = self.likely_port(id, |port| !port.messages && !port.signals);
+        let (intid, processor, mut why) = self.any_choice();
+        let result = self.system.event_bind(&mut self.machine, who, u64::from(port), intid, processor);
+        match self.naive.visible(id, port) {
+            Err(error) => why.push(error),
+            Ok(port) if port.messages || port.signals => why.push(Error::WrongState),
+            Ok(_) => {}
+        }
+        if self.agree("event_bind", result, &why).is_some() {
+            self.naive.bind(id, port, intid as u8);
         }
     }
 
@@ -341,9 +472,20 @@ impl Pair {
     fn connect(&mut self, id: u32) {
         let server = if self.random.chance(10) { 0 } else { self.any() };
         let service = self.random.next() & 0xffff_ffff;
+        let (events, to, from) = (RequestFlags::EVENTS, RequestFlags::SEND_ONLY, RequestFlags::RECEIVE_ONLY);
+        let none = RequestFlags::empty();
+        let kinds = [to, from, to | events, from | events, to | events, from | events, events, to | from, to | from | events];
+        let flags = if self.random.chance(4) { self.random.pick(&kinds).unwrap() } else { none };
+        let unknown = self.random.chance(40);
+        let word = service | u64::from(flags.bits()) << 32 | u64::from(unknown) << 40;
+        let after = 1000 + self.random.next() % 60_000;
+        let timeout = self.random.chance(6).then_some(Timeout { now: self.now, after });
         let who = self.ix(id);
-        let result = self.system.connect(&mut self.machine, who, u64::from(server), service);
+        let result = self.system.connect(&mut self.machine, who, u64::from(server), word, timeout);
         let mut why = self.naive.room_for_port(id);
+        if unknown || flags.contains(to | from) || flags == events {
+            why.push(Error::InvalidArgument);
+        }
         match self.naive.partitions.get(&server).map(|server| server.phase) {
             Some(Phase::Active) => {}
             Some(Phase::Created) => why.push(Error::NotConnected),
@@ -356,10 +498,15 @@ impl Pair {
                 peer: None,
                 peer_id: server,
                 reason: 0,
-                service,
+                word,
                 token: 0,
                 queue: Default::default(),
+                due: timeout.map(|_| ((self.now + after >> 10) + 1 << 10, u64::from(self.requests))),
+                messages: !flags.intersects(to | events),
+                signals: !flags.contains(from | events),
+                intid: 0,
             };
+            self.requests += 1;
             assert!(self.naive.p(id).ports.insert(port.get(), record).is_none());
             self.naive.signal(server, Signal::Connect(id, port.get()));
         }
@@ -380,7 +527,7 @@ impl Pair {
             let result = self.system.refuse(&mut self.machine, who, token, 9);
             if self.agree("refuse", result, &why).is_some() {
                 let client = request.unwrap();
-                self.naive.p(id).delivered.retain(|other| *other != client);
+                self.naive.withdraw(client);
                 let record = self.naive.port(client);
                 (record.state, record.reason) = (State::Refused, 9);
                 self.naive.raise(client.0, client.1, Causes::REFUSED);
@@ -391,12 +538,17 @@ impl Pair {
         why.extend(self.naive.room_for_port(id));
         if let Some(port) = self.agree("accept", result, &why) {
             let client = request.unwrap();
-            self.naive.p(id).delivered.retain(|other| *other != client);
+            self.naive.withdraw(client);
             let mut record = self.naive.port(client).clone();
             record.state = State::Connected;
             record.peer = Some((id, port.get()));
             *self.naive.port(client) = record.clone();
             (record.peer, record.peer_id) = (Some(client), client.0);
+            let flags = RequestFlags::from_bits((record.word >> 32) as u32).unwrap();
+            let events = RequestFlags::EVENTS;
+            record.messages = !flags.intersects(RequestFlags::RECEIVE_ONLY | events);
+            record.signals = !flags.contains(RequestFlags::SEND_ONLY | events);
+            record.intid = 0;
             assert!(self.naive.p(id).ports.insert(port.get(), record).is_none());
             self.naive.raise(client.0, client.1, Causes::CONNECTED);
             self.naive.raise(id, port.get(), Causes::CONNECTED);
@@ -422,6 +574,9 @@ impl Pair {
         if peer.is_ok_and(|peer| self.naive.port(peer).queue.len() >= QUEUE_DEPTH as usize) {
             why.push(Error::QueueFull);
         }
+        if peer.is_ok_and(|peer| !self.naive.port(peer).messages) {
+            why.push(Error::Denied);
+        }
         if self.agree("send", result, &why).is_some() {
             let region = handle.and_then(|handle| self.naive.p(id).regions.remove(&handle.get()));
             let region = region.map(|region| Region { at: 0, ..region });
@@ -442,6 +597,8 @@ impl Pair {
         let mut expected = None;
         match self.naive.visible(id, port).cloned() {
             Err(error) => why.push(error),
+            Ok(Port { state: State::Connected, messages: false, .. }) => why.push(Error::Denied),
+            Ok(Port { state: State::TimedOut, .. }) => why.push(Error::TimedOut),
             Ok(Port { state: state @ (State::Connected | State::Severed), queue, peer, .. }) => {
                 expected = queue.front().cloned();
                 match &expected {
@@ -549,9 +706,9 @@ impl Pair {
 
     fn compare(&mut self) {
         let ids: Vec<u32> = self.naive.partitions.keys().copied().collect();
-        let raised: Vec<PartitionIndex> = self.machine.interrupts.drain(..).collect();
-        let expected: Vec<PartitionIndex> =
-            std::mem::take(&mut self.naive.interrupts).into_iter().map(|id| self.ix(id)).collect();
+        let raised: Vec<_> = self.machine.interrupts.drain(..).collect();
+        let expected = std::mem::take(&mut self.naive.interrupts);
+        let expected: Vec<_> = expected.into_iter().map(|(id, intid)| (self.ix(id), intid)).collect();
         assert_eq!(raised, expected, "interrupts");
         let mut touched = Vec::new();
         for id in ids {
@@ -633,7 +790,7 @@ impl Pair {
 
 #[test]
 fn the_rules_do_what_the_naive_rules_say() {
-    let (seeds, steps) = if cfg!(miri) { (1, 40) } else { (12, 6_000) };
+    let (seeds, steps) = if cfg!(miri) { (1, 40) } else { (16, 7_000) };
     let mut seen = BTreeMap::<String, u32>::new();
     for seed in 0..seeds {
         let mut pair = Pair::new(seed);
@@ -659,11 +816,16 @@ const OUTCOMES: &[&str] = &[
     "call: wrong state",
     "connect: closed by the peer",
     "connect: done",
+    "connect: invalid argument",
     "connect: limit reached",
     "connect: not connected",
     "destroy: done",
     "destroy: wrong state",
     "disconnect: done",
+    "event_bind: done",
+    "event_bind: invalid argument",
+    "event_bind: wrong state",
+    "event_mask: done",
     "event_next: done",
     "event_send: closed by the peer",
     "event_send: done",
@@ -676,12 +838,17 @@ const OUTCOMES: &[&str] = &[
     "memory_remove: bad address",
     "memory_remove: done",
     "memory_remove: invalid argument",
+    "event_send: permission denied",
+    "event_send: timed out",
+    "event_unmask: done",
     "receive: closed by the peer",
     "receive: done",
     "receive: in use",
     "receive: limit reached",
     "receive: not connected",
     "receive: nothing there yet",
+    "receive: permission denied",
+    "receive: timed out",
     "receive: too large",
     "refuse: done",
     "pause: done",
@@ -701,6 +868,20 @@ const OUTCOMES: &[&str] = &[
     "send: closed by the peer",
     "send: done",
     "send: invalid argument",
+    "send: permission denied",
     "send: queue full",
+    "send: timed out",
+    "set_add: done",
+    "set_add: in use",
+    "set_add: no such handle",
+    "set_create: done",
+    "set_create: invalid argument",
+    "set_create: limit reached",
+    "set_destroy: done",
+    "set_destroy: in use",
+    "set_next: done",
+    "set_next: nothing there yet",
+    "set_remove: done",
+    "set_remove: wrong state",
     "signal_next: done",
 ];

@@ -100,6 +100,11 @@ impl Vgic {
         }
     }
 
+    /// Routes a shared interrupt to one logical processor, as the guest itself may by GICD_IROUTER.
+    pub fn route(&mut self, intid: u8, processor: u32) -> Kick {
+        if u32::from(intid) < PRIVATE_COUNT { Kick::NONE } else { self.write_route(intid, processor) }
+    }
+
     fn write_route(&mut self, intid: u8, value: u32) -> Kick {
         let affinity = value & 0x00ff_ffff;
         self.route[usize::from(intid)] = if value & ROUTING_MODE != 0 {

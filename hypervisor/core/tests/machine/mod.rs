@@ -106,7 +106,9 @@ pub struct Model {
     pub tlb: Tlb,
     /// Frames that hold records, by the address of the records.
     records: HashMap<usize, Pa>,
-    pub interrupts: Vec<PartitionIndex>,
+    /// With the INTID, 0 for the event interrupt.
+    pub interrupts: Vec<(PartitionIndex, u8)>,
+    pub routes: BTreeMap<(PartitionIndex, u8), u32>,
     pub steps: u64,
     pub zeroed: u64,
     pub capabilities: Capabilities,
@@ -138,6 +140,7 @@ impl Model {
             tlb: Tlb::default(),
             records: HashMap::new(),
             interrupts: Vec::new(),
+            routes: BTreeMap::new(),
             steps: 0,
             zeroed: 0,
             capabilities: Capabilities { tlb_range },
@@ -341,7 +344,16 @@ impl Machine for Model {
     }
 
     fn interrupt(&mut self, partition: PartitionIndex) {
-        self.interrupts.push(partition);
+        self.interrupts.push((partition, 0));
+    }
+
+    fn interrupt_chosen(&mut self, partition: PartitionIndex, intid: u8) {
+        assert_ne!(intid, 0);
+        self.interrupts.push((partition, intid));
+    }
+
+    fn route(&mut self, partition: PartitionIndex, intid: u8, processor: u32) {
+        self.routes.insert((partition, intid), processor);
     }
 }
 

@@ -42,6 +42,7 @@ pub enum State {
     Requested,
     Delivered,
     Refused,
+    TimedOut,
     Connected,
     Severed,
     Lingering,
@@ -53,9 +54,24 @@ pub struct Port {
     pub peer: Option<(u32, u32)>,
     pub peer_id: u32,
     pub reason: u32,
-    pub service: u64,
+    pub word: u64,
     pub token: u64,
     pub queue: VecDeque<Message>,
+    /// When its request is given up, and in which order.
+    pub due: Option<(u64, u64)>,
+    /// Whether messages come here.
+    pub messages: bool,
+    /// Whether events may be sent from here.
+    pub signals: bool,
+    /// The interrupt that events raise at once.
+    pub intid: u8,
+}
+
+/// A port set.
+#[derive(Debug)]
+pub struct Set {
+    pub intid: u8,
+    pub pending: VecDeque<(u32, Causes)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +101,11 @@ pub struct Partition {
     pub regions: BTreeMap<u32, Region>,
     pub ports: BTreeMap<u32, Port>,
     pub pending: VecDeque<(u32, Causes)>,
+    pub sets: BTreeMap<u32, Set>,
+    /// Ports in sets.
+    pub members: BTreeMap<u32, u32>,
+    /// Masked ports, and what is latched there.
+    pub masked: BTreeMap<u32, Causes>,
     pub queued: VecDeque<Signal>,
     pub delivered: Vec<(u32, u32)>,
     /// GiBs of the window that have a table for small regions.
@@ -94,8 +115,8 @@ pub struct Partition {
 #[derive(Default)]
 pub struct Naive {
     pub partitions: BTreeMap<u32, Partition>,
-    /// Whose event interrupt was raised, in order.
-    pub interrupts: Vec<u32>,
+    /// Whose interrupts were raised, in order; 0 is the event interrupt.
+    pub interrupts: Vec<(u32, u8)>,
 }
 
 impl Naive {
@@ -109,12 +130,120 @@ impl Naive {
 
     pub fn raise(&mut self, id: u32, port: u32, causes: Causes) {
         let p = self.p(id);
-        match p.pending.iter_mut().find(|(pending, _)| *pending == port) {
+        if let Some(latched) = p.masked.get_mut(&port) {
+            *latched |= causes;
+            return;
+        }
+        let (pending, intid) = match p.members.get(&port) {
+            Some(set) => match p.sets.get_mut(set) {
+                Some(set) => (&mut set.pending, set.intid),
+                // It went first when the partition ended.
+                None => return,
+            },
+            None => (&mut p.pending, 0),
+        };
+        match pending.iter_mut().find(|(pending, _)| *pending == port) {
             Some((_, latched)) => *latched |= causes,
             None => {
-                p.pending.push_back((port, causes));
-                self.interrupts.push(id);
+                pending.push_back((port, causes));
+                self.interrupts.push((id, intid));
             }
+        }
+    }
+
+    /// What is latched at a port.
+    pub fn latched(&self, id: u32, port: u32) -> Causes {
+        let p = &self.partitions[&id];
+        let sets = p.sets.values().flat_map(|set| &set.pending);
+        let mut pending = p.pending.iter().chain(sets);
+        let pending = pending.find(|(pending, _)| *pending == port).map(|(_, causes)| *causes);
+        pending.or(p.masked.get(&port).copied()).unwrap_or(Causes::empty())
+    }
+
+    /// Takes a port out of every list. → what was latched.
+    fn delist(&mut self, id: u32, port: u32) -> Causes {
+        let latched = self.latched(id, port);
+        let p = self.p(id);
+        let sets = p.sets.values_mut().map(|set| &mut set.pending);
+        for pending in sets.chain([&mut p.pending]) {
+            pending.retain(|(pending, _)| *pending != port);
+        }
+        latched
+    }
+
+    /// What a port has latched is told of: anew, since it has come from elsewhere.
+    fn deliver(&mut self, id: u32, port: u32, mut causes: Causes) {
+        let intid = self.p(id).ports.get(&port).map_or(0, |port| port.intid);
+        let bound = intid != 0 && causes.contains(Causes::SIGNAL);
+        causes.set(Causes::SIGNAL, causes.contains(Causes::SIGNAL) && !bound);
+        if !causes.is_empty() {
+            self.raise(id, port, causes);
+        }
+        if bound {
+            self.interrupts.push((id, intid));
+        }
+    }
+
+    pub fn mask(&mut self, id: u32, port: u32) {
+        let causes = self.delist(id, port);
+        self.p(id).masked.insert(port, causes);
+    }
+
+    pub fn unmask(&mut self, id: u32, port: u32) {
+        if let Some(causes) = self.p(id).masked.remove(&port) {
+            self.deliver(id, port, causes);
+        }
+    }
+
+    pub fn bind(&mut self, id: u32, port: u32, intid: u8) {
+        self.port((id, port)).intid = intid;
+        if intid != 0 && !self.p(id).masked.contains_key(&port) {
+            let causes = self.delist(id, port);
+            self.deliver(id, port, causes);
+        }
+    }
+
+    pub fn change_set(&mut self, id: u32, port: u32, set: Option<u32>) {
+        let causes = self.delist(id, port);
+        match set {
+            Some(set) => self.p(id).members.insert(port, set),
+            None => self.p(id).members.remove(&port),
+        };
+        if !causes.is_empty() && !self.p(id).masked.contains_key(&port) {
+            self.raise(id, port, causes);
+        }
+    }
+
+    pub fn event_send(&mut self, (peer, port): (u32, u32)) {
+        let intid = self.port((peer, port)).intid;
+        if intid != 0 && !self.p(peer).masked.contains_key(&port) {
+            self.interrupts.push((peer, intid));
+        } else {
+            self.raise(peer, port, Causes::SIGNAL);
+        }
+    }
+
+    /// Gives up the requests whose time has come.
+    pub fn expire(&mut self, now: u64) {
+        let all = self.partitions.iter().flat_map(|(id, p)| p.ports.iter().map(|(port, record)| ((*id, *port), record)));
+        let due = all.filter_map(|(at, record)| Some((record.due.filter(|(due, _)| *due <= now)?, at)));
+        let due: BTreeMap<_, _> = due.collect();
+        for at in due.into_values() {
+            self.withdraw(at);
+            let port = self.port(at);
+            (port.state, port.peer) = (State::TimedOut, None);
+            self.raise(at.0, at.1, Causes::TIMED_OUT);
+        }
+    }
+
+    /// A request is none any more.
+    pub fn withdraw(&mut self, at: (u32, u32)) {
+        let record = self.port(at);
+        record.due = None;
+        let server = record.peer_id;
+        if let Some(server) = self.partitions.get_mut(&server) {
+            server.queued.retain(|signal| *signal != Signal::Connect(at.0, at.1));
+            server.delivered.retain(|request| *request != at);
         }
     }
 
@@ -188,7 +317,7 @@ impl Naive {
 
     pub fn room_for_port(&self, id: u32) -> Vec<Error> {
         let p = &self.partitions[&id];
-        if p.ports.len() as u64 >= p.ports_limit { vec![Error::Limit] } else { vec![] }
+        if (p.ports.len() + p.sets.len()) as u64 >= p.ports_limit { vec![Error::Limit] } else { vec![] }
     }
 
     pub fn visible(&self, id: u32, port: u32) -> Result<&Port, Error> {
@@ -204,6 +333,7 @@ impl Naive {
         match port.state {
             State::Connected => Ok(port.peer.unwrap()),
             State::Severed => Err(Error::PeerClosed),
+            State::TimedOut => Err(Error::TimedOut),
             _ => Err(Error::NotConnected),
         }
     }
@@ -217,13 +347,14 @@ impl Naive {
         let record = self.visible(id, port)?;
         let mut causes = Causes::empty();
         causes.set(Causes::REFUSED, record.state == State::Refused);
+        causes.set(Causes::TIMED_OUT, record.state == State::TimedOut);
         causes.set(Causes::PEER_CLOSED, record.state == State::Severed);
         causes.set(Causes::MESSAGE, !record.queue.is_empty());
         causes.set(Causes::CONNECTED, record.state == State::Connected);
-        let latched = p.pending.iter().find(|(pending, _)| *pending == port).map(|(_, causes)| *causes);
-        causes.set(Causes::SIGNAL, latched.is_some_and(|causes| causes.contains(Causes::SIGNAL)));
+        causes.set(Causes::SIGNAL, self.latched(id, port).contains(Causes::SIGNAL));
         if let (State::Connected, Some((peer, at))) = (record.state, record.peer) {
-            let room = self.partitions[&peer].ports[&at].queue.len() < QUEUE_DEPTH as usize;
+            let peer = &self.partitions[&peer].ports[&at];
+            let room = peer.messages && peer.queue.len() < QUEUE_DEPTH as usize;
             causes.set(Causes::SPACE, room);
         }
         Ok((causes, record.peer_id, record.reason))
@@ -245,19 +376,17 @@ impl Naive {
     }
 
     pub fn unlatch(&mut self, id: u32, port: u32) {
-        self.p(id).pending.retain(|(pending, _)| *pending != port);
+        self.delist(id, port);
+        self.p(id).members.remove(&port);
+        self.p(id).masked.remove(&port);
     }
 
     /// Destroys a port; if its partition `ended`, what it sent goes too.
     pub fn close(&mut self, at: (u32, u32), ended: bool) {
         let record = self.port(at).clone();
         match record.state {
-            State::Requested => {
-                let queued = &mut self.p(record.peer_id).queued;
-                queued.retain(|signal| *signal != Signal::Connect(at.0, at.1));
-            }
-            State::Delivered => self.p(record.peer_id).delivered.retain(|request| *request != at),
-            State::Refused => {}
+            State::Requested | State::Delivered => self.withdraw(at),
+            State::Refused | State::TimedOut => {}
             State::Connected | State::Severed | State::Lingering => {
                 self.unlatch(at.0, at.1);
                 if let (State::Connected, Some(peer)) = (record.state, record.peer) {
@@ -286,9 +415,11 @@ impl Naive {
 
     /// Ends a partition and gives back all it held.
     pub fn end(&mut self, id: u32) {
-        let ports: Vec<u32> = self.p(id).ports.keys().copied().collect();
+        let p = self.p(id);
+        let mut ports: Vec<u32> = p.ports.keys().chain(p.sets.keys()).copied().collect();
+        ports.sort_unstable();
         for port in ports {
-            if self.p(id).ports.contains_key(&port) {
+            if self.p(id).sets.remove(&port).is_none() && self.p(id).ports.contains_key(&port) {
                 self.close((id, port), true);
             }
         }
@@ -302,10 +433,14 @@ impl Naive {
             let port = self.port(client);
             port.state = State::Severed;
             port.peer = None;
+            port.due = None;
             self.raise(client.0, client.1, Causes::PEER_CLOSED);
         }
         let p = self.p(id);
         p.pending.clear();
+        p.sets.clear();
+        p.members.clear();
+        p.masked.clear();
         p.regions.clear();
         p.memory.clear();
         p.small.clear();
@@ -332,7 +467,7 @@ impl Naive {
                 self.p(id).delivered.push((client, port));
                 let record = self.port((client, port));
                 record.state = State::Delivered;
-                Some((SignalKind::Connect, client, record.service))
+                Some((SignalKind::Connect, client, record.word))
             }
         }
     }
@@ -349,7 +484,7 @@ impl Naive {
         match account {
             Account::Memory => self.memory(id),
             Account::AddressSpace => self.space(id),
-            Account::Ports => self.partitions[&id].ports.len() as u64,
+            Account::Ports => (self.partitions[&id].ports.len() + self.partitions[&id].sets.len()) as u64,
             _ => 0,
         }
     }
