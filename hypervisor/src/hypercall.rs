@@ -2,7 +2,8 @@
 
 use handover_abi::layout::{EVENT_INTID, WRITE_MAX};
 use handover_abi::{
-    Call, Counter, EndReason, Error, FEATURES, MessageWord, Name, PartitionId, RequestFlags, RequestWord, SHORT_WORDS, VERSION,
+    Call, Counter, EndReason, Error, FEATURES, MessageWord, Name, PartitionId, RequestFlags, RequestWord,
+    SHORT_WORDS, VERSION,
 };
 use handover_core::{Failure, Ipa, PartitionIndex, Progress, System, Timeout};
 
@@ -144,7 +145,9 @@ fn event_next(guest: Running) -> Running {
 
 #[inline(never)]
 fn event_send(guest: Running) -> Running {
-    hot(guest, |system, hardware, who, context| system.event_send(hardware, who, context.x[1]))
+    hot(guest, Call::EventSend, |system, hardware, who, context, _| {
+        system.event_send(hardware, who, context.x[1])
+    })
 }
 
 #[inline(never)]
@@ -188,7 +191,9 @@ fn dispatch(kernel: &mut Kernel, who: PartitionIndex, context: &mut Context, cal
     let Kernel { system, hardware } = kernel;
     match call {
         // `call` has dealt with these.
-        Call::Version | Call::Send | Call::Receive | Call::EventNext | Call::EventSend => Err(Error::NotSupported.into()),
+        Call::Version | Call::Send | Call::Receive | Call::EventNext | Call::EventSend => {
+            Err(Error::NotSupported.into())
+        }
         Call::Identify => {
             let partition = system.partition(who).ok_or(Error::BadHandle)?;
             let privileged = hardware.privileged == Some(who);
@@ -228,7 +233,7 @@ fn dispatch(kernel: &mut Kernel, who: PartitionIndex, context: &mut Context, cal
         }
         Call::Connect => {
             let timeout = timeout(b, context.x[3]);
-            let port = system.connect(hardware, who, a, b, timeout)?;
+            let port = system.connect_within(hardware, who, a, b, timeout)?;
             hardware.set_request_deadline(system.next_timeout());
             Ok(results(context, [u64::from(port.get())]))
         }

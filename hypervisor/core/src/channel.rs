@@ -260,11 +260,24 @@ impl System {
         self.get_mut(link.partition())?.ports.get_mut(link.port())
     }
 
+    /// [`System::connect_within`], with all the time there is.
+    ///
+    /// Errors as there.
+    pub fn connect(
+        &mut self,
+        m: &mut impl Machine,
+        who: PartitionIndex,
+        partition: u64,
+        word: u64,
+    ) -> Result<Port, Failure> {
+        self.connect_within(m, who, partition, word, None)
+    }
+
     /// `Connect`: makes a port and asks `partition`, which may be the caller, to join it, until `timeout`.
     ///
     /// [`Error::BadHandle`]: no such partition. [`Error::NotConnected`]: it has not started. [`Error::PeerClosed`]: it has ended, or is
     /// ending. [`Error::InvalidArgument`]: flags that nobody knows, or that exclude each other. [`Error::Limit`], [`Error::NoMemory`].
-    pub fn connect(
+    pub fn connect_within(
         &mut self,
         m: &mut impl Machine,
         who: PartitionIndex,

@@ -201,7 +201,12 @@ impl System {
     }
 
     /// `EventUnmask`: what was latched meanwhile is told of now. [`Error::BadHandle`].
-    pub fn event_unmask(&mut self, m: &mut impl Machine, who: PartitionIndex, port: u64) -> Result<(), Failure> {
+    pub fn event_unmask(
+        &mut self,
+        m: &mut impl Machine,
+        who: PartitionIndex,
+        port: u64,
+    ) -> Result<(), Failure> {
         let (p, number) = self.listener(who, port)?;
         let Some(latch) = p.latch(number).filter(|latch| latch.is_masked()) else { return Ok(()) };
         latch.raw &= !MASKED;
@@ -227,7 +232,11 @@ impl System {
     }
 
     /// A port that events reach: one that the caller can name, or port 0.
-    pub(crate) fn listener(&mut self, who: PartitionIndex, port: u64) -> Result<(&mut Partition, u32), Failure> {
+    pub(crate) fn listener(
+        &mut self,
+        who: PartitionIndex,
+        port: u64,
+    ) -> Result<(&mut Partition, u32), Failure> {
         let number = named(port)?;
         let p = self.caller(who)?;
         if number != 0 {

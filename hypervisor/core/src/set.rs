@@ -98,7 +98,12 @@ impl System {
     }
 
     /// `PortSetRemove`: what is pending at the port moves, and is told of once more. [`Error::BadHandle`]. [`Error::WrongState`]: it is in no set.
-    pub fn set_remove(&mut self, m: &mut impl Machine, who: PartitionIndex, port: u64) -> Result<(), Failure> {
+    pub fn set_remove(
+        &mut self,
+        m: &mut impl Machine,
+        who: PartitionIndex,
+        port: u64,
+    ) -> Result<(), Failure> {
         let (p, port) = self.listener(who, port)?;
         let set = p.latch(port).map_or(0, |latch| latch.set);
         let Some(record) = p.ports.get_mut(set) else { return Err(Error::WrongState.into()) };

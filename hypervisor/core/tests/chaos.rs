@@ -9,7 +9,7 @@ mod machine;
 use std::collections::{BTreeMap, BTreeSet};
 
 use handover_abi::{Account, EndReason, Error, MessageWord, Name, PartitionId, Port, RegionHandle, layout};
-use handover_core::{Failure, Ipa, PAGE, Pa, Partition, PartitionIndex, Phase, Progress, System};
+use handover_core::{Failure, Ipa, PAGE, Pa, Partition, PartitionIndex, Phase, Progress, System, Timeout};
 use machine::{Model, Random, books};
 
 const SHELL: u64 = 2 * PAGE;
@@ -19,6 +19,7 @@ struct Chaos {
     system: System,
     machine: Model,
     random: Random,
+    now: u64,
     shells: Vec<&'static mut Partition>,
     /// Tokens that were given out.
     tokens: Vec<(PartitionIndex, u64)>,
@@ -45,6 +46,7 @@ impl Chaos {
             system: System::new(),
             machine: Model::new(chunks, seed.is_multiple_of(2)),
             random: Random::new(seed),
+            now: 0,
             shells: Vec::new(),
             tokens: Vec::new(),
             creators: BTreeMap::new(),
@@ -202,20 +204,20 @@ impl Chaos {
         let (region, port, at, id) = (self.any_number(), self.any_number(), self.any_place(), self.any_id());
         let before = self.state();
         let (system, machine) = (&mut self.system, &mut self.machine);
-        match self.random.below(29) {
-            25..27 => {
+        match self.random.below(37) {
+            33..35 => {
                 let (at, size) = self.any_memory();
                 let result = self.system.memory_add(&mut self.machine, who, at, size);
                 self.judge("memory_add", result, &before);
             }
-            27 => {
+            35 => {
                 let (at, size) = self.any_memory();
                 let result = self.system.memory_remove(&mut self.machine, who, at, size);
                 if let Some(Progress::Again) = self.judge("memory_remove", result, &before) {
                     self.unfinished.push((who, Unfinished::RemoveMemory(at, size)));
                 }
             }
-            28 => {
+            36 => {
                 let (at, _) = self.any_memory();
                 let result = self.system.memory_info(&self.machine, who, at);
                 if let Some((there, end)) = self.judge("memory_info", result, &before) {
@@ -246,7 +248,10 @@ impl Chaos {
                 self.judge("region_unmap", result, &before);
             }
             6..8 => {
-                let result = system.connect(machine, who, id, id, None);
+                let flags = self.random.pick(&[0, 0, 0, 0, 2, 4, 8, 10, 12, 14]).unwrap();
+                let timeout = Timeout { now: self.now, after: self.random.next() >> self.random.below(48) };
+                let timeout = self.random.chance(4).then_some(timeout);
+                let result = system.connect_within(machine, who, id, id & 0xff | flags << 32, timeout);
                 self.judge("connect", result, &before);
             }
             8..10 => {
@@ -307,6 +312,40 @@ impl Chaos {
                 let result = system.event_send(machine, who, port);
                 self.judge("event_send", result, &before);
             }
+            24 => {
+                let intid = self.random.pick(&[0, 0, 7, 200, 256]).unwrap();
+                let result = system.set_create(machine, who, intid, 0);
+                self.judge("set_create", result, &before);
+            }
+            25 => {
+                let result = system.set_destroy(who, port);
+                self.judge("set_destroy", result, &before);
+            }
+            26..28 => {
+                let (set, port) = (1 + self.random.next() % 6, if self.random.chance(4) { 0 } else { port });
+                let result = system.set_add(machine, who, set, port);
+                self.judge("set_add", result, &before);
+            }
+            28 => {
+                let result = system.set_remove(machine, who, port);
+                self.judge("set_remove", result, &before);
+            }
+            29 => {
+                let result = system.set_next(who, port);
+                self.judge("set_next", result, &before);
+            }
+            30 => {
+                let result = system.event_mask(who, port);
+                self.judge("event_mask", result, &before);
+                let before = self.state();
+                let result = self.system.event_unmask(&mut self.machine, who, id);
+                self.judge("event_unmask", result, &before);
+            }
+            31 => {
+                let intid = self.random.pick(&[0, 192, 255, 300]).unwrap();
+                let result = system.event_bind(machine, who, port, intid, 0);
+                self.judge("event_bind", result, &before);
+            }
             _ => {
                 let result = system.port_status(who, port);
                 self.judge("port_status", result, &before);
@@ -333,7 +372,7 @@ impl Chaos {
     /// A channel between two partitions, if all goes well.
     fn join(&mut self, client: PartitionIndex, server: PartitionIndex) -> Option<()> {
         let id = u64::from(self.id(server).get());
-        self.system.connect(&mut self.machine, client, id, 1, None).ok()?;
+        self.system.connect(&mut self.machine, client, id, 1).ok()?;
         let signal = self.system.signal_next(server).ok()?;
         self.system.accept(&mut self.machine, server, signal.token).ok()?;
         Some(())
@@ -358,6 +397,12 @@ impl Chaos {
                 true => Some(self.random.below(4) as u32),
                 false => None,
             };
+        }
+        if self.random.chance(10) {
+            self.now += self.random.next() >> self.random.below(48);
+            let due = self.system.next_timeout().is_some_and(|due| due <= self.now);
+            *self.done.entry("expire").or_default() += u32::from(due);
+            let _: Progress = self.system.expire(&mut self.machine, self.now);
         }
         match self.random.below(60) {
             0 if all.len() < 8 => {
@@ -470,6 +515,7 @@ fn run(seed: u64, steps: usize, chunks: usize) -> BTreeMap<&'static str, u32> {
         let id = chaos.id(ix);
         chaos.system.destroy(&mut chaos.machine, id).unwrap();
     }
+    assert_eq!(chaos.system.next_timeout(), None, "no request is left");
     assert_eq!(chaos.machine.allocated_bytes(), 0, "everything is back");
     assert_eq!(chaos.machine.dirty.len(), 0);
     assert_eq!(chaos.machine.record_frames(), BTreeSet::new());
@@ -488,6 +534,6 @@ fn nothing_is_lost_whatever_happens() {
     }
     if !cfg!(miri) {
         // It does reach everything.
-        assert!(done.len() == 23 && done.values().all(|n| *n >= 20), "{}: {done:?}", done.len());
+        assert!(done.len() == 32 && done.values().all(|n| *n >= 20), "{}: {done:?}", done.len());
     }
 }

@@ -147,7 +147,7 @@ fn a_send_takes_the_region_from_every_tlb() {
     for tlb_range in [false, true] {
         let mut w = world(tlb_range);
         let me = u64::from(w.system.partition(w.who).unwrap().id().get());
-        let port = w.system.connect(&mut w.machine, w.who, me, 1, None).unwrap();
+        let port = w.system.connect(&mut w.machine, w.who, me, 1).unwrap();
         let token = w.system.signal_next(w.who).unwrap().token;
         w.system.accept(&mut w.machine, w.who, token).unwrap();
         let handle = w.system.region_create(&mut w.machine, w.who, 1 << 20, AT).unwrap();

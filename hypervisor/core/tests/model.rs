@@ -10,8 +10,8 @@ mod naive;
 use std::collections::BTreeMap;
 
 use handover_abi::{
-    Account, Causes, EndReason, Error, Event, MessageWord, Name, PartitionId, RegionHandle, RequestFlags, SignalKind,
-    layout, region_order,
+    Account, Causes, EndReason, Error, Event, MessageWord, Name, PartitionId, RegionHandle, RequestFlags,
+    SignalKind, layout, region_order,
 };
 use handover_core::{Failure, Ipa, Pa, Partition, PartitionIndex, Progress, QUEUE_DEPTH, System, Timeout};
 use machine::{Model, Random};
@@ -474,14 +474,24 @@ impl Pair {
         let service = self.random.next() & 0xffff_ffff;
         let (events, to, from) = (RequestFlags::EVENTS, RequestFlags::SEND_ONLY, RequestFlags::RECEIVE_ONLY);
         let none = RequestFlags::empty();
-        let kinds = [to, from, to | events, from | events, to | events, from | events, events, to | from, to | from | events];
+        let kinds = [
+            to,
+            from,
+            to | events,
+            from | events,
+            to | events,
+            from | events,
+            events,
+            to | from,
+            to | from | events,
+        ];
         let flags = if self.random.chance(4) { self.random.pick(&kinds).unwrap() } else { none };
         let unknown = self.random.chance(40);
         let word = service | u64::from(flags.bits()) << 32 | u64::from(unknown) << 40;
         let after = 1000 + self.random.next() % 60_000;
         let timeout = self.random.chance(6).then_some(Timeout { now: self.now, after });
         let who = self.ix(id);
-        let result = self.system.connect(&mut self.machine, who, u64::from(server), word, timeout);
+        let result = self.system.connect_within(&mut self.machine, who, u64::from(server), word, timeout);
         let mut why = self.naive.room_for_port(id);
         if unknown || flags.contains(to | from) || flags == events {
             why.push(Error::InvalidArgument);

@@ -49,7 +49,7 @@ impl World {
 
     fn join(&mut self, client: PartitionIndex, server: PartitionIndex) -> (Port, Port) {
         let id = u64::from(self.id(server).get());
-        let port = self.system.connect(&mut self.machine, client, id, 1, None).unwrap();
+        let port = self.system.connect(&mut self.machine, client, id, 1).unwrap();
         let token = self.system.signal_next(server).unwrap().token;
         (port, self.system.accept(&mut self.machine, server, token).unwrap())
     }
@@ -277,7 +277,7 @@ fn ids_are_never_used_again_and_places_are() {
     let second = w.partition(None);
     assert_eq!((first, first.vmid()), (second, second.vmid()));
     assert!(w.id(second) > id);
-    assert_eq!(error(w.system.connect(&mut w.machine, a, u64::from(id.get()), 1, None)), Error::BadHandle);
+    assert_eq!(error(w.system.connect(&mut w.machine, a, u64::from(id.get()), 1)), Error::BadHandle);
     w.finish_all(&[a, second]);
 }
 

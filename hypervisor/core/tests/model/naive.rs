@@ -225,7 +225,10 @@ impl Naive {
 
     /// Gives up the requests whose time has come.
     pub fn expire(&mut self, now: u64) {
-        let all = self.partitions.iter().flat_map(|(id, p)| p.ports.iter().map(|(port, record)| ((*id, *port), record)));
+        let all = self
+            .partitions
+            .iter()
+            .flat_map(|(id, p)| p.ports.iter().map(|(port, record)| ((*id, *port), record)));
         let due = all.filter_map(|(at, record)| Some((record.due.filter(|(due, _)| *due <= now)?, at)));
         let due: BTreeMap<_, _> = due.collect();
         for at in due.into_values() {
