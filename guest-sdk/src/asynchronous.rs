@@ -36,7 +36,8 @@ pub(crate) const RECEIVER: Causes = Causes::MESSAGE.union(Causes::PEER_CLOSED);
 /// What tells a sender to try again.
 pub(crate) const SENDER: Causes = Causes::SPACE.union(Causes::PEER_CLOSED);
 /// What tells a client that there is an answer.
-const CLIENT: Causes = Causes::CONNECTED.union(Causes::REFUSED).union(Causes::PEER_CLOSED);
+const CLIENT: Causes =
+    Causes::CONNECTED.union(Causes::REFUSED).union(Causes::PEER_CLOSED).union(Causes::TIMED_OUT);
 
 impl Channel {
     /// Asks for a channel to a service and waits for the answer.

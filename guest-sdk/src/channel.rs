@@ -1,8 +1,8 @@
 //! Message channels.
 
-use core::fmt;
+use core::{fmt, time::Duration};
 
-use handover_abi::{Causes, Error, MessageWord, PartitionId, Port, ServiceId, region_order};
+use handover_abi::{Causes, Error, MessageWord, PartitionId, Port, RequestWord, ServiceId, region_order};
 
 use crate::{
     Region, Service, Short, events,
@@ -109,6 +109,19 @@ impl core::error::Error for ConnectError {}
 pub struct Connecting(Channel);
 
 impl Connecting {
+    /// Asks a partition for what the word says; the request is withdrawn when nobody has answered within `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the call.
+    pub fn request(
+        partition: PartitionId,
+        word: RequestWord,
+        timeout: Option<Duration>,
+    ) -> Result<Connecting, Error> {
+        Ok(Connecting(Channel::from_port(hvc::request(partition, word, timeout)?)))
+    }
+
     /// The port, whose event tells that there is an answer.
     #[must_use]
     pub fn port(&self) -> Port {
@@ -128,6 +141,8 @@ impl Connecting {
             Ok(Ok(self.0))
         } else if status.causes.contains(Causes::PEER_CLOSED) {
             Err(ConnectError::Failed(Error::PeerClosed))
+        } else if status.causes.contains(Causes::TIMED_OUT) {
+            Err(ConnectError::Failed(Error::TimedOut))
         } else {
             Ok(Err(self))
         }

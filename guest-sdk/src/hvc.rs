@@ -10,6 +10,9 @@ use handover_abi::{
     RegionHandle, SHORT_WORDS, ServiceId, Signal, SignalKind,
 };
 
+mod ports;
+pub use ports::*;
+
 #[cfg(feature = "privileged")]
 mod privileged;
 #[cfg(feature = "privileged")]
@@ -35,7 +38,6 @@ macro_rules! hvc {
         $crate::hvc::result(x0)
     }};
 }
-#[cfg(feature = "privileged")]
 use hvc;
 
 /// Makes the call that `registers[0]` names with `x0` to `x17` as they are, and returns them as the call left them.
@@ -226,7 +228,7 @@ pub fn memory_info(address: u64) -> Result<(bool, u64), Error> {
     Ok((there != 0, end))
 }
 
-/// [`Call::Connect`].
+/// [`Call::Connect`], for a channel on which both ends send, with all the time there is.
 pub fn connect(partition: PartitionId, service: ServiceId) -> Result<Port, Error> {
     let port: u64;
     // SAFETY: changes no memory.

@@ -22,7 +22,7 @@ use handover_abi::{
 use crate::processor::{self, Lock};
 
 /// INTIDs that can have a handler.
-const INTIDS: usize = 96;
+const INTIDS: usize = 256;
 /// Anything is more urgent than this.
 const LOWEST_PRIORITY: u8 = 0xff;
 

@@ -70,6 +70,8 @@ mod listener;
 #[cfg(target_os = "none")]
 pub mod memory;
 #[cfg(target_os = "none")]
+mod ports;
+#[cfg(target_os = "none")]
 pub mod processor;
 #[cfg(target_os = "none")]
 pub mod psci;
@@ -84,7 +86,9 @@ pub mod timer;
 
 pub use boot::{Boot, Service};
 pub use handover_abi as abi;
-pub use handover_abi::{Causes, Error, Event, PartitionId, Port, RegionHandle, ServiceId};
+pub use handover_abi::{
+    Causes, Error, Event, PartitionId, Port, RegionHandle, RequestFlags, RequestWord, ServiceId,
+};
 pub use message::Short;
 
 #[cfg(target_os = "none")]
@@ -92,6 +96,7 @@ pub use {
     asynchronous::Sending,
     channel::{Channel, ConnectError, Connecting, Message, SendError},
     listener::Listener,
+    ports::{EventReceiver, EventSender, PortSet},
     region::Region,
     start::{Status, Termination, end},
     stream::Stream,

@@ -15,7 +15,7 @@ use crate::{
     waiters::Waiter,
 };
 
-/// Takes the requests for one service that this partition provides, and refuses those for others. It takes all control
+/// Takes the requests for channels to one service that this partition provides, and refuses all others. It takes all control
 /// signals; a program with several services takes them from [`signals`] itself.
 ///
 /// It is a `futures_core`'s [`Stream`] of requests too, which never ends.
@@ -44,7 +44,9 @@ impl Listener {
     pub fn request(&mut self) -> Result<Option<Request>, Error> {
         while let Some(signal) = signals::next()? {
             match signal {
-                Signal::Connect(request) if request.service == self.service => return Ok(Some(request)),
+                Signal::Connect(request) if request.service == self.service && request.flags.is_empty() => {
+                    return Ok(Some(request));
+                }
                 // Fails only if the asker has gone.
                 Signal::Connect(request) => _ = request.refuse(Listener::UNKNOWN_SERVICE),
                 Signal::PartitionEnded { .. } => {}

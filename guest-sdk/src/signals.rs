@@ -2,7 +2,7 @@
 
 use core::{future::Future, mem};
 
-use handover_abi::{Causes, EndReason, Error, PartitionId, Port, ServiceId, SignalKind};
+use handover_abi::{Causes, EndReason, Error, PartitionId, Port, RequestFlags, ServiceId, SignalKind};
 
 use crate::{Channel, asynchronous::until, hvc};
 
@@ -28,6 +28,8 @@ pub struct Request {
     pub partition: PartitionId,
     /// What for.
     pub service: ServiceId,
+    /// What kind of connection.
+    pub flags: RequestFlags,
 }
 
 impl Request {
@@ -74,6 +76,7 @@ pub fn next() -> Result<Option<Signal>, Error> {
             token: signal.token,
             partition: signal.partition,
             service: ServiceId::new(signal.argument as u32),
+            flags: RequestFlags::from_bits_retain((signal.argument >> 32) as u32),
         }),
         SignalKind::PartitionEnded => {
             Signal::PartitionEnded { partition: signal.partition, reason: signal.argument.try_into()? }

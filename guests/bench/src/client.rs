@@ -21,6 +21,10 @@ pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
         println!("error: the device tree lists no service \"bench\"; add it to the manifest");
         return Ok(Status::FAILURE);
     };
+    if boot.argument("measure") == Some("events") {
+        crate::event::run(service, boot.argument("suffix").unwrap_or(""))?;
+        return Ok(Status::SUCCESS);
+    }
     let mut channel = Channel::connect(service)?;
 
     measure("null_call", (), |()| hvc::version().map(|_| ()))?;
@@ -31,6 +35,8 @@ pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
         measure(name, Region::create(size)?, |region| echo(&mut channel, region, &mut short))?;
     }
     create_and_destroy(["region_create_4k", "region_destroy_4k"], 4 << 10)?;
+    drop(channel);
+    crate::event::run(service, "")?;
     create_and_destroy(["region_create_2m", "region_destroy_2m"], 2 << 20)?;
     report("stage2_fault", fault::sample);
     Ok(Status::SUCCESS)

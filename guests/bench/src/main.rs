@@ -1,6 +1,7 @@
 //! Measures the control OS from a guest's side, in instructions.
 //!
-//! Runs in two partitions: `role=server` serves "bench", `role=client` uses it and prints a line for each figure,
+//! Runs in two partitions: `role=server` serves "bench", `role=client` uses it (with `measure=events` for events alone, and what `suffix=` says
+//! behind the figures' names) and prints a line for each figure,
 //! `bench: NAME INSTRUCTIONS`. A figure is the median of 100 samples after 20 that do not count. One tick of the
 //! counter is one instruction where QEMU runs with `-icount shift=0` and the counter at 1 GHz.
 
@@ -8,6 +9,7 @@
 #![no_main]
 
 mod client;
+mod event;
 mod fault;
 mod sample;
 mod server;

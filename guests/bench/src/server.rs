@@ -1,6 +1,8 @@
 //! The side that answers.
 
-use handover_guest::{Boot, Channel, Error, Port, Short, Status, events, interrupts, println, signals};
+use handover_guest::{
+    Boot, Channel, Error, Port, RequestFlags, Short, Status, events, interrupts, println, signals,
+};
 
 pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
     let Some(service) = boot.provided("bench") else {
@@ -14,7 +16,11 @@ pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
         while let Some(signal) = signals::next()? {
             match signal {
                 signals::Signal::Connect(request) if request.service == service => {
-                    return answer(request.accept()?);
+                    if request.flags.contains(RequestFlags::EVENTS) {
+                        crate::event::serve(request)?;
+                        return Ok(Status::SUCCESS);
+                    }
+                    answer(request.accept()?)?;
                 }
                 signals::Signal::Connect(request) => request.refuse(1)?,
                 signals::Signal::PartitionEnded { .. } => {}
@@ -24,7 +30,7 @@ pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
 }
 
 /// Sends every message back, the first word of its region flipped, until the client closes.
-fn answer(mut channel: Channel) -> Result<Status, Error> {
+fn answer(mut channel: Channel) -> Result<(), Error> {
     let mut short = Short::EMPTY;
     loop {
         match channel.receive_into(&mut short) {
@@ -36,7 +42,7 @@ fn answer(mut channel: Channel) -> Result<Status, Error> {
                 channel.send_from(region, &short)?;
             }
             Err(Error::WouldBlock) => {}
-            Err(Error::PeerClosed) => return Ok(Status::SUCCESS),
+            Err(Error::PeerClosed) => return Ok(()),
             Err(error) => return Err(error),
         }
         interrupts::wait();

@@ -71,7 +71,7 @@ const PAIRS: &[Pair] = {
     use Account::{AddressSpace, ControlMemory, Memory, Ports};
     use Error::{
         BadAddress, BadHandle, Denied, InUse, InvalidArgument, NoMemory, NotConnected, PeerClosed, QueueFull,
-        TooLarge, WouldBlock, WrongState,
+        TimedOut, TooLarge, WouldBlock, WrongState,
     };
     pairs! {
         Version: Done;
@@ -95,13 +95,22 @@ const PAIRS: &[Pair] = {
         Refuse: Done, Fails(InvalidArgument), Fails(BadHandle);
         Disconnect: Done, Fails(BadHandle);
         Send: Done, Fails(InvalidArgument), Fails(BadHandle), Fails(QueueFull), Fails(PeerClosed), Fails(NotConnected),
+            Fails(TimedOut), Fails(Denied),
             Fails(NoMemory), Limit(ControlMemory);
         Receive: Done, Fails(InvalidArgument), Fails(BadHandle), Fails(BadAddress), Fails(InUse), Fails(WouldBlock),
-            Fails(PeerClosed), Fails(NotConnected), Fails(TooLarge), Fails(NoMemory), Limit(Memory), Limit(ControlMemory),
+            Fails(PeerClosed), Fails(NotConnected), Fails(TimedOut), Fails(Denied), Fails(TooLarge), Fails(NoMemory), Limit(Memory), Limit(ControlMemory),
             Limit(AddressSpace) => "the whole window is within the limit";
         PortStatus: Done, Fails(BadHandle);
         EventNext: Done, Fails(WouldBlock);
-        EventSend: Done, Fails(BadHandle), Fails(PeerClosed), Fails(NotConnected);
+        PortSetCreate: Done, Fails(InvalidArgument), Fails(NoMemory), Limit(Ports), Limit(ControlMemory);
+        PortSetDestroy: Done, Fails(BadHandle), Fails(InUse);
+        PortSetAdd: Done, Fails(BadHandle), Fails(InUse);
+        PortSetRemove: Done, Fails(BadHandle), Fails(WrongState);
+        PortSetNext: Done, Fails(BadHandle), Fails(WouldBlock);
+        EventSend: Done, Fails(BadHandle), Fails(PeerClosed), Fails(NotConnected), Fails(TimedOut), Fails(Denied);
+        EventMask: Done, Fails(BadHandle);
+        EventUnmask: Done, Fails(BadHandle);
+        EventBind: Done, Fails(BadHandle), Fails(WrongState), Fails(InvalidArgument);
         SignalNext: Done, Fails(WouldBlock);
         CountersRead: Done, Fails(BadHandle), Fails(Denied), Fails(InvalidArgument);
         PartitionCreate: Fails(Denied);

@@ -4,13 +4,13 @@ use arrayvec::ArrayVec;
 use handover_guest::{
     Error,
     abi::{
-        Account, Call,
+        Account, Call, RequestFlags,
         layout::{MEMORY_BASE, WINDOW_SLOT},
     },
     processor::Lock,
 };
 
-use crate::{coverage::Outcome, granules, partner::Partner, stream::Stream, window};
+use crate::{connections::word, coverage::Outcome, granules, partner::Partner, stream::Stream, window};
 
 /// More than any limit of system-control's lets a partition have.
 const MANY: usize = 1536;
@@ -78,7 +78,8 @@ impl Hoard {
 fn own_token(stream: &mut Stream) -> Option<u64> {
     for _ in 0..SIGNALS {
         let answer = stream.call(Call::SignalNext, &[]);
-        let [_, _, token, partition, service, ..] = answer.x;
+        let [_, _, token, partition, asked, ..] = answer.x;
+        let service = asked & 0xffff_ffff;
         if !answer.done() {
             return None;
         }
@@ -90,9 +91,9 @@ fn own_token(stream: &mut Stream) -> Option<u64> {
     None
 }
 
-/// The two ends of a channel to itself, unless another processor takes the request.
-fn channel(stream: &mut Stream) -> Option<(u64, u64)> {
-    let client = stream.call(Call::Connect, &[stream.setting.own, OWN_SERVICE]);
+/// The two ends of what the flags say, to itself, unless another processor takes the request.
+pub(crate) fn channel(stream: &mut Stream, flags: RequestFlags) -> Option<(u64, u64)> {
+    let client = stream.call(Call::Connect, &[stream.setting.own, word(OWN_SERVICE, flags)]);
     if !client.done() {
         return None;
     }
@@ -107,7 +108,7 @@ fn channel(stream: &mut Stream) -> Option<(u64, u64)> {
 
 /// What of a short run's results chance alone would not make certain: regions offered where they cannot go.
 pub(crate) fn edges(stream: &mut Stream) {
-    let Some((client, server)) = channel(stream) else { return };
+    let Some((client, server)) = channel(stream, RequestFlags::empty()) else { return };
     let (free, taken) = (window::fresh(0), stream.slots.base() + WINDOW_SLOT);
     let holder = stream.call(Call::RegionCreate, &[PAGE, taken]);
     for size in [PAGE, 2 * WINDOW_SLOT] {
@@ -149,7 +150,7 @@ pub(crate) fn machine_memory(stream: &mut Stream, partner: &mut Partner) {
 /// the way, as long as nobody else takes part.
 fn starve(stream: &mut Stream, partner: Option<&mut Partner>, orders: &[u8], expected: Outcome) {
     let mut hoard = HOARD.lock();
-    let Some((client, server)) = channel(stream) else { return };
+    let Some((client, server)) = channel(stream, RequestFlags::empty()) else { return };
     hoard.ports.extend([client, server]);
     let spare = stream.call(Call::RegionCreate, &[PAGE, 0]);
     let sent = stream.call(Call::RegionCreate, &[PAGE, 0]);
@@ -171,6 +172,7 @@ fn starve(stream: &mut Stream, partner: Option<&mut Partner>, orders: &[u8], exp
         ));
     }
     hoard.ports(stream);
+    one_more_set(stream);
     let token = own_token(stream).unwrap_or(0);
     let accepted = stream.call(Call::Accept, &[token]);
     if accepted.done() {
@@ -195,6 +197,13 @@ fn starve(stream: &mut Stream, partner: Option<&mut Partner>, orders: &[u8], exp
     hoard.give_back(stream);
 }
 
+fn one_more_set(stream: &mut Stream) {
+    let set = stream.call(Call::PortSetCreate, &[0, 0]);
+    if set.done() {
+        stream.call(Call::PortSetDestroy, &[set.x[1]]);
+    }
+}
+
 fn region_of(word: u64) -> u64 {
     word >> 24 & 0xff_ffff
 }
@@ -216,6 +225,7 @@ pub(crate) fn ports(stream: &mut Stream) {
     if !crate::run::is_shared() && why != Outcome::Limit(Account::Ports) {
         stream.fail(format_args!("ports end by {why:?}"));
     }
+    one_more_set(stream);
     let token = own_token(stream).unwrap_or(0);
     let accepted = stream.call(Call::Accept, &[token]);
     if accepted.done() {

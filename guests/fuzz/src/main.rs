@@ -11,6 +11,7 @@
 
 mod checker;
 mod code;
+mod connections;
 mod content;
 mod coverage;
 mod granules;

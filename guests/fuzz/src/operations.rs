@@ -6,6 +6,7 @@ use handover_guest::{
 };
 
 use crate::{
+    connections::word,
     content,
     coverage::Outcome,
     granules, memory, registers,
@@ -35,7 +36,8 @@ impl Stream {
             54..56 => self.refuse(),
             56..60 => self.disconnect(),
             60..71 => self.send(),
-            71..83 => self.receive(),
+            71..80 => self.receive(),
+            80..83 => self.listen(),
             83..85 => self.port_call(Call::PortStatus),
             85..87 => self.port_call(Call::EventSend),
             87..90 => self.event_next(),
@@ -75,10 +77,11 @@ impl Stream {
             _ => self.random.one_of(&self.setting.peers),
         };
         let service = match self.random.below(24) {
-            0 => self.random.next() | 1 << 32,
-            _ => SERVICES + self.random.below(SERVICES),
+            0 => self.random.next() | 1 << 40,
+            _ => word(SERVICES + self.random.below(SERVICES), self.any_flags()),
         };
-        let answer = self.call(Call::Connect, &[partition, service]);
+        let patience = self.random.next() >> self.random.below(64);
+        let answer = self.call(Call::Connect, &[partition, service, patience]);
         self.new_port(&answer);
         if partition == own && !self.random.one_in(3) {
             self.signal_next();
@@ -352,6 +355,9 @@ impl Stream {
     pub(crate) fn clean_up(&mut self) {
         while let Some(port) = self.ports.pop() {
             self.call(Call::Disconnect, &[port]);
+        }
+        while let Some(set) = self.sets.pop() {
+            self.call(Call::PortSetDestroy, &[set]);
         }
         while let Some(held) = self.regions.pop() {
             self.call(Call::RegionDestroy, &[held.handle]);

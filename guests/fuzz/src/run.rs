@@ -15,7 +15,7 @@ use handover_guest::{
 };
 
 use crate::{
-    code, coverage, limits,
+    code, connections, coverage, limits,
     partner::{self, Partner},
     stream::{self, Setting, Stream, fail},
 };
@@ -115,6 +115,7 @@ pub(crate) fn lead(boot: &Boot) -> Status {
     let mut partner = Partner::open(&mut stream, partner.partition, u64::from(partner.service.get()));
     // While its tables are small and nobody interferes, what happens at the limits is certain.
     limits::edges(&mut stream);
+    connections::edges(&mut stream);
     limits::control_memory(&mut stream, Some(&mut partner));
     limits::machine_memory(&mut stream, &mut partner);
     limits::ports(&mut stream);

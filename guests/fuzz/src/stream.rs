@@ -78,6 +78,7 @@ pub(crate) struct Stream {
     pub(crate) random: Random,
     pub(crate) regions: ArrayVec<Held, 48>,
     pub(crate) ports: ArrayVec<u64, 32>,
+    pub(crate) sets: ArrayVec<u64, 8>,
     pub(crate) tokens: ArrayVec<u64, 8>,
     pub(crate) slots: Slots,
     /// What its granules of memory hold; 0: it has not this one.
@@ -98,6 +99,7 @@ impl Stream {
             random: Random::new(seed, processor as u64),
             regions: ArrayVec::new(),
             ports: ArrayVec::new(),
+            sets: ArrayVec::new(),
             tokens: ArrayVec::new(),
             slots: Slots::new(processor),
             granules: [0; granules::OWN as usize],
@@ -229,6 +231,7 @@ fn results_of(call: Call) -> usize {
         Call::Identify | Call::PortStatus => 3,
         Call::Version | Call::AccountRead | Call::RegionInfo | Call::MemoryInfo => 2,
         Call::RegionCreate | Call::Connect | Call::Accept | Call::EventNext => 1,
+        Call::PortSetCreate | Call::PortSetNext => 1,
         _ => 0,
     }
 }

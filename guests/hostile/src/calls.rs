@@ -158,7 +158,7 @@ pub(crate) fn wild_arguments(_: &Boot) -> Result<(), Failure> {
         let word = MessageWord::new(Port::new(1), None, length);
         refused(Call::Send, &[word.to_register()], &[Error::InvalidArgument])?;
     }
-    refused(Call::Connect, &[1, 1 << 32], &[Error::InvalidArgument, Error::BadHandle])?;
+    refused(Call::Connect, &[1, 1 << 36], &[Error::InvalidArgument, Error::BadHandle])?;
     Ok(())
 }
 

@@ -98,9 +98,10 @@ void handover_signal_work(struct work_struct *work)
 				dev_err(handover->dev, "cannot take control signals: %d\n", error);
 			return;
 		}
-		/* a1 kind, a2 token, a3 partition, a4 service */
+		/* a1 kind, a2 token, a3 partition, a4 service and, above, what other than a channel is asked for */
 		if (regs.a1 == HANDOVER_SIGNAL_KIND_CONNECT) {
-			reason = route(handover, regs.a2, regs.a3, regs.a4);
+			reason = regs.a4 >> 32 ? HANDOVER_REASON_NO_LISTENER :
+						 route(handover, regs.a2, regs.a3, regs.a4);
 			if (reason)
 				refuse(handover, regs.a2, reason);
 		}

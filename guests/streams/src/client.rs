@@ -9,7 +9,7 @@ use handover_guest::{
 
 use crate::{
     bytes::{self, Failure, expect},
-    cancel,
+    cancel, ports,
 };
 
 /// Channels that are used at once.
@@ -54,7 +54,11 @@ fn checks(boot: &Boot) -> Result<(), (&'static str, Failure)> {
     check("dropped futures", block_on(cancel::receiving(&mut mirror)))?;
     check("a full queue", block_on(cancel::sending(&mut mirror)))?;
     check("signals", block_on(cancel::signals(&mut mirror)))?;
-    check("sleeping", block_on(cancel::sleeping()))
+    check("sleeping", block_on(cancel::sleeping()))?;
+    check("requests that time out", ports::timeouts(own))?;
+    check("one-way channels", ports::one_way(own))?;
+    check("port sets", ports::sets(own))?;
+    check("event ports", ports::event_ports(own))
 }
 
 /// The service that this partition provides to itself.

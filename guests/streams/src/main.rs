@@ -9,6 +9,7 @@
 mod bytes;
 mod cancel;
 mod client;
+mod ports;
 mod server;
 
 use handover_guest::{Boot, Error, Status, block_on, entry, println};

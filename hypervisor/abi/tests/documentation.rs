@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use handover_abi::{
-    Account, Call, Causes, Counter, EndReason, Error, FEATURES, PartitionState, SHORT_MAX, SignalKind, UID,
-    VERSION, archive, boot, console, layout, smccc,
+    Account, Call, Causes, Counter, EndReason, Error, FEATURES, PartitionState, RequestFlags, RequestWord, SHORT_MAX,
+    SignalKind, UID, VERSION, archive, boot, console, layout, smccc,
 };
 
 const PAGE: &str = include_str!("../../../docs/abi.md");
@@ -80,6 +80,12 @@ fn values() {
         .iter_names()
         .map(|(name, cause)| (cause.bits().trailing_zeros().to_string(), name.to_owned()));
     assert_eq!(table("Bit", "Cause"), causes.collect());
+    let flags = RequestFlags::all()
+        .iter_names()
+        .map(|(name, flag)| ((32 + flag.bits().trailing_zeros()).to_string(), name.to_owned()));
+    assert_eq!(table("Bit", "Flag"), flags.collect());
+    assert!(PAGE.contains(&format!("INTID {} to {}", layout::CHOSEN_INTID_FIRST, layout::CHOSEN_INTID_LAST)));
+    assert!(PAGE.contains(&format!("2^{}", RequestWord::TIMEOUT_MAX.trailing_zeros())));
 }
 
 #[test]

@@ -63,7 +63,7 @@ impl World {
     }
 
     fn join(&mut self, client: PartitionIndex, server: PartitionIndex, flags: RequestFlags) -> (Port, Port) {
-        let port = self.request(client, server, word(flags));
+        let port = self.request(client, server, word(flags), None);
         let signal = self.system.signal_next(server).unwrap();
         assert_eq!(signal.argument, word(flags), "the server learns what it is asked for");
         let ends = (port, self.system.accept(&mut self.machine, server, signal.token).unwrap());
