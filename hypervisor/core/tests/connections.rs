@@ -85,6 +85,10 @@ impl World {
         self.system.event_send(&mut self.machine, who, register(port))
     }
 
+    fn disconnect(&mut self, who: PartitionIndex, port: Port) {
+        assert_eq!(self.system.disconnect(&mut self.machine, who, register(port)), Ok(Progress::Done));
+    }
+
     fn causes(&self, who: PartitionIndex, port: Port) -> Causes {
         self.system.port_status(who, register(port)).unwrap().0
     }
@@ -190,7 +194,7 @@ fn requests_are_given_up_in_order_and_in_bounded_steps() {
     assert_eq!(timed_out, count);
     assert_eq!(error(w.system.signal_next(b)), Error::WouldBlock);
     for (_, port) in &ports[..500] {
-        w.system.disconnect(&mut w.machine, a, register(*port)).unwrap();
+        w.disconnect(a, *port);
         w.request(a, b, 5, Some(Timeout { now, after: 10 }));
     }
     // All at once: sixteen a step.
@@ -218,7 +222,7 @@ fn a_one_way_channel_goes_one_way() {
         // Events are no messages.
         w.event_send(to.0, to.1).unwrap();
         assert_eq!(w.system.event_next(from.0).unwrap().causes, Causes::SIGNAL);
-        w.system.disconnect(&mut w.machine, from.0, register(from.1)).unwrap();
+        w.disconnect(from.0, from.1);
         assert_eq!(error(w.receive(to.0, to.1)), Error::PeerClosed);
         w.finish(&[a, b]);
     }
@@ -274,7 +278,7 @@ fn a_set_serves_many_ports_in_the_order_of_arrival() {
     // A member that goes leaves nothing behind.
     w.event_send(a, joined[0].0).unwrap();
     for (_, to) in &joined[..999] {
-        w.system.disconnect(&mut w.machine, b, register(*to)).unwrap();
+        w.disconnect(b, *to);
     }
     assert_eq!(error(w.system.set_next(b, register(set))), Error::WouldBlock);
     w.system.set_destroy(b, register(set)).unwrap();
@@ -344,7 +348,7 @@ fn events_reach_the_interrupt_of_the_receivers_choice() {
     w.system.event_unmask(&mut w.machine, b, register(to)).unwrap();
     assert_eq!(std::mem::take(&mut w.machine.interrupts), [(b, 192)]);
     // The end of the other side is an event as any.
-    w.system.disconnect(&mut w.machine, a, register(from)).unwrap();
+    w.disconnect(a, from);
     assert_eq!(w.system.event_next(b).unwrap().causes, Causes::PEER_CLOSED);
     let (channel, _) = w.join(b, b, RequestFlags::empty());
     assert_eq!(error(w.system.event_bind(&mut w.machine, b, register(channel), 192, 0)), Error::WrongState);

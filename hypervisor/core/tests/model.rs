@@ -511,7 +511,7 @@ impl Pair {
                 word,
                 token: 0,
                 queue: Default::default(),
-                due: timeout.map(|_| ((self.now + after >> 10) + 1 << 10, u64::from(self.requests))),
+                due: timeout.map(|_| ((((self.now + after) >> 10) + 1) << 10, u64::from(self.requests))),
                 messages: !flags.intersects(to | events),
                 signals: !flags.contains(from | events),
                 intid: 0,
