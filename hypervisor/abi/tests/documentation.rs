@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use handover_abi::{
-    Account, Call, Causes, Counter, EndReason, Error, FEATURES, PartitionState, RequestFlags, RequestWord, SHORT_MAX,
-    SignalKind, UID, VERSION, archive, boot, console, layout, smccc,
+    Account, Call, Causes, Counter, EndReason, Error, FEATURES, PartitionState, RequestFlags, RequestWord,
+    SHORT_MAX, SignalKind, UID, VERSION, archive, boot, console, layout, smccc,
 };
 
 const PAGE: &str = include_str!("../../../docs/abi.md");

@@ -74,7 +74,7 @@ impl World {
     }
 
     fn send(&mut self, who: PartitionIndex, port: Port) -> Result<(), Failure> {
-        self.system.send(&mut self.machine, who, MessageWord::new(port, None, 8), &[3; 16])
+        self.system.send(&mut self.machine, who, MessageWord::new(port, None, 8), &[3; 16]).map(|_| ())
     }
 
     fn receive(&mut self, who: PartitionIndex, port: Port) -> Result<MessageWord, Failure> {
