@@ -8,6 +8,7 @@ use core::{
 use handover_abi::layout::UART_BASE;
 
 use crate::interrupts::Masked;
+use crate::mapping;
 use crate::processor::Lock;
 
 const DR: usize = 0x00;
@@ -23,12 +24,14 @@ struct Console(());
 fn read(offset: usize) -> u32 {
     // SAFETY: the partition's address map has a PL011 there, which the start code maps as Device memory; reads of DR and FR
     // touch no memory.
-    unsafe { ptr::with_exposed_provenance::<u32>(UART_BASE as usize + offset).read_volatile() }
+    unsafe { ptr::with_exposed_provenance::<u32>(mapping::address(UART_BASE) + offset).read_volatile() }
 }
 
 fn write(offset: usize, value: u32) {
     // SAFETY: as for `read`.
-    unsafe { ptr::with_exposed_provenance_mut::<u32>(UART_BASE as usize + offset).write_volatile(value) }
+    unsafe {
+        ptr::with_exposed_provenance_mut::<u32>(mapping::address(UART_BASE) + offset).write_volatile(value)
+    }
 }
 
 fn write_byte(byte: u8) {

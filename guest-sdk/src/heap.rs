@@ -9,7 +9,7 @@ use core::{
 
 use buddy_system_allocator::Heap;
 
-use crate::{Boot, interrupts::Masked, processor::Lock};
+use crate::{Boot, interrupts::Masked, mapping, processor::Lock};
 
 /// Blocks of up to 4 GiB.
 const ORDER: usize = 33;
@@ -45,13 +45,22 @@ pub fn init(boot: &Boot) {
     }
 }
 
-/// Gives the allocator memory.
+/// Gives the allocator memory, by its intermediate physical addresses.
 ///
 /// # Safety
 ///
 /// It must be mapped read-write, and nobody may use it otherwise, ever.
 pub unsafe fn add(memory: Range<u64>) {
     let _masked = Masked::new();
+    let (start, end) = (mapping::address(memory.start), mapping::address(memory.end));
     // SAFETY: the caller's promise.
-    unsafe { ALLOCATOR.0.lock().add_to_heap(memory.start as usize, memory.end as usize) };
+    unsafe { ALLOCATOR.0.lock().add_to_heap(start, end) };
+}
+
+/// Bytes that are free, though not in one piece.
+#[must_use]
+pub fn free() -> usize {
+    let _masked = Masked::new();
+    let heap = ALLOCATOR.0.lock();
+    heap.stats_total_bytes() - heap.stats_alloc_actual()
 }

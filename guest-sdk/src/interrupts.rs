@@ -19,7 +19,10 @@ use handover_abi::{
     layout::{EVENT_INTID, GICD_BASE, GICR_BASE, PROCESSORS_MAX},
 };
 
-use crate::processor::{self, Lock};
+use crate::{
+    mapping,
+    processor::{self, Lock},
+};
 
 /// INTIDs that can have a handler.
 const INTIDS: usize = 256;
@@ -146,8 +149,8 @@ pub(crate) fn offer(intid: u32, handler: Handler) -> bool {
 ///
 /// [`Error::NotSupported`] when there is no GICv3.
 pub fn init() -> Result<(), Error> {
-    let distributor = NonNull::new(ptr::with_exposed_provenance_mut(GICD_BASE as usize));
-    let redistributors = NonNull::new(ptr::with_exposed_provenance_mut(GICR_BASE as usize));
+    let distributor = NonNull::new(ptr::with_exposed_provenance_mut(mapping::address(GICD_BASE)));
+    let redistributors = NonNull::new(ptr::with_exposed_provenance_mut(mapping::address(GICR_BASE)));
     let (Some(distributor), Some(redistributors)) = (distributor, redistributors) else {
         return Err(Error::NotSupported);
     };

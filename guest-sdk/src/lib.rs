@@ -68,6 +68,8 @@ pub mod interrupts;
 #[cfg(target_os = "none")]
 mod listener;
 #[cfg(target_os = "none")]
+pub mod mapping;
+#[cfg(target_os = "none")]
 pub mod memory;
 #[cfg(target_os = "none")]
 mod ports;

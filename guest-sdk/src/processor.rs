@@ -8,7 +8,7 @@ use core::{
 
 use handover_abi::layout::PROCESSORS_MAX;
 
-use crate::{interrupts, psci};
+use crate::{interrupts, mapping, psci};
 
 pub use crate::lock::{Lock, Yield};
 
@@ -59,7 +59,7 @@ pub fn start(index: usize, entry: fn(usize), argument: usize) -> Result<(), psci
     work.entry.store(entry as *mut (), Ordering::Release);
     let start = handover_start_secondary as extern "C" fn(usize) -> !;
     // SAFETY: the start code takes the processor from the state CPU_ON leaves it in, on a stack that only this index has.
-    unsafe { psci::cpu_on(index as u64, start as usize as u64, index as u64) }
+    unsafe { psci::cpu_on(index as u64, mapping::ipa(start as usize), index as u64) }
 }
 
 #[unsafe(no_mangle)]

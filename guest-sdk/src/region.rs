@@ -8,7 +8,7 @@ use core::{
 
 use handover_abi::{Error, RegionHandle, region_order};
 
-use crate::{hvc, window::WINDOW};
+use crate::{hvc, mapping, window::WINDOW};
 
 /// A message region that this partition owns, mapped in its message window. Dereferences to its bytes.
 ///
@@ -86,7 +86,9 @@ impl Region {
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
         // SAFETY: the region is mapped there, read-write, for as long as this exists, and for this partition alone.
-        unsafe { slice::from_raw_parts(ptr::with_exposed_provenance(self.address as usize), self.size()) }
+        unsafe {
+            slice::from_raw_parts(ptr::with_exposed_provenance(mapping::address(self.address)), self.size())
+        }
     }
 
     /// Its bytes, to change.
@@ -95,7 +97,10 @@ impl Region {
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         // SAFETY: as for `as_slice`.
         unsafe {
-            slice::from_raw_parts_mut(ptr::with_exposed_provenance_mut(self.address as usize), self.size())
+            slice::from_raw_parts_mut(
+                ptr::with_exposed_provenance_mut(mapping::address(self.address)),
+                self.size(),
+            )
         }
     }
 }
@@ -106,7 +111,7 @@ impl Region {
     #[must_use]
     pub fn first_word(&self) -> u64 {
         // SAFETY: mapped there, aligned to its size, which is 4 KiB at least; all bits are valid for a number.
-        unsafe { *ptr::with_exposed_provenance(self.address as usize) }
+        unsafe { *ptr::with_exposed_provenance(mapping::address(self.address)) }
     }
 
     /// Its first 8 bytes, to change.
@@ -114,7 +119,7 @@ impl Region {
     #[must_use]
     pub fn first_word_mut(&mut self) -> &mut u64 {
         // SAFETY: as for `first_word`; borrowed as long as `self`.
-        unsafe { &mut *ptr::with_exposed_provenance_mut(self.address as usize) }
+        unsafe { &mut *ptr::with_exposed_provenance_mut(mapping::address(self.address)) }
     }
 }
 

@@ -11,9 +11,14 @@ use core::{
 
 use handover_abi::layout::MEMORY_BASE;
 
-use crate::{Boot, hvc, interrupts, println, psci};
+use crate::{Boot, hvc, interrupts, mapping, println, psci};
 
-core::arch::global_asm!(include_str!("start.s"));
+core::arch::global_asm!(include_str!("start.s"), UPPER_TCR = const UPPER_TCR);
+
+/// TCR_EL1 for the upper half of the address space: EPD1, no walks; with feature `upper`: T1SZ 25, walks write-back and inner
+/// shareable, 4 KiB.
+const UPPER_TCR: u64 =
+    if cfg!(feature = "upper") { 25 << 16 | 1 << 24 | 1 << 26 | 3 << 28 | 2 << 30 } else { 1 << 23 };
 
 /// What `main` can take: made from `x0` as it was at the entry.
 pub trait StartArgument {
@@ -35,7 +40,7 @@ impl StartArgument for Boot {
     unsafe fn from_x0(x0: u64) -> Boot {
         // QEMU without the control OS leaves x0 alone and the device tree at the start of memory.
         let address = if x0 == 0 { MEMORY_BASE } else { x0 };
-        let blob = ptr::with_exposed_provenance::<u8>(address as usize);
+        let blob = ptr::with_exposed_provenance::<u8>(mapping::address(address));
         // SAFETY: the partition is started with the address of a device tree, whose first 8 bytes are magic and size.
         let size = unsafe { blob.add(4).cast::<u32>().read_unaligned() }.swap_bytes();
         // SAFETY: the tree has that size, and nothing writes to it.
@@ -46,13 +51,13 @@ impl StartArgument for Boot {
     }
 }
 
-/// The first address behind the program: code, data, stacks. From there on memory is unused.
+/// The first intermediate physical address behind the program: code, data, stacks. From there on memory is unused.
 #[must_use]
 pub fn image_end() -> u64 {
     unsafe extern "C" {
         static __image_end: u8;
     }
-    (&raw const __image_end).addr() as u64
+    mapping::ipa((&raw const __image_end).addr())
 }
 
 /// How a program ended: the exit status of its partition. 0 is success.

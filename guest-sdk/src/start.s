@@ -8,6 +8,7 @@
 //   entries 192-255  the boot archive      read-only
 //   entries 256-511  the message window
 // All but the devices Normal, inner and outer write-back, inner shareable.
+// With the feature `upper` the program is linked in the upper half of the address space, where TTBR1_EL1 has the same table.
 
 .equ DESCRIPTOR_BLOCK,  0x1                             // valid, block (levels 1 and 2)
 .equ DESCRIPTOR_TABLE,  0x3                             // valid, table
@@ -17,8 +18,8 @@
 .equ READ_ONLY,         (1 << 7)                        // AP[2]
 
 .equ MAIR,              0xff04                          // 1: Normal write-back, 0: Device-nGnRE
-// T0SZ 25 (39 bits), walks write-back and inner shareable, 4 KiB, no TTBR1 walks, 40 bits of physical address
-.equ TCR,               25 | (1 << 8) | (1 << 10) | (3 << 12) | (1 << 23) | (2 << 32)
+// T0SZ 25 (39 bits), walks write-back and inner shareable, 4 KiB, 40 bits of physical address
+.equ TCR,               25 | (1 << 8) | (1 << 10) | (3 << 12) | (2 << 32) | {UPPER_TCR}
 // LSMAOE, nTLSMD, SPAN, EIS, TSCXT, EOS; I, SA0, SA, C, M
 .equ SCTLR,             0x30d00800 | (1 << 12) | (1 << 4) | (1 << 3) | (1 << 2) | (1 << 0)
 
@@ -122,6 +123,9 @@ _start:
     add     x0, x0, x2
     b       9b
 10: bl      enable_mmu
+    ldr     x0, =11f                            // to where it is linked
+    br      x0
+11:
     address x0, __stack_0
     address x1, __exception_stacks
     bl      enable_stacks
@@ -135,7 +139,9 @@ handover_start_secondary:
     msr     daifset, #0xf
     mov     x19, x0
     bl      enable_mmu
-    address x0, __stacks
+    ldr     x0, =12f
+    br      x0
+12: address x0, __stacks
     add     x0, x0, x19, lsl #16                // STACK_SIZE
     address x1, __exception_stacks
     add     x1, x1, x19, lsl #14                // EXCEPTION_STACK_SIZE
@@ -152,6 +158,7 @@ enable_mmu:
     msr     tcr_el1, x0
     adrp    x0, __level1
     msr     ttbr0_el1, x0
+    msr     ttbr1_el1, x0
     msr     cpacr_el1, xzr                      // the program has no floating point
     msr     tpidr_el1, xzr                      // CATCH_NONE
     dsb     sy

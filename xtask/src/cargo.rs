@@ -69,7 +69,16 @@ impl<'a> Package<'a> {
 
 /// The bare-metal guests of this workspace: folders of `guests` with a `Cargo.toml`.
 pub(crate) fn guests(workspace: &Workspace) -> Result<Vec<String>> {
-    let folder = workspace.source("guests");
+    packages_in(workspace, "guests")
+}
+
+/// System-control's programs: folders of `system-control/programs` with a `Cargo.toml`.
+pub(crate) fn programs(workspace: &Workspace) -> Result<Vec<String>> {
+    packages_in(workspace, "system-control/programs")
+}
+
+fn packages_in(workspace: &Workspace, folder: &str) -> Result<Vec<String>> {
+    let folder = workspace.source(folder);
     let mut names = Vec::new();
     for entry in fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))? {
         let entry = entry?;

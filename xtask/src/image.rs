@@ -11,15 +11,12 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use handover_abi::archive::{Header, MAGIC, PAGE, VERSION};
-use handover_manifest::{KernelSource, Manifest, MemorySize, RESERVED_MEMORY};
+use handover_manifest::{BUSYBOX, KernelSource, Manifest, MemorySize};
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
-
-/// Memory that system-control gets for itself, in bytes.
-const SYSTEM_CONTROL_MEMORY: u64 = 16 << 20;
 
 /// The files of a bootable machine, and the programs with symbols that they were made of.
 #[derive(Clone, Debug)]
@@ -34,6 +31,8 @@ pub(crate) struct Image {
 
 /// The name of system-control's partition.
 pub(crate) const SYSTEM_CONTROL: &str = "system-control";
+/// The package of the kernel that runs programs.
+const UNIX_KERNEL: &str = "handover-unix";
 
 /// Provisions what the manifest needs, builds it, and writes the files to the folder `output` of the output.
 /// `folder` is where the manifest's paths start.
@@ -89,8 +88,12 @@ pub(crate) fn make(workspace: &Workspace, manifest: &Manifest, folder: &Path, ou
             .with_context(|| format!("{} cannot be made an image", program.display()))
     };
     write(&kernel, &flat(&programs[0])?.bytes)?;
+    if manifest.system_control.is_unix() {
+        add_programs(workspace, &host, manifest, linux.as_ref(), &mut files.archive)?;
+    }
     files.archive.file("manifest", &packed.pack())?;
-    let bytes = archive_of(&flat(&programs[1])?, &files.archive.finish()?)?;
+    let memory = manifest.system_control.memory_size();
+    let bytes = archive_of(&flat(&programs[1])?, &files.archive.finish()?, memory)?;
     check_room(manifest, bytes.len() as u64)?;
     write(&archive, &bytes)?;
     Ok(Image { kernel, archive, symbols })
@@ -120,12 +123,12 @@ impl Files {
 }
 
 /// Header page, system-control's image, files; each on a page of its own.
-fn archive_of(system_control: &elf::Flat, files: &[u8]) -> Result<Vec<u8>> {
+fn archive_of(system_control: &elf::Flat, files: &[u8], memory: u64) -> Result<Vec<u8>> {
     let to_page = |size: usize| size.next_multiple_of(PAGE as usize);
     let files_offset = PAGE as usize + to_page(system_control.bytes.len());
     let size = files_offset + files.len();
-    if system_control.memory_size >= SYSTEM_CONTROL_MEMORY {
-        let (needs, gets) = (system_control.memory_size, SYSTEM_CONTROL_MEMORY);
+    if system_control.memory_size >= memory {
+        let (needs, gets) = (system_control.memory_size, memory);
         bail!("system-control needs {needs} bytes of memory, but gets {gets}");
     }
     let header = Header {
@@ -135,7 +138,7 @@ fn archive_of(system_control: &elf::Flat, files: &[u8]) -> Result<Vec<u8>> {
         size: size as u64,
         image_offset: PAGE,
         image_size: system_control.bytes.len() as u64,
-        memory_size: SYSTEM_CONTROL_MEMORY,
+        memory_size: memory,
         files_offset: files_offset as u64,
         files_size: files.len() as u64,
     };
@@ -153,12 +156,12 @@ fn archive_of(system_control: &elf::Flat, files: &[u8]) -> Result<Vec<u8>> {
 /// The boot archive stays in memory beside the partitions.
 fn check_room(manifest: &Manifest, archive: u64) -> Result<()> {
     let partitions: u64 = manifest.partitions.iter().map(|partition| partition.memory.0).sum();
-    let needed = (partitions + RESERVED_MEMORY + archive).next_multiple_of(1 << 20);
+    let needed = (partitions + manifest.reserved_memory() + archive).next_multiple_of(1 << 20);
     if needed > manifest.machine.memory.0 {
         bail!(
             "the partitions, the boot archive of {archive} bytes and {} for the control OS and system-control take {}, but the machine has {}: \
              raise `memory` under [machine]",
-            MemorySize(RESERVED_MEMORY),
+            MemorySize(manifest.reserved_memory()),
             MemorySize(needed),
             manifest.machine.memory
         );
@@ -169,12 +172,57 @@ fn check_room(manifest: &Manifest, archive: u64) -> Result<()> {
 /// The package of the privileged partition's program.
 fn privileged_of(workspace: &Workspace, manifest: &Manifest) -> Result<String> {
     let Some(kernel) = &manifest.system_control.kernel else { return Ok(SYSTEM_CONTROL.to_owned()) };
+    if manifest.system_control.is_unix() {
+        return Ok(UNIX_KERNEL.to_owned());
+    }
     let known = cargo::guests(workspace)?;
     match KernelSource::new(kernel) {
         KernelSource::Guest(name) if known.iter().any(|guest| guest == name) => Ok(name.to_owned()),
         _ => bail!("[system-control] runs `{kernel}`, but the guests are: {}", known.join(", ")),
     }
 }
+
+/// Builds system-control's programs and puts them into `/bin`, each on pages of its own, so that it can be mapped where it lies.
+fn add_programs(
+    workspace: &Workspace,
+    host: &Host,
+    manifest: &Manifest,
+    linux: Option<&Linux>,
+    archive: &mut Archive,
+) -> Result<()> {
+    let wanted = &manifest.system_control.programs;
+    let known = cargo::programs(workspace)?;
+    archive.folder("bin")?;
+    for name in wanted {
+        if name == BUSYBOX {
+            let linux = linux.context("Linux was not provisioned")?;
+            archive.page_file("bin/busybox", &read(&linux.busybox)?)?;
+            for applet in APPLETS {
+                archive.link(&format!("bin/{applet}"), BUSYBOX)?;
+            }
+            continue;
+        }
+        if !known.contains(name) {
+            bail!(
+                "[system-control] has the program `{name}`, but there are: {BUSYBOX}, {}",
+                known.join(", ")
+            );
+        }
+        eprintln!("  Building the program {name}");
+        provision::rust::targets(host)?;
+        let built = cargo::build(workspace, LINUX, &[Package::new(name)])?;
+        let program = elf::strip(&read(&built[0])?)?;
+        archive.page_file(&format!("bin/{name}"), &program)?;
+    }
+    Ok(())
+}
+
+/// The names that busybox has in `/bin`.
+const APPLETS: [&str; 34] = [
+    "ash", "cat", "chmod", "cp", "date", "dd", "df", "echo", "env", "false", "find", "free", "grep", "head",
+    "hexdump", "kill", "ln", "ls", "mkdir", "mv", "ps", "pwd", "rm", "rmdir", "seq", "sh", "sleep", "sort",
+    "tail", "test", "touch", "true", "uname", "wc",
+];
 
 /// The bare-metal guests that the manifest runs, each once.
 fn guests_of(workspace: &Workspace, manifest: &Manifest) -> Result<Vec<String>> {
@@ -211,6 +259,7 @@ fn linux_of(workspace: &Workspace, host: &Host, manifest: &Manifest) -> Result<O
         KernelSource::new(&partition.kernel) == KernelSource::Debian
             || partition.initramfs.as_deref() == Some("demo")
     });
+    let needed = needed || manifest.system_control.programs.iter().any(|program| program == BUSYBOX);
     needed.then(|| provision::linux::find(host, &workspace.output_folder("provision")?)).transpose()
 }
 
@@ -240,7 +289,7 @@ mod tests {
     #[test]
     fn archive_is_what_its_header_says() {
         let image = elf::Flat { bytes: vec![7; 5000], memory_size: 9000 };
-        let bytes = archive_of(&image, b"files").unwrap();
+        let bytes = archive_of(&image, b"files", 16 << 20).unwrap();
         let header = <Header as zerocopy::FromBytes>::read_from_prefix(&bytes).unwrap().0;
         assert_eq!(header.check(bytes.len() as u64), Ok(()));
         let part = |offset: u64, size: u64| &bytes[offset as usize..(offset + size) as usize];
@@ -250,8 +299,8 @@ mod tests {
 
     #[test]
     fn system_control_must_fit_its_memory() {
-        let image = elf::Flat { bytes: vec![7; 16], memory_size: SYSTEM_CONTROL_MEMORY };
-        assert!(archive_of(&image, b"").unwrap_err().to_string().contains("needs 16777216 bytes"));
+        let image = elf::Flat { bytes: vec![7; 16], memory_size: 16 << 20 };
+        assert!(archive_of(&image, b"", 16 << 20).unwrap_err().to_string().contains("needs 16777216 bytes"));
     }
 
     #[test]

@@ -25,6 +25,16 @@ impl Archive {
         self.entry(newc::Builder::new(name).mode(0o755).set_mode_file_type(ModeFileType::Regular), content)
     }
 
+    /// Adds the same so that its content starts on a page of the archive: behind the name follow zeroes, which belong to it and which
+    /// readers cut off.
+    pub(crate) fn page_file(&mut self, name: &str, content: &[u8]) -> Result<()> {
+        const HEADER: usize = 110;
+        const PAGE: usize = 4096;
+        let start = self.bytes.len() + HEADER + name.len() + 1;
+        let zeroes = start.next_multiple_of(PAGE) - start;
+        self.file(&format!("{name}{}", "\0".repeat(zeroes)), content)
+    }
+
     /// Adds a symbolic link.
     pub(crate) fn link(&mut self, name: &str, target: &str) -> Result<()> {
         self.entry(

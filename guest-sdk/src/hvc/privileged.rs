@@ -5,6 +5,7 @@ use core::arch::asm;
 use handover_abi::{Account, Call, EndReason, Error, Name, PartitionId, PartitionState};
 
 use super::hvc;
+use crate::mapping;
 
 fn id(partition: PartitionId) -> u64 {
     u64::from(partition.get())
@@ -54,13 +55,13 @@ pub fn partition_add_memory(partition: PartitionId, address: u64, size: u64) -> 
 
 /// [`Call::PartitionWrite`]: copies `data` to `address` in a partition that has not started.
 pub fn partition_write(partition: PartitionId, address: u64, data: &[u8]) -> Result<(), Error> {
-    // SAFETY: reads `data`, at its own address (stage 1 is an identity map).
+    // SAFETY: reads `data`, at the address that the start code has mapped it from.
     unsafe {
         hvc!(
             Call::PartitionWrite,
             inlateout("x1") id(partition) => _,
             in("x2") address,
-            in("x3") data.as_ptr().addr(),
+            in("x3") mapping::ipa(data.as_ptr().addr()),
             in("x4") data.len()
         )
     }

@@ -41,7 +41,7 @@ pub(crate) enum Kind {
     Memory,
     /// A region: read, write.
     Region,
-    /// System-control's files: read.
+    /// System-control's files: read, execute. Its programs run where they lie.
     Files,
 }
 
@@ -52,7 +52,7 @@ impl Attributes {
         let access = match kind {
             Kind::Memory => S2AP_READ | S2AP_WRITE,
             Kind::Region => S2AP_READ | S2AP_WRITE | EXECUTE_NEVER,
-            Kind::Files => S2AP_READ | EXECUTE_NEVER,
+            Kind::Files => S2AP_READ,
         };
         VALID | attributes | access | INNER_SHAREABLE | ACCESS_FLAG
     }
@@ -299,7 +299,7 @@ mod tests {
         assert_eq!(fwb.block(pa, Kind::Memory), 0x1_2340_07d9);
         assert_eq!(fwb.block(pa, Kind::Region), 0x0040_0001_2340_07d9);
         assert_eq!(fwb.page(pa, Kind::Region), 0x0040_0001_2340_07db);
-        assert_eq!(fwb.page(pa, Kind::Files), 0x0040_0001_2340_075b);
+        assert_eq!(fwb.page(pa, Kind::Files), 0x0001_2340_075b);
         let plain = Attributes { fwb: false };
         assert_eq!(plain.block(pa, Kind::Memory), 0x1_2340_07fd);
         assert_eq!(table(pa), 0x1_2340_0003);

@@ -1,8 +1,6 @@
 //! What the types alone cannot say about a manifest: names are unique, services meet, everything fits the machine.
 
-use crate::{
-    KernelSource, MAX_NAME, MAX_PROCESSORS, MEMORY_GRANULE, Manifest, MemorySize, Partition, RESERVED_MEMORY,
-};
+use crate::{KernelSource, MAX_NAME, MAX_PROCESSORS, MEMORY_GRANULE, Manifest, MemorySize, Partition, UNIX};
 use alloc::{format, string::String};
 
 /// Names that consoles, logs and records use for what no manifest lists.
@@ -45,15 +43,8 @@ impl Manifest {
     /// The first thing that is wrong. Whether the files it names exist and are kernels is not looked at here.
     pub fn check(&self) -> Result<(), Problem> {
         self.check_machine()?;
-        if let Some(kernel) = &self.system_control.kernel
-            && !matches!(KernelSource::new(kernel), KernelSource::Guest(_))
-        {
-            return wrong(
-                Place::SystemControl(Key::Value("kernel")),
-                format!("`{kernel}` cannot take system-control's place: write `guest:NAME`"),
-            );
-        }
-        if self.partitions.is_empty() {
+        self.check_system_control()?;
+        if self.partitions.is_empty() && !self.system_control.is_unix() {
             return wrong(Place::Manifest(Key::Table), "there is no `[[partition]]`: name at least one");
         }
         for (index, partition) in self.partitions.iter().enumerate() {
@@ -75,6 +66,26 @@ impl Manifest {
             return wrong(Place::Machine(Key::Value("processors")), "a machine needs at least one processor");
         }
         check_granule(self.machine.memory, Place::Machine(Key::Value("memory")))
+    }
+
+    fn check_system_control(&self) -> Result<(), Problem> {
+        let control = &self.system_control;
+        let at = |key| Place::SystemControl(Key::Value(key));
+        if let Some(kernel) = &control.kernel
+            && !control.is_unix()
+            && !matches!(KernelSource::new(kernel), KernelSource::Guest(_))
+        {
+            let what =
+                format!("`{kernel}` cannot take system-control's place: write `guest:NAME` or `{UNIX}`");
+            return wrong(at("kernel"), what);
+        }
+        if !control.programs.is_empty() && !control.is_unix() {
+            return wrong(at("programs"), format!("only `kernel = \"{UNIX}\"` runs programs"));
+        }
+        match control.memory {
+            Some(memory) => check_granule(memory, at("memory")),
+            None => Ok(()),
+        }
     }
 
     fn check_partition(&self, index: usize, partition: &Partition) -> Result<(), Problem> {
@@ -142,7 +153,7 @@ impl Manifest {
     }
 
     fn check_memory(&self) -> Result<(), Problem> {
-        let mut used = RESERVED_MEMORY;
+        let mut used = self.reserved_memory();
         for (index, partition) in self.partitions.iter().enumerate() {
             used = used.saturating_add(partition.memory.0);
             if used > self.machine.memory.0 {
@@ -150,7 +161,7 @@ impl Manifest {
                     "with `{}` the partitions take {}, {} for the control OS and system-control included, but the machine has {}",
                     partition.name,
                     MemorySize(used),
-                    MemorySize(RESERVED_MEMORY),
+                    MemorySize(self.reserved_memory()),
                     self.machine.memory
                 );
                 return wrong(Place::Partition(index, Key::Value("memory")), what);

@@ -29,7 +29,7 @@ pub use read::{ReadError, parse, read};
 pub const MAX_PROCESSORS: u32 = 8;
 /// The most bytes of a partition's or a service's name.
 pub const MAX_NAME: usize = 15;
-/// Memory that stays with the control OS and system-control, in bytes; partitions share the rest.
+/// Memory that stays with the control OS and system-control where that has no more than [`SYSTEM_CONTROL_MEMORY`], in bytes.
 pub const RESERVED_MEMORY: u64 = 64 << 20;
 /// Partitions are given memory in multiples of this many bytes.
 pub const MEMORY_GRANULE: u64 = 2 << 20;
@@ -70,11 +70,40 @@ pub struct Machine {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SystemControl {
     /// `guest:NAME`: a bare-metal guest in the place of this project's own system-control. It takes the manifest's partitions as it likes.
+    /// [`UNIX`]: the kernel that runs `programs`.
     #[serde(default)]
     pub kernel: Option<String>,
-    /// What such a guest finds as its arguments, in the packed manifest.
+    /// What such a guest finds as its arguments, in the packed manifest; for [`UNIX`], the first program and its arguments.
     #[serde(default)]
     pub command_line: String,
+    /// With [`UNIX`]: packages of `system-control/programs` that it finds in `/bin`; [`BUSYBOX`] is Debian's.
+    #[serde(default)]
+    pub programs: Vec<String>,
+    /// Memory for itself and its programs, a multiple of [`MEMORY_GRANULE`].
+    #[serde(default)]
+    pub memory: Option<MemorySize>,
+}
+
+/// The value of `kernel` under `[system-control]` for the kernel that runs Linux programs.
+pub const UNIX: &str = "unix";
+/// The program that is no package.
+pub const BUSYBOX: &str = "busybox";
+/// Memory of system-control where the manifest does not say, in bytes.
+pub const SYSTEM_CONTROL_MEMORY: u64 = 16 << 20;
+/// The same with [`UNIX`].
+pub const UNIX_MEMORY: u64 = 48 << 20;
+
+impl SystemControl {
+    /// Whether it is the kernel that runs programs.
+    pub fn is_unix(&self) -> bool {
+        self.kernel.as_deref() == Some(UNIX)
+    }
+
+    /// Its memory, in bytes.
+    pub fn memory_size(&self) -> u64 {
+        let default = if self.is_unix() { UNIX_MEMORY } else { SYSTEM_CONTROL_MEMORY };
+        self.memory.map_or(default, |memory| memory.0)
+    }
 }
 
 /// One partition, and what it is given before it starts.
@@ -127,6 +156,11 @@ impl core::fmt::Display for UnpackError {
 impl core::error::Error for UnpackError {}
 
 impl Manifest {
+    /// Memory that partitions cannot have: the control OS's and system-control's, in bytes.
+    pub fn reserved_memory(&self) -> u64 {
+        (RESERVED_MEMORY - SYSTEM_CONTROL_MEMORY).saturating_add(self.system_control.memory_size())
+    }
+
     /// All services in manifest order, with their ids.
     pub fn services(&self) -> impl Iterator<Item = Service<'_>> {
         let offers = self.partitions.iter().enumerate();

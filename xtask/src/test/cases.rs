@@ -446,6 +446,16 @@ fn linux() -> Vec<Case> {
             limit: 900,
         },
         Case {
+            name: "unix-hello",
+            manifest: concat!(
+                "[system-control]\nkernel = \"unix\"\nprograms = [\"hello\"]\ncommand-line = \"/bin/hello one two\"\n",
+                "[machine]\nprocessors = 1\nmemory = \"128 MiB\"\n"
+            ),
+            lines: &[Has("system-control", "hello from process 1: /bin/hello one two")],
+            status: 0,
+            limit: 120,
+        },
+        Case {
             name: "demo",
             manifest: include_str!("../../../manifests/demo.toml"),
             lines: &[

@@ -9,8 +9,9 @@ use crate::{
 use std::process::Command;
 
 /// Packages with tests that run here, besides the workspace's default members.
-const ALSO_TESTED: [&str; 7] = [
+const ALSO_TESTED: [&str; 8] = [
     "system-control",
+    "handover-unix",
     "handover-cpio",
     "handover-files",
     "handover-loader",
@@ -45,24 +46,20 @@ pub(crate) fn lint(workspace: &Workspace) -> Count {
     here.extend(strict);
     check("host", &here);
     let guests = cargo::guests(workspace).unwrap_or_default();
-    for package in
-        ["handover", "system-control", "handover-guest"].into_iter().chain(guests.iter().map(String::as_str))
+    for package in ["handover", "system-control", "handover-guest", "handover-unix"]
+        .into_iter()
+        .chain(guests.iter().map(String::as_str))
     {
         // Each alone, as it is built: together they would share their dependencies' features.
         let bare = ["clippy", "--quiet", "--release", "--target", BARE_METAL, "--package", package];
         check(&format!("{package} on bare metal"), &[&bare[..], &strict].concat());
     }
-    let linux = [
-        "clippy",
-        "--quiet",
-        "--release",
-        "--target",
-        LINUX,
-        "--package",
-        "handover-linux",
-        "--package",
-        "handover-tool",
-    ];
+    let mut linux = vec!["clippy", "--quiet", "--release", "--target", LINUX];
+    let programs = cargo::programs(workspace).unwrap_or_default();
+    for package in ["handover-linux", "handover-tool"].into_iter().chain(programs.iter().map(String::as_str))
+    {
+        linux.extend(["--package", package]);
+    }
     check("Linux programs", &[&linux[..], &strict].concat());
     count
 }

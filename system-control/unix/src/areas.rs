@@ -1,0 +1,394 @@
+//! What is mapped where in an address space.
+
+use alloc::{collections::BTreeMap, vec::Vec};
+use core::ops::Range;
+
+use bitflags::bitflags;
+use linux_raw_sys::general as linux;
+
+use crate::{
+    Errno,
+    layout::{PAGE, USER_BASE, USER_END},
+};
+
+/// The most areas of an address space.
+pub const AREAS_MAX: usize = 4096;
+
+bitflags! {
+    /// What a program may do with memory.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Protection: u32 {
+        /// Load.
+        const READ = linux::PROT_READ;
+        /// Store.
+        const WRITE = linux::PROT_WRITE;
+        /// Execute.
+        const EXECUTE = linux::PROT_EXEC;
+    }
+}
+
+impl Protection {
+    /// As a program says it. Nothing is writable and executable at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::INVAL`] for unknown bits; [`Errno::ACCES`] for writable and executable.
+    pub fn new(bits: u64) -> Result<Protection, Errno> {
+        let protection = u32::try_from(bits).ok().and_then(Protection::from_bits).ok_or(Errno::INVAL)?;
+        if protection.contains(Protection::WRITE | Protection::EXECUTE) {
+            return Err(Errno::ACCES);
+        }
+        Ok(protection)
+    }
+}
+
+/// What an area's pages are made of.
+pub trait Backing: Clone {
+    /// The same, from so many bytes on.
+    fn advance(&self, bytes: u64) -> Self;
+    /// Whether `next` goes on where this ends after so many bytes, so that they can be one area.
+    fn continues(&self, bytes: u64, next: &Self) -> bool;
+}
+
+/// An area without its start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Area<B> {
+    /// The first address behind it.
+    pub end: u64,
+    /// What may be done there.
+    pub protection: Protection,
+    /// What it is made of.
+    pub backing: B,
+}
+
+/// All areas of an address space: disjoint, of whole pages, in order.
+#[derive(Clone, Debug)]
+pub struct Areas<B> {
+    map: BTreeMap<u64, Area<B>>,
+    bytes: u64,
+}
+
+impl<B: Backing> Default for Areas<B> {
+    fn default() -> Areas<B> {
+        Areas { map: BTreeMap::new(), bytes: 0 }
+    }
+}
+
+/// Checks a range of pages that a program names: `address` on a page boundary, not empty, inside a program's part of the address space.
+///
+/// # Errors
+///
+/// [`Errno::INVAL`], or [`Errno::NOMEM`] where it reaches beyond.
+pub fn user_range(address: u64, length: u64) -> Result<Range<u64>, Errno> {
+    if !address.is_multiple_of(PAGE) || length == 0 {
+        return Err(Errno::INVAL);
+    }
+    let length = crate::layout::page_ceiling(length).ok_or(Errno::NOMEM)?;
+    let end = address.checked_add(length).ok_or(Errno::NOMEM)?;
+    if address < USER_BASE || end > USER_END {
+        return Err(Errno::NOMEM);
+    }
+    Ok(address..end)
+}
+
+impl<B: Backing> Areas<B> {
+    /// Bytes in all areas.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// All areas, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &Area<B>)> {
+        self.map.iter().map(|(&start, area)| (start, area))
+    }
+
+    /// The area that holds an address.
+    #[must_use]
+    pub fn find(&self, address: u64) -> Option<(u64, &Area<B>)> {
+        let (&start, area) = self.map.range(..=address).next_back()?;
+        (address < area.end).then_some((start, area))
+    }
+
+    /// Whether nothing is mapped there.
+    #[must_use]
+    pub fn is_free(&self, range: &Range<u64>) -> bool {
+        self.map.range(..range.end).next_back().is_none_or(|(_, area)| area.end <= range.start)
+    }
+
+    /// Whether all of it is mapped.
+    #[must_use]
+    pub fn covers(&self, range: &Range<u64>) -> bool {
+        let mut at = range.start;
+        while at < range.end {
+            match self.find(at) {
+                Some((_, area)) => at = area.end,
+                None => return false,
+            }
+        }
+        true
+    }
+
+    /// The highest free range of `length` bytes below `top`.
+    #[must_use]
+    pub fn gap(&self, length: u64, top: u64) -> Option<Range<u64>> {
+        let mut end = top;
+        for (&start, area) in self.map.range(..top).rev() {
+            if area.end < end && end - area.end >= length {
+                break;
+            }
+            end = end.min(start);
+        }
+        let start = end.checked_sub(length).filter(|&start| start >= USER_BASE)?;
+        self.is_free(&(start..end)).then_some(start..end)
+    }
+
+    /// Room for so many more areas.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::NOMEM`].
+    pub fn check_room(&self, more: usize) -> Result<(), Errno> {
+        if self.map.len() + more > AREAS_MAX { Err(Errno::NOMEM) } else { Ok(()) }
+    }
+
+    /// Maps a free range.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::EXIST`] if something is there; [`Errno::NOMEM`] if there are too many areas.
+    pub fn insert(&mut self, range: Range<u64>, protection: Protection, backing: B) -> Result<(), Errno> {
+        if !self.is_free(&range) {
+            return Err(Errno::EXIST);
+        }
+        self.check_room(1)?;
+        self.bytes += range.end - range.start;
+        self.map.insert(range.start, Area { end: range.end, protection, backing });
+        self.merge(range.end);
+        self.merge(range.start);
+        Ok(())
+    }
+
+    /// Unmaps a range; what was there, in pieces, in order.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::NOMEM`] if an area would have to be split and there are too many.
+    pub fn remove(&mut self, range: &Range<u64>) -> Result<Vec<(u64, Area<B>)>, Errno> {
+        self.check_room(1)?;
+        self.split(range.start);
+        self.split(range.end);
+        let starts: Vec<u64> = self.map.range(range.clone()).map(|(&start, _)| start).collect();
+        let removed: Vec<(u64, Area<B>)> =
+            starts.into_iter().filter_map(|start| Some((start, self.map.remove(&start)?))).collect();
+        self.bytes -= removed.iter().map(|(start, area)| area.end - start).sum::<u64>();
+        Ok(removed)
+    }
+
+    /// Changes what may be done with a range that is mapped as a whole.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::NOMEM`] if some of it is not mapped, or an area would have to be split and there are too many.
+    pub fn protect(&mut self, range: &Range<u64>, protection: Protection) -> Result<(), Errno> {
+        if !self.covers(range) {
+            return Err(Errno::NOMEM);
+        }
+        self.check_room(2)?;
+        self.split(range.start);
+        self.split(range.end);
+        for (_, area) in self.map.range_mut(range.clone()) {
+            area.protection = protection;
+        }
+        let starts: Vec<u64> = self.map.range(range.clone()).map(|(&start, _)| start).collect();
+        for start in starts.into_iter().chain([range.end]) {
+            self.merge(start);
+        }
+        Ok(())
+    }
+
+    /// Makes `at` a border between areas, if it lies within one.
+    fn split(&mut self, at: u64) {
+        let Some((start, area)) = self.find(at) else { return };
+        if start == at {
+            return;
+        }
+        let upper = Area { backing: area.backing.advance(at - start), ..area.clone() };
+        self.map.insert(at, upper);
+        if let Some(lower) = self.map.get_mut(&start) {
+            lower.end = at;
+        }
+    }
+
+    /// Joins the area that starts at `at` with the one before it, if they belong together.
+    fn merge(&mut self, at: u64) {
+        let Some(upper) = self.map.get(&at) else { return };
+        let Some((&start, lower)) = self.map.range(..at).next_back() else { return };
+        let joined = lower.end == at
+            && lower.protection == upper.protection
+            && lower.backing.continues(at - start, &upper.backing);
+        if !joined {
+            return;
+        }
+        let end = upper.end;
+        self.map.remove(&at);
+        if let Some(lower) = self.map.get_mut(&start) {
+            lower.end = end;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{collections::BTreeMap as Model, vec};
+
+    /// A file's offset, or nothing.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Stuff {
+        Zeroes,
+        File(u64),
+    }
+
+    impl Backing for Stuff {
+        fn advance(&self, bytes: u64) -> Stuff {
+            match self {
+                Stuff::Zeroes => Stuff::Zeroes,
+                Stuff::File(offset) => Stuff::File(offset + bytes),
+            }
+        }
+
+        fn continues(&self, bytes: u64, next: &Stuff) -> bool {
+            self.advance(bytes) == *next
+        }
+    }
+
+    const BASE: u64 = 0x10_0000;
+
+    fn pages(first: u64, count: u64) -> Range<u64> {
+        BASE + first * PAGE..BASE + (first + count) * PAGE
+    }
+
+    const RW: Protection = Protection::READ.union(Protection::WRITE);
+
+    #[test]
+    fn neighbours_that_belong_together_are_one() {
+        let mut areas = Areas::default();
+        areas.insert(pages(0, 2), RW, Stuff::Zeroes).unwrap();
+        areas.insert(pages(4, 2), RW, Stuff::Zeroes).unwrap();
+        areas.insert(pages(2, 2), RW, Stuff::Zeroes).unwrap();
+        assert_eq!(areas.iter().count(), 1);
+        areas.insert(pages(6, 1), RW, Stuff::File(0)).unwrap();
+        areas.insert(pages(7, 1), RW, Stuff::File(PAGE)).unwrap();
+        areas.insert(pages(8, 1), RW, Stuff::File(PAGE)).unwrap();
+        assert_eq!(areas.iter().count(), 3);
+        assert_eq!(areas.insert(pages(5, 2), RW, Stuff::Zeroes), Err(Errno::EXIST));
+        assert_eq!(areas.bytes(), 9 * PAGE);
+    }
+
+    #[test]
+    fn a_hole_splits_and_a_file_goes_on_behind_it() {
+        let mut areas = Areas::default();
+        areas.insert(pages(0, 8), RW, Stuff::File(PAGE)).unwrap();
+        let removed = areas.remove(&pages(3, 2)).unwrap();
+        assert_eq!(
+            removed,
+            vec![(
+                pages(3, 2).start,
+                Area { end: pages(3, 2).end, protection: RW, backing: Stuff::File(4 * PAGE) }
+            )]
+        );
+        assert_eq!(areas.find(pages(5, 1).start).unwrap().1.backing, Stuff::File(6 * PAGE));
+        assert!(areas.find(pages(3, 1).start).is_none());
+        assert!(!areas.covers(&pages(0, 8)) && areas.covers(&pages(5, 3)));
+        assert_eq!(areas.protect(&pages(2, 2), Protection::READ), Err(Errno::NOMEM));
+    }
+
+    #[test]
+    fn protecting_splits_and_undoing_it_joins() {
+        let mut areas = Areas::default();
+        areas.insert(pages(0, 8), RW, Stuff::Zeroes).unwrap();
+        areas.protect(&pages(2, 3), Protection::empty()).unwrap();
+        assert_eq!(areas.iter().count(), 3);
+        areas.protect(&pages(0, 8), RW).unwrap();
+        assert_eq!(areas.iter().count(), 1);
+    }
+
+    #[test]
+    fn gaps_are_taken_from_the_top() {
+        let mut areas = Areas::default();
+        let top = pages(10, 0).start;
+        assert_eq!(areas.gap(2 * PAGE, top), Some(pages(8, 2)));
+        areas.insert(pages(8, 2), RW, Stuff::Zeroes).unwrap();
+        areas.insert(pages(5, 1), RW, Stuff::Zeroes).unwrap();
+        assert_eq!(areas.gap(2 * PAGE, top), Some(pages(6, 2)));
+        assert_eq!(areas.gap(3 * PAGE, top), Some(pages(2, 3)));
+        assert_eq!(areas.gap(1 << 30, top), None);
+        assert_eq!(areas.gap(PAGE, pages(9, 0).start), Some(pages(7, 1)));
+    }
+
+    #[test]
+    fn ranges_are_checked() {
+        assert_eq!(user_range(1, PAGE), Err(Errno::INVAL));
+        assert_eq!(user_range(BASE, 0), Err(Errno::INVAL));
+        assert_eq!(user_range(0, PAGE), Err(Errno::NOMEM));
+        assert_eq!(user_range(BASE, u64::MAX), Err(Errno::NOMEM));
+        assert_eq!(user_range(USER_END - PAGE, 2 * PAGE), Err(Errno::NOMEM));
+        assert_eq!(user_range(BASE, 1), Ok(BASE..BASE + PAGE));
+        assert_eq!(Protection::new(6), Err(Errno::ACCES));
+        assert_eq!(Protection::new(8), Err(Errno::INVAL));
+    }
+
+    /// A model of single pages goes through the same random operations.
+    #[test]
+    fn like_a_model_of_single_pages() {
+        const PAGES: u64 = 40;
+        let mut areas = Areas::default();
+        let mut model: Model<u64, (Protection, Stuff)> = Model::new();
+        let mut random = 0x9e37_79b9_7f4a_7c15u64;
+        for step in 0..20_000 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let [a, b, c, d] = [random >> 33, random >> 40, random >> 48, random >> 56];
+            let first = a % PAGES;
+            let count = 1 + b % (PAGES - first).min(7);
+            let range = pages(first, count);
+            let numbers = first..first + count;
+            let protection = if c & 1 == 0 { RW } else { Protection::READ };
+            match d % 3 {
+                0 => {
+                    let stuff = if c & 2 == 0 { Stuff::Zeroes } else { Stuff::File(first * PAGE) };
+                    let free = numbers.clone().all(|page| !model.contains_key(&page));
+                    assert_eq!(areas.insert(range, protection, stuff).is_ok(), free, "{step}");
+                    if free {
+                        model.extend(
+                            numbers.map(|page| (page, (protection, stuff.advance((page - first) * PAGE)))),
+                        );
+                    }
+                }
+                1 => {
+                    let removed = areas.remove(&range).unwrap();
+                    let mut bytes = 0;
+                    for page in numbers {
+                        bytes += model.remove(&page).map_or(0, |_| PAGE);
+                    }
+                    assert_eq!(removed.iter().map(|(start, area)| area.end - start).sum::<u64>(), bytes);
+                }
+                _ => {
+                    let covered = numbers.clone().all(|page| model.contains_key(&page));
+                    assert_eq!(areas.protect(&range, protection).is_ok(), covered, "{step}");
+                    if covered {
+                        numbers.for_each(|page| model.get_mut(&page).unwrap().0 = protection);
+                    }
+                }
+            }
+            for page in 0..PAGES {
+                let address = pages(page, 1).start;
+                let found = areas
+                    .find(address + 7)
+                    .map(|(start, area)| (area.protection, area.backing.advance(address - start)));
+                assert_eq!(found, model.get(&page).copied(), "{step}");
+            }
+            assert_eq!(areas.bytes(), model.len() as u64 * PAGE);
+        }
+    }
+}

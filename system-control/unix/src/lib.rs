@@ -1,0 +1,25 @@
+//! The pure parts of system-control's kernel: what is mapped where, which frame is whose, who runs next, who waits for what,
+//! what a signal does, what a program's file and stack look like. The program around them carries it out.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod areas;
+pub mod clock;
+pub mod elf;
+pub mod errno;
+pub mod fault;
+pub mod frames;
+pub mod futex;
+pub mod layout;
+pub mod registers;
+pub mod schedule;
+pub mod signal;
+pub mod signal_frame;
+pub mod stack;
+pub mod timers;
+
+pub use errno::Errno;

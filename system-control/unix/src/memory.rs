@@ -1,0 +1,616 @@
+//! Programs' address spaces.
+
+use alloc::{rc::Rc, vec::Vec};
+use core::{ops::Range, slice};
+
+use handover_guest::mapping;
+use handover_unix::{
+    Errno,
+    areas::{Areas, Backing, Protection, user_range},
+    fault::{Access, Content, Plan, Present, plan},
+    frames::Frames,
+    layout::{BREAK_MAX, MAPPING_TOP, PAGE, TRAMPOLINE, page_ceiling, page_floor},
+};
+
+use crate::{
+    arch::{
+        self,
+        table::{Entry, Table, zeroed},
+    },
+    shared::SharedPages,
+    source::FileSource,
+};
+
+/// What an area's pages are made of.
+#[derive(Clone)]
+pub enum Stuff {
+    /// Zeroes at first.
+    Anonymous,
+    /// A file from an offset on, the program's own copy.
+    File {
+        /// The file.
+        file: Rc<FileSource>,
+        /// Where the area starts in it.
+        offset: u64,
+    },
+    /// Pages that address spaces share.
+    Shared {
+        /// The pages.
+        pages: Rc<SharedPages>,
+        /// Where the area starts in them.
+        offset: u64,
+    },
+}
+
+impl Backing for Stuff {
+    fn advance(&self, bytes: u64) -> Stuff {
+        match self {
+            Stuff::Anonymous => Stuff::Anonymous,
+            Stuff::File { file, offset } => Stuff::File { file: file.clone(), offset: offset + bytes },
+            Stuff::Shared { pages, offset } => Stuff::Shared { pages: pages.clone(), offset: offset + bytes },
+        }
+    }
+
+    fn continues(&self, bytes: u64, next: &Stuff) -> bool {
+        match (self, next) {
+            (Stuff::Anonymous, Stuff::Anonymous) => true,
+            (Stuff::File { file, offset }, Stuff::File { file: other, offset: at }) => {
+                Rc::ptr_eq(file, other) && offset + bytes == *at
+            }
+            (Stuff::Shared { pages, offset }, Stuff::Shared { pages: other, offset: at }) => {
+                Rc::ptr_eq(pages, other) && offset + bytes == *at
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Why a touch of memory cannot be let go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing is mapped there.
+    Unmapped,
+    /// The area does not allow it.
+    Denied,
+    /// The file ends before it, or cannot be read.
+    Bus,
+    /// There is no memory for it.
+    OutOfMemory,
+}
+
+/// An address space.
+pub struct Space {
+    /// Never used again for another.
+    pub id: u64,
+    /// What tells its translations from others' in TLBs.
+    pub asid: u16,
+    table: Table,
+    areas: Areas<Stuff>,
+    /// Frames of its pages, each counted as a whole though it may be shared.
+    resident: u64,
+    /// The most frames, those of its tables among them.
+    limit: u64,
+    break_start: u64,
+    break_end: u64,
+}
+
+impl Space {
+    /// An empty one, but for the page that signal handlers return to.
+    pub fn new(frames: &mut Frames, id: u64, asid: u16, limit: u64) -> Result<Space, Errno> {
+        let table = Table::new(frames).ok_or(Errno::NOMEM)?;
+        let mut space = Space {
+            id,
+            asid,
+            table,
+            areas: Areas::default(),
+            resident: 0,
+            limit,
+            break_start: 0,
+            break_end: 0,
+        };
+        match space.add_trampoline(frames) {
+            Ok(()) => Ok(space),
+            Err(errno) => {
+                space.destroy(frames);
+                Err(errno)
+            }
+        }
+    }
+
+    fn add_trampoline(&mut self, frames: &mut Frames) -> Result<(), Errno> {
+        let code = Protection::READ | Protection::EXECUTE;
+        self.areas.insert(TRAMPOLINE..TRAMPOLINE + PAGE, code, Stuff::Anonymous)?;
+        let frame = self.fresh(frames).map_err(|_| Errno::NOMEM)?;
+        let trampoline = arch::trampoline();
+        // SAFETY: a frame that is this space's alone, in the kernel's map, and larger than that.
+        unsafe { arch::frame(frame).copy_from_nonoverlapping(trampoline.as_ptr(), trampoline.len()) };
+        arch::synchronize_code(mapping::address(frame), 8);
+        self.map(frames, TRAMPOLINE, frame, code).map_err(|_| Errno::NOMEM)
+    }
+
+    /// Gives everything back.
+    pub fn destroy(self, frames: &mut Frames) {
+        arch::forget_all(self.asid);
+        self.table.clear(frames);
+    }
+
+    /// The root of its table.
+    pub fn root(&self) -> u64 {
+        self.table.root()
+    }
+
+    /// Where the heap starts and ends; for the program that is being loaded.
+    pub fn set_break(&mut self, start: u64) {
+        (self.break_start, self.break_end) = (start, start);
+    }
+
+    // Pages.
+
+    /// A new frame of zeroes, on this space's account.
+    fn fresh(&mut self, frames: &mut Frames) -> Result<u64, Fault> {
+        if self.resident + self.table.frames() >= self.limit {
+            return Err(Fault::OutOfMemory);
+        }
+        zeroed(frames).ok_or(Fault::OutOfMemory)
+    }
+
+    /// Maps a page that this space has a hold on; gives the hold back if that fails.
+    fn map(
+        &mut self,
+        frames: &mut Frames,
+        address: u64,
+        frame: u64,
+        protection: Protection,
+    ) -> Result<(), Fault> {
+        if self.table.set(frames, address, Entry::new(frame, protection)).is_err() {
+            frames.release(frame);
+            return Err(Fault::OutOfMemory);
+        }
+        self.resident += 1;
+        Ok(())
+    }
+
+    /// Makes a page be there for an access, if the program may.
+    pub fn fault(&mut self, frames: &mut Frames, address: u64, access: Access) -> Result<(), Fault> {
+        let page = page_floor(address);
+        let (start, area) = self.areas.find(page).ok_or(Fault::Unmapped)?;
+        let (protection, stuff) = (area.protection, area.backing.advance(page - start));
+        let content = match stuff {
+            Stuff::Anonymous => Content::Anonymous,
+            Stuff::File { .. } => Content::PrivateFile,
+            Stuff::Shared { .. } => Content::Shared,
+        };
+        let entry = self.table.get(page);
+        let present = match entry {
+            None => Present::No,
+            Some(entry) if entry.is_writable() => Present::Writable,
+            Some(entry) => Present::ReadOnly { sole: frames.holders(entry.physical()) == 1 },
+        };
+        // What others may have too must not become writable by a change of protection.
+        let own =
+            if content == Content::Shared { protection } else { protection.difference(Protection::WRITE) };
+        match (plan(protection, content, present, access), entry) {
+            (Plan::Deny, _) => Err(Fault::Denied),
+            (Plan::Nothing, _) => {
+                arch::forget_page(self.asid, page);
+                Ok(())
+            }
+            (Plan::Zero, _) => {
+                let frame = self.fresh(frames)?;
+                self.map(frames, page, frame, protection)
+            }
+            (Plan::MapFile, _) => {
+                let Stuff::File { file, offset } = &stuff else { return Err(Fault::Bus) };
+                match file.archive_page(*offset) {
+                    Some(frame) => {
+                        if protection.contains(Protection::EXECUTE) {
+                            arch::synchronize_code(mapping::address(frame), PAGE as usize);
+                        }
+                        self.map(frames, page, frame, own)
+                    }
+                    None => self.copy_file(frames, page, &stuff, protection),
+                }
+            }
+            (Plan::CopyFile, _) => self.copy_file(frames, page, &stuff, protection),
+            (Plan::MapShared, _) => {
+                let Stuff::Shared { pages, offset } = &stuff else { return Err(Fault::Bus) };
+                let frame = pages.page(frames, *offset).ok_or(Fault::OutOfMemory)?;
+                self.map(frames, page, frame, protection)
+            }
+            (Plan::Copy, Some(entry)) => self.copy(frames, page, entry, protection),
+            (Plan::Unprotect, Some(entry)) => self.replace(frames, page, entry.physical(), protection),
+            (Plan::Copy | Plan::Unprotect, None) => Err(Fault::Bus),
+        }
+    }
+
+    fn copy_file(
+        &mut self,
+        frames: &mut Frames,
+        page: u64,
+        stuff: &Stuff,
+        protection: Protection,
+    ) -> Result<(), Fault> {
+        let Stuff::File { file, offset } = stuff else { return Err(Fault::Bus) };
+        let frame = self.fresh(frames)?;
+        // SAFETY: a frame that is this space's alone, in the kernel's map.
+        let bytes = unsafe { slice::from_raw_parts_mut(arch::frame(frame), PAGE as usize) };
+        if file.read(*offset, bytes).is_none() {
+            frames.release(frame);
+            return Err(Fault::Bus);
+        }
+        if protection.contains(Protection::EXECUTE) {
+            arch::synchronize_code(mapping::address(frame), PAGE as usize);
+        }
+        self.map(frames, page, frame, protection)
+    }
+
+    fn copy(
+        &mut self,
+        frames: &mut Frames,
+        page: u64,
+        entry: Entry,
+        protection: Protection,
+    ) -> Result<(), Fault> {
+        let frame = self.fresh(frames)?;
+        let (from, to) = (arch::frame(entry.physical()), arch::frame(frame));
+        // SAFETY: two different pages in the kernel's map; no program runs, and the new one is nobody else's.
+        unsafe { to.copy_from_nonoverlapping(from, PAGE as usize) };
+        frames.release(entry.physical());
+        self.replace(frames, page, frame, protection)
+    }
+
+    /// Changes what a page that is there is made of.
+    fn replace(
+        &mut self,
+        frames: &mut Frames,
+        page: u64,
+        frame: u64,
+        protection: Protection,
+    ) -> Result<(), Fault> {
+        self.table.set(frames, page, Entry::new(frame, protection)).map_err(|_| Fault::OutOfMemory)?;
+        arch::forget_page(self.asid, page);
+        Ok(())
+    }
+
+    // What the kernel itself does with a program's memory.
+
+    /// Where the kernel finds a byte of a program's, for an access that the program may make itself; and how many bytes follow in the
+    /// page.
+    pub fn translate(
+        &mut self,
+        frames: &mut Frames,
+        address: u64,
+        access: Access,
+    ) -> Result<(usize, usize), Fault> {
+        let mut tries = 0;
+        loop {
+            let entry = self.table.get(address).filter(|entry| match access {
+                Access::Read => entry.is_valid(),
+                Access::Write => entry.is_writable(),
+                Access::Execute => entry.is_executable(),
+            });
+            if let Some(entry) = entry {
+                let offset = address % PAGE;
+                return Ok((mapping::address(entry.physical() + offset), (PAGE - offset) as usize));
+            }
+            // A fault is dealt with by one step, so a second one at the same place is a mistake of ours, and no reason to hang.
+            if tries == 2 {
+                return Err(Fault::Bus);
+            }
+            tries += 1;
+            self.fault(frames, address, access)?;
+        }
+    }
+
+    /// Calls `each` with the pieces of a range, where the kernel finds them.
+    fn pieces(
+        &mut self,
+        frames: &mut Frames,
+        address: u64,
+        length: usize,
+        access: Access,
+        mut each: impl FnMut(usize, &mut [u8]),
+    ) -> Result<(), Errno> {
+        let mut done = 0;
+        while done < length {
+            let at = address.checked_add(done as u64).ok_or(Errno::FAULT)?;
+            let (place, room) = self.translate(frames, at, access).map_err(|_| Errno::FAULT)?;
+            let size = room.min(length - done);
+            let pointer = core::ptr::with_exposed_provenance_mut(place);
+            // SAFETY: part of one page that the table says is this program's, in the kernel's map. Programs do not run meanwhile, and the
+            // kernel has no other reference to it. A read-only page is not written: `each` of a reader only reads.
+            each(done, unsafe { slice::from_raw_parts_mut(pointer, size) });
+            done += size;
+        }
+        Ok(())
+    }
+
+    /// Reads a program's memory.
+    pub fn read(&mut self, frames: &mut Frames, address: u64, into: &mut [u8]) -> Result<(), Errno> {
+        self.pieces(frames, address, into.len(), Access::Read, |done, piece| {
+            into[done..done + piece.len()].copy_from_slice(piece);
+        })
+    }
+
+    /// Writes a program's memory.
+    pub fn write(&mut self, frames: &mut Frames, address: u64, from: &[u8]) -> Result<(), Errno> {
+        self.pieces(frames, address, from.len(), Access::Write, |done, piece| {
+            piece.copy_from_slice(&from[done..done + piece.len()]);
+        })
+    }
+
+    /// Reads up to a zero byte, which is not returned.
+    pub fn read_string(
+        &mut self,
+        frames: &mut Frames,
+        address: u64,
+        most: usize,
+    ) -> Result<Option<Vec<u8>>, Errno> {
+        let mut string = Vec::new();
+        while string.len() < most {
+            let at = address.checked_add(string.len() as u64).ok_or(Errno::FAULT)?;
+            let (_, room) = self.translate(frames, at, Access::Read).map_err(|_| Errno::FAULT)?;
+            let mut end = false;
+            self.pieces(frames, at, room.min(most - string.len()), Access::Read, |_, piece| {
+                let length = piece.iter().position(|&byte| byte == 0);
+                end = length.is_some();
+                string.extend_from_slice(&piece[..length.unwrap_or(piece.len())]);
+            })?;
+            if end {
+                return Ok(Some(string));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The physical address of a word, and whether other address spaces may have it mapped too.
+    pub fn physical(&mut self, frames: &mut Frames, address: u64) -> Result<(u64, bool), Errno> {
+        let (place, _) = self.translate(frames, address, Access::Read).map_err(|_| Errno::FAULT)?;
+        let shared =
+            self.areas.find(address).is_some_and(|(_, area)| matches!(area.backing, Stuff::Shared { .. }));
+        Ok((mapping::ipa(place), shared))
+    }
+
+    // System calls.
+
+    /// That so many bytes more can be asked for: a program that asks for more than it may ever have learns it now.
+    fn check_size(&self, length: u64) -> Result<(), Errno> {
+        let used = self.resident + self.table.frames();
+        if length / PAGE > self.limit.saturating_sub(used) { Err(Errno::NOMEM) } else { Ok(()) }
+    }
+
+    /// Maps a range, or a free one of that length below the stack if there is no `fixed` one, or it is only a `hint`.
+    pub fn map_area(
+        &mut self,
+        frames: &mut Frames,
+        place: Place,
+        length: u64,
+        protection: Protection,
+        stuff: Stuff,
+    ) -> Result<u64, Errno> {
+        if length == 0 {
+            return Err(Errno::INVAL);
+        }
+        let length = page_ceiling(length).ok_or(Errno::NOMEM)?;
+        if protection.contains(Protection::WRITE) {
+            self.check_size(length)?;
+        }
+        let range = match place {
+            Place::Fixed(address) => {
+                let range = user_range(address, length)?;
+                self.areas.check_room(2)?;
+                self.unmap(frames, &range)?;
+                range
+            }
+            Place::Free(address) => {
+                let range = user_range(address, length)?;
+                if !self.areas.is_free(&range) {
+                    return Err(Errno::EXIST);
+                }
+                range
+            }
+            Place::Anywhere(hint) => user_range(page_floor(hint), length)
+                .ok()
+                .filter(|range| hint != 0 && range.end <= MAPPING_TOP && self.areas.is_free(range))
+                .or_else(|| self.areas.gap(length, MAPPING_TOP))
+                .ok_or(Errno::NOMEM)?,
+        };
+        let start = range.start;
+        self.areas.insert(range, protection, stuff)?;
+        Ok(start)
+    }
+
+    /// Unmaps whatever is in a range.
+    pub fn unmap(&mut self, frames: &mut Frames, range: &Range<u64>) -> Result<(), Errno> {
+        let removed = self.areas.remove(range)?;
+        for (start, area) in &removed {
+            self.drop_pages(frames, *start..area.end);
+        }
+        Ok(())
+    }
+
+    /// Gives the pages of a range back; its areas stay.
+    fn drop_pages(&mut self, frames: &mut Frames, range: Range<u64>) {
+        let mut dropped = 0;
+        self.table.for_each(range, |_, entry| {
+            if let Some(entry) = entry.take() {
+                frames.release(entry.physical());
+                dropped += 1;
+            }
+        });
+        if dropped > 0 {
+            self.resident -= dropped;
+            arch::forget_all(self.asid);
+        }
+    }
+
+    /// `madvise(MADV_DONTNEED)`: private pages start anew at the next touch.
+    pub fn discard(&mut self, frames: &mut Frames, range: &Range<u64>) -> Result<(), Errno> {
+        if !self.areas.covers(range) {
+            return Err(Errno::NOMEM);
+        }
+        self.drop_pages(frames, range.clone());
+        Ok(())
+    }
+
+    /// `mprotect`.
+    pub fn protect(
+        &mut self,
+        frames: &mut Frames,
+        range: &Range<u64>,
+        protection: Protection,
+    ) -> Result<(), Errno> {
+        let before: u64 = range.end - range.start;
+        if protection.contains(Protection::WRITE) {
+            self.check_size(before)?;
+        }
+        self.areas.protect(range, protection)?;
+        let areas = &self.areas;
+        let mut changed = false;
+        self.table.for_each(range.clone(), |address, entry| {
+            let Some(old) = *entry else { return };
+            let shared =
+                areas.find(address).is_some_and(|(_, area)| matches!(area.backing, Stuff::Shared { .. }));
+            // What is not the program's alone is copied at the next write.
+            let sole = shared || frames.holders(old.physical()) == 1;
+            let allowed = if sole { protection } else { protection.difference(Protection::WRITE) };
+            if allowed.contains(Protection::EXECUTE) && !old.is_executable() {
+                arch::synchronize_code(mapping::address(old.physical()), PAGE as usize);
+            }
+            *entry = Some(Entry::new(old.physical(), allowed));
+            changed = true;
+        });
+        if changed {
+            arch::forget_all(self.asid);
+        }
+        Ok(())
+    }
+
+    /// `brk`: the heap's new end, or the old one where it cannot be moved.
+    pub fn set_end(&mut self, frames: &mut Frames, end: u64) -> u64 {
+        let pages = |address| page_ceiling(address).unwrap_or(u64::MAX);
+        if end < self.break_start || end - self.break_start > BREAK_MAX {
+            return self.break_end;
+        }
+        let (old, new) = (pages(self.break_end), pages(end));
+        let moved = if new > old {
+            let protection = Protection::READ | Protection::WRITE;
+            self.map_area(frames, Place::Free(old), new - old, protection, Stuff::Anonymous).is_ok()
+        } else {
+            new == old || self.unmap(frames, &(new..old)).is_ok()
+        };
+        if moved {
+            self.break_end = end;
+        }
+        self.break_end
+    }
+
+    /// `mremap`, without a place given: makes an area shorter, or longer where there is room behind it or, if it may move, elsewhere.
+    pub fn resize(
+        &mut self,
+        frames: &mut Frames,
+        old: Range<u64>,
+        length: u64,
+        may_move: bool,
+    ) -> Result<u64, Errno> {
+        let length = page_ceiling(length).filter(|&length| length != 0).ok_or(Errno::INVAL)?;
+        let old_length = old.end - old.start;
+        let (start, area) = self.areas.find(old.start).ok_or(Errno::FAULT)?;
+        if area.end < old.end {
+            return Err(Errno::FAULT);
+        }
+        let (protection, stuff) = (area.protection, area.backing.advance(old.start - start));
+        if length <= old_length {
+            let rest = old.start + length..old.end;
+            if !rest.is_empty() {
+                self.unmap(frames, &rest)?;
+            }
+            return Ok(old.start);
+        }
+        let more = length - old_length;
+        self.check_size(more)?;
+        if let Ok(rest) = user_range(old.end, more)
+            && self.areas.is_free(&rest)
+            && rest.end <= MAPPING_TOP
+        {
+            self.areas.insert(rest, protection, stuff.advance(old_length))?;
+            return Ok(old.start);
+        }
+        if !may_move {
+            return Err(Errno::NOMEM);
+        }
+        self.areas.check_room(3)?;
+        let to = self.map_area(frames, Place::Anywhere(0), length, protection, stuff)?;
+        self.move_pages(frames, &old, to);
+        self.unmap(frames, &old)?;
+        Ok(to)
+    }
+
+    /// Moves the pages that are there; one that finds no table at its new place is lost to its file or to zeroes only if that could not be
+    /// helped: then the program has no memory left anyway, and it is put back.
+    fn move_pages(&mut self, frames: &mut Frames, from: &Range<u64>, to: u64) {
+        let mut pages = Vec::new();
+        self.table.for_each(from.clone(), |address, entry| {
+            if let Some(entry) = *entry {
+                pages.push((address, entry));
+            }
+        });
+        for (address, entry) in pages {
+            if self.table.set(frames, to + (address - from.start), entry).is_ok() {
+                self.table.take(address);
+            }
+        }
+        arch::forget_all(self.asid);
+    }
+
+    /// A copy for a child: pages are shared until one of the two writes them.
+    pub fn fork(&mut self, frames: &mut Frames, id: u64, asid: u16) -> Result<Space, Errno> {
+        let table = Table::new(frames).ok_or(Errno::NOMEM)?;
+        let mut child = Space {
+            id,
+            asid,
+            table,
+            areas: self.areas.clone(),
+            resident: 0,
+            limit: self.limit,
+            break_start: self.break_start,
+            break_end: self.break_end,
+        };
+        let mut failed = false;
+        for (start, area) in self.areas.iter() {
+            let shared = matches!(area.backing, Stuff::Shared { .. });
+            let protection =
+                if shared { area.protection } else { area.protection.difference(Protection::WRITE) };
+            self.table.for_each(start..area.end, |address, entry| {
+                let Some(old) = *entry else { return };
+                let frame = old.physical();
+                let both = Entry::new(frame, protection);
+                frames.share(frame);
+                if failed || child.table.set(frames, address, both).is_err() {
+                    frames.release(frame);
+                    failed = true;
+                    return;
+                }
+                child.resident += 1;
+                *entry = Some(both);
+            });
+        }
+        arch::forget_all(self.asid);
+        if failed {
+            child.destroy(frames);
+            return Err(Errno::NOMEM);
+        }
+        Ok(child)
+    }
+}
+
+/// Where something is to be mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// There, and what is there goes.
+    Fixed(u64),
+    /// There, if nothing is.
+    Free(u64),
+    /// There if nothing is, else anywhere.
+    Anywhere(u64),
+}

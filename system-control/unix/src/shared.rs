@@ -1,0 +1,49 @@
+//! Anonymous memory that address spaces share.
+
+use alloc::{collections::BTreeMap, vec::Vec};
+use core::cell::RefCell;
+
+use handover_guest::processor::Lock;
+use handover_unix::{frames::Frames, layout::PAGE};
+
+use crate::arch::table::zeroed;
+
+/// Frames of shared memory that nobody has mapped any more, until [`release_unused`].
+static UNUSED: Lock<Vec<u64>> = Lock::new(Vec::new());
+
+/// The pages that were touched, by number. They have one holder of their own, besides those that have them mapped.
+#[derive(Default)]
+pub struct SharedPages {
+    pages: RefCell<BTreeMap<u64, u64>>,
+}
+
+impl SharedPages {
+    /// The frame of a page, for another one who maps it; made at the first touch.
+    pub fn page(&self, frames: &mut Frames, offset: u64) -> Option<u64> {
+        let mut pages = self.pages.borrow_mut();
+        let index = offset / PAGE;
+        let frame = match pages.get(&index) {
+            Some(&frame) => frame,
+            None => {
+                let frame = zeroed(frames)?;
+                pages.insert(index, frame);
+                frame
+            }
+        };
+        frames.share(frame);
+        Some(frame)
+    }
+}
+
+impl Drop for SharedPages {
+    fn drop(&mut self) {
+        UNUSED.lock().extend(self.pages.borrow().values());
+    }
+}
+
+/// Gives back the frames of shared memory that is gone.
+pub fn release_unused(frames: &mut Frames) {
+    for frame in core::mem::take(&mut *UNUSED.lock()) {
+        frames.release(frame);
+    }
+}

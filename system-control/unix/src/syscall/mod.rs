@@ -1,0 +1,136 @@
+//! System calls: Linux's numbers, arguments in x0 to x5, the result or a negative error in x0.
+
+mod console;
+mod futex;
+mod memory;
+pub mod process;
+pub mod signal;
+mod system;
+mod time;
+mod wait;
+
+use handover_guest::heap;
+use handover_unix::Errno;
+use linux_raw_sys::general as linux;
+
+use crate::{kernel::Kernel, task::Call};
+
+/// Why a system call has no result.
+#[derive(Debug)]
+pub enum Stop {
+    /// It fails.
+    Failed(Errno),
+    /// It has to wait and is tried again, with the same arguments and this.
+    Wait(Call),
+    /// The thread's registers were replaced, or the thread has ended.
+    Replaced,
+}
+
+impl From<Errno> for Stop {
+    fn from(errno: Errno) -> Stop {
+        Stop::Failed(errno)
+    }
+}
+
+/// What a system call returns.
+pub type Outcome = Result<u64, Stop>;
+
+/// Carries a system call out.
+pub fn carry_out(kernel: &mut Kernel, number: u64, arguments: [u64; 6]) -> Outcome {
+    let number = u32::try_from(number).unwrap_or(u32::MAX);
+    if takes_memory(number) && heap::free() < kernel.limits.reserve {
+        return Err(Errno::NOMEM.into());
+    }
+    let [a, b, c, d, e, f] = arguments;
+    match number {
+        linux::__NR_write => console::write(kernel, a, b, c),
+        linux::__NR_writev => console::write_vector(kernel, a, b, c),
+        linux::__NR_ioctl => Err(Errno::NOTTY.into()),
+        linux::__NR_ppoll => Ok(0),
+
+        linux::__NR_mmap => memory::map(kernel, [a, b, c, d, e, f]),
+        linux::__NR_munmap => memory::unmap(kernel, a, b),
+        linux::__NR_mprotect => memory::protect(kernel, a, b, c),
+        linux::__NR_mremap => memory::remap(kernel, a, b, c, d),
+        linux::__NR_madvise => memory::advise(kernel, a, b, c),
+        linux::__NR_brk => memory::set_break(kernel, a),
+        linux::__NR_membarrier => memory::barrier(a),
+
+        linux::__NR_getpid => Ok(u64::from(kernel.pid())),
+        linux::__NR_gettid => Ok(u64::from(kernel.current)),
+        linux::__NR_getppid => process::parent(kernel),
+        linux::__NR_getuid | linux::__NR_geteuid | linux::__NR_getgid | linux::__NR_getegid => Ok(0),
+        linux::__NR_setuid | linux::__NR_setgid => process::set_user(a),
+        linux::__NR_getgroups => Ok(0),
+        linux::__NR_set_tid_address => process::set_tid_address(kernel, a),
+        linux::__NR_clone => process::clone(kernel, [a, b, c, d, e]),
+        linux::__NR_execve => process::execute(kernel, a, b, c),
+        linux::__NR_exit => process::exit_thread(kernel, a),
+        linux::__NR_exit_group => process::exit(kernel, a),
+        linux::__NR_wait4 => wait::wait4(kernel, a, b, c, d),
+        linux::__NR_waitid => wait::waitid(kernel, a, b, c, d, e),
+        linux::__NR_setpgid => process::set_group(kernel, a, b),
+        linux::__NR_getpgid => process::group(kernel, a),
+        linux::__NR_setsid => process::set_session(kernel),
+        linux::__NR_getsid => process::session(kernel, a),
+        linux::__NR_prctl => process::control(kernel, a, b),
+        linux::__NR_prlimit64 => process::limit(kernel, a, b, c, d),
+        linux::__NR_getrusage => process::usage(kernel, a, b),
+        linux::__NR_times => process::times(kernel, a),
+
+        linux::__NR_rt_sigaction => signal::action(kernel, a, b, c, d),
+        linux::__NR_rt_sigprocmask => signal::mask(kernel, a, b, c, d),
+        linux::__NR_rt_sigpending => signal::pending(kernel, a, b),
+        linux::__NR_rt_sigsuspend => signal::suspend(kernel, a, b),
+        linux::__NR_rt_sigtimedwait => signal::wait(kernel, a, b, c, d),
+        linux::__NR_rt_sigreturn => signal::return_from_handler(kernel),
+        linux::__NR_sigaltstack => signal::alternative_stack(kernel, a, b),
+        linux::__NR_kill => signal::kill(kernel, a, b),
+        linux::__NR_tkill => signal::kill_thread(kernel, None, a, b),
+        linux::__NR_tgkill => signal::kill_thread(kernel, Some(a), b, c),
+
+        linux::__NR_futex => futex::futex(kernel, arguments),
+        // The list is looked at by nobody: a thread that dies with a robust lock leaves it locked.
+        linux::__NR_set_robust_list => Ok(0),
+
+        linux::__NR_clock_gettime => time::read(kernel, a, b),
+        linux::__NR_clock_getres => time::resolution(kernel, a, b),
+        linux::__NR_clock_settime => time::set(kernel, a, b),
+        linux::__NR_gettimeofday => time::of_day(kernel, a),
+        linux::__NR_nanosleep => time::sleep(kernel, a, b),
+        linux::__NR_clock_nanosleep => time::sleep_on(kernel, a, b, c, d),
+
+        linux::__NR_getrandom => system::random(kernel, a, b, c),
+        linux::__NR_uname => system::name(kernel, a),
+        linux::__NR_sysinfo => system::information(kernel, a),
+        linux::__NR_sched_yield => system::give_way(kernel),
+        linux::__NR_sched_getaffinity => system::processors(kernel, a, b, c),
+        linux::__NR_getcpu => system::processor(kernel, a, b),
+
+        _ => {
+            *kernel.statistics.unknown.entry(u64::from(number)).or_default() += 1;
+            Err(Errno::NOSYS.into())
+        }
+    }
+}
+
+/// Whether a system call may make the kernel keep something. The others work when its heap is nearly full: they give back.
+fn takes_memory(number: u32) -> bool {
+    !matches!(
+        number,
+        linux::__NR_exit
+            | linux::__NR_exit_group
+            | linux::__NR_munmap
+            | linux::__NR_close
+            | linux::__NR_wait4
+            | linux::__NR_waitid
+            | linux::__NR_rt_sigreturn
+            | linux::__NR_rt_sigprocmask
+            | linux::__NR_futex
+            | linux::__NR_kill
+            | linux::__NR_getpid
+            | linux::__NR_gettid
+            | linux::__NR_clock_gettime
+            | linux::__NR_sched_yield
+    )
+}
