@@ -14,6 +14,17 @@ pub struct Service {
     pub service: ServiceId,
 }
 
+/// A device of the machine that this partition has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// First address of its registers, which are mapped as Device memory.
+    pub address: u64,
+    /// Bytes of them.
+    pub size: u64,
+    /// Its first interrupt (level).
+    pub intid: Option<u32>,
+}
+
 /// The device tree that the partition was started with.
 #[derive(Clone, Copy)]
 pub struct Boot {
@@ -101,6 +112,19 @@ impl Boot {
         self.children("provides@")
             .filter(|node| text(*node, "service-name") == Some(name))
             .find_map(|node| number(node, "service").map(ServiceId::new))
+    }
+
+    /// The first device that is compatible with `model`.
+    #[must_use]
+    pub fn device(&self, model: &str) -> Option<Device> {
+        let node = self.tree.find_compatible(&[model])?;
+        let registers = node.reg()?.next()?;
+        let interrupts = node.property("interrupts").map_or(&[][..], |property| property.value);
+        // GICv3: type (0: SPI), number, flags.
+        let cell = |n: usize| interrupts.get(4 * n..4 * n + 4)?.try_into().ok().map(u32::from_be_bytes);
+        let intid = cell(1).filter(|_| cell(0) == Some(0)).map(|number| number + 32);
+        let address = registers.starting_address.addr() as u64;
+        Some(Device { address, size: registers.size? as u64, intid })
     }
 
     fn node(&self, path: &str) -> Option<FdtNode<'_, 'static>> {

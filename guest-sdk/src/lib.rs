@@ -86,7 +86,7 @@ pub mod start;
 #[cfg(target_os = "none")]
 pub mod timer;
 
-pub use boot::{Boot, Service};
+pub use boot::{Boot, Device, Service};
 pub use handover_abi as abi;
 pub use handover_abi::{
     Causes, Error, Event, PartitionId, Port, RegionHandle, RequestFlags, RequestWord, ServiceId,

@@ -6,7 +6,7 @@ use fdt::Fdt;
 use handover_abi::archive::Header;
 use handover_abi::boot::{BootInfo, MAGIC};
 use handover_abi::layout::{ADD_MEMORY_MAX, ARCHIVE_BASE, MEMORY_BASE};
-use handover_abi::{Account, Name};
+use handover_abi::{Account, Name, Unsupported};
 use handover_core::{Attributes, Ipa, PAGE, Pa};
 use zerocopy::IntoBytes;
 
@@ -66,10 +66,10 @@ pub extern "C" fn boot_main(device_tree: u64) -> ! {
         Err(missing) => panic!("the device tree lacks something the control OS needs: {missing}"),
     };
     let tree_range = Range { start: device_tree, end: device_tree + tree.total_size() as u64 };
-    start(&mut mapper, &image, tree_range, &machine)
+    start(&mut mapper, &image, (&tree, tree_range), &machine)
 }
 
-fn start(mapper: &mut Mapper, image: &Image, tree: Range, machine: &Description) -> ! {
+fn start(mapper: &mut Mapper, image: &Image, (fdt, tree): (&Fdt, Range), machine: &Description) -> ! {
     mapper.map(page_down(machine.uart as u64), page_up(machine.uart as u64 + 1), Access::Device);
     // SAFETY: the device tree says so, and it has just been mapped.
     unsafe { UART.lock().attach(machine.uart) };
@@ -108,11 +108,13 @@ fn start(mapper: &mut Mapper, image: &Image, tree: Range, machine: &Description)
         let hardware = &mut kernel.hardware;
         hardware.capabilities = capabilities;
         hardware.uart_intid = machine.uart_intid;
+        hardware.gic = machine.gic;
         hardware.schedule.start();
         kernel.system.set_attributes(Attributes { fwb: capabilities.forced_write_back });
         // SAFETY: the device tree's memory, all of it mapped above, less everything that is used.
         unsafe { hardware.memory.add(&machine.memory, &taken, !capabilities.forced_write_back) };
     }
+    find_devices(fdt, machine);
     entropy::start(&machine.seed[..machine.seed_size], capabilities.random);
     start_interrupts(machine, processor, &capabilities);
     let count = start_processors(machine, mpidr);
@@ -145,6 +147,28 @@ fn map_devices(mapper: &mut Mapper, machine: &Description) {
         let (start, end) = (page_down(base as u64), page_up((base + size) as u64));
         mapper.map(start, end, Access::Device);
     }
+}
+
+/// Notes the devices that partitions may hold: all but those that the control OS uses.
+fn find_devices(fdt: &Fdt, machine: &Description) {
+    let distributor = (machine.gic.distributor as u64, 0x1_0000);
+    let redistributors = machine.gic.redistributors.map(|(base, size)| (base as u64, size as u64));
+    let uart = (machine.uart as u64, 1);
+    let memory = machine.memory.map(|range| (range.start, range.end - range.start));
+    let used = || redistributors.into_iter().chain(memory).chain([distributor, uart]);
+    let mut kernel = KERNEL.lock();
+    devicetree::devices(fdt, |mut device| {
+        if used().any(|(base, size)| device.meets(page_down(base), page_up(base + size))) {
+            return;
+        }
+        let ours = |intid| intid == machine.uart_intid || !machine.gic.has_shared(intid);
+        if device.interrupts().iter().any(|interrupt| ours(u32::from(interrupt.intid))) {
+            device.refuse(Unsupported::Interrupt);
+        }
+        if !kernel.system.add_device(device) {
+            log::warn!("{} and what follows: more devices than the control OS keeps count of", device.name());
+        }
+    });
 }
 
 /// Maps memory but for what is mapped already.

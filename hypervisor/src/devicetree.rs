@@ -2,6 +2,8 @@
 
 use fdt::Fdt;
 use fdt::node::FdtNode;
+use handover_abi::Unsupported;
+use handover_core::{Device, Interrupt};
 
 use crate::drivers::gic::Gic;
 use crate::memory::{RANGES_MAX, Range};
@@ -125,4 +127,57 @@ pub fn read(fdt: &Fdt) -> Result<Description, &'static str> {
         seed,
         seed_size,
     })
+}
+
+/// Calls `found` for each device that the tree describes, but for processors, memory, interrupt controllers and what is switched off. Those on a bus
+/// of their own are left out, unless it passes addresses on unchanged.
+pub fn devices(fdt: &Fdt, mut found: impl FnMut(Device)) {
+    let root = fdt.find_node("/");
+    let parent = root.as_ref().and_then(|root| number(root, "interrupt-parent"));
+    let children = root.iter().flat_map(|root| root.children());
+    for node in children {
+        let is_bus = |node: &FdtNode| {
+            node.compatible().is_some_and(|names| names.all().any(|name| name == "simple-bus"))
+        };
+        let unchanged = node.property("ranges").is_some_and(|ranges| ranges.value.is_empty());
+        if is_bus(&node) && unchanged {
+            let parent = number(&node, "interrupt-parent").or(parent);
+            node.children().for_each(|node| add(&node, parent, &mut found));
+        } else {
+            add(&node, parent, &mut found);
+        }
+    }
+}
+
+fn add(node: &FdtNode, parent: Option<u64>, found: &mut impl FnMut(Device)) {
+    let text = |name| node.property(name).and_then(|property| property.as_str());
+    let of_the_system = matches!(text("device_type"), Some("memory" | "cpu"))
+        || node.property("interrupt-controller").is_some() && node.property("gpio-controller").is_none();
+    if of_the_system || matches!(text("status"), Some(status) if status != "okay" && status != "ok") {
+        return;
+    }
+    let Some(registers) = node.reg() else { return };
+    let regions = node.reg().map_or(0, Iterator::count);
+    // Of interrupts of another controller nothing is known; neither is what such a device could do with them.
+    let known = number(node, "interrupt-parent").or(parent) == parent;
+    for region in registers {
+        let interrupts = node.property("interrupts").map_or(&[][..], |property| property.value);
+        let interrupts = interrupts.chunks_exact(12).filter_map(interrupt);
+        let (base, size) = (region.starting_address as u64, region.size.unwrap_or(0) as u64);
+        let names = node.compatible().filter(|_| known).map(|names| names.all());
+        let mut device = Device::new(node.name, base, size, interrupts, names.into_iter().flatten());
+        if regions > 1 {
+            // A right to one of them would be half a device.
+            device.refuse(Unsupported::Size);
+        }
+        found(device);
+    }
+}
+
+/// An SPI of the GICv3 binding: type, number, flags, of which 1 and 2 are edges.
+fn interrupt(specifier: &[u8]) -> Option<Interrupt> {
+    const SPI: u64 = 0;
+    let (kind, number, flags) = (cells(specifier, 1), cells(&specifier[4..], 1), cells(&specifier[8..], 1));
+    let intid = u16::try_from(number.checked_add(32)?).ok()?;
+    (kind == SPI).then_some(Interrupt { intid, edge: flags & 3 != 0 })
 }

@@ -1,11 +1,12 @@
 //! Hypercalls: `x0` names the call, each decodes its arguments, asks the rules, and puts the results back.
 
+use handover_abi::device::{DeviceState, Text};
 use handover_abi::layout::{EVENT_INTID, WRITE_MAX};
 use handover_abi::{
     Call, Counter, EndReason, Error, FEATURES, MessageWord, Name, PartitionId, RequestFlags, RequestWord,
     SHORT_WORDS, VERSION,
 };
-use handover_core::{Failure, Ipa, PartitionIndex, Progress, System, Timeout};
+use handover_core::{Device, Failure, Ipa, PartitionIndex, Progress, System, Timeout};
 
 use crate::arch;
 use crate::arch::context::Context;
@@ -108,7 +109,7 @@ fn hot(
 fn fail(context: &mut Context, counters: &Counters, call: Call, failure: Failure) {
     counters.failed(call, failure.error);
     context.x[0] = failure.error.to_x0();
-    if matches!(failure.error, Error::Limit | Error::TooLarge | Error::Throttled) {
+    if matches!(failure.error, Error::Limit | Error::TooLarge | Error::Throttled) || failure.detail != 0 {
         context.x[1] = failure.detail;
     }
 }
@@ -360,8 +361,48 @@ fn privileged(kernel: &mut Kernel, who: PartitionIndex, context: &mut Context, c
         Call::MachineInfo => {
             Ok(results(context, [processor::count() as u64, kernel.hardware.memory.free_bytes()]))
         }
+        Call::DeviceInfo => {
+            let device = kernel.system.device(a)?;
+            Ok(results(context, describe(device)))
+        }
+        Call::DeviceAssign => {
+            let Kernel { system, hardware } = kernel;
+            let partition = find(system, a)?;
+            system.device_assign(hardware, partition, b, Ipa::new(c), d).map(|()| NOTHING)
+        }
+        Call::DeviceRevoke => {
+            let Kernel { system, hardware } = kernel;
+            system.device_revoke(hardware, a).map(Outcome::from)
+        }
         _ => Err(Error::NotSupported.into()),
     }
+}
+
+/// `x1` to `x15` of `DeviceInfo`.
+fn describe(device: &Device) -> [u64; 15] {
+    let state = DeviceState { interrupts: device.interrupts().len() as u8, refused: device.refused() };
+    let (holder, at) = device.holder().map_or((0, 0), |(id, at)| (id.get(), at.get()));
+    let intid = |n: usize| device.interrupts().get(n).map_or(0, |interrupt| u64::from(interrupt.intid));
+    let intids = |first: usize| (0..4).fold(0, |word, n| word | intid(first + n) << (16 * n));
+    let Text([name0, name1, name2]) = device.name();
+    let Text([compatible0, compatible1, compatible2, compatible3]) = device.compatible();
+    [
+        device.base(),
+        device.size(),
+        state.to_register(),
+        u64::from(holder),
+        at,
+        intids(0),
+        intids(4),
+        name0,
+        name1,
+        name2,
+        compatible0,
+        compatible1,
+        compatible2,
+        compatible3,
+        device.holder_intid().map_or(0, u64::from),
+    ]
 }
 
 /// Whether a logical processor may be switched on.

@@ -56,6 +56,8 @@ pub fn take(kernel: &mut Kernel, current: Option<VcpuId>) -> bool {
                 }
             }
             uart if uart == hardware.uart_intid => hardware.console_interrupt(),
+            // Stays active until the guest ends it.
+            device if hardware.device_interrupt(device) => continue,
             other => log::warn!("an interrupt that nobody asked for: INTID {other}"),
         }
         gic::deactivate(intid);

@@ -3,12 +3,14 @@
 use handover_abi::layout::EVENT_INTID;
 use handover_core::maintenance::{Capabilities as MaintenanceCapabilities, Step};
 use handover_core::vgic::Kick;
-use handover_core::{Machine, Maintenance, PARTITIONS_MAX, Pa, PartitionIndex, System};
+use handover_core::{Interrupt, Machine, Maintenance, PARTITIONS_MAX, Pa, PartitionIndex, Progress, System};
 
 use crate::arch;
 use crate::arch::features::Capabilities;
 use crate::arch::stage2::{self, step};
 use crate::console::Consoles;
+use crate::device::DeviceInterrupts;
+use crate::drivers::gic::Gic;
 use crate::lock::Lock;
 use crate::memory::Memory;
 use crate::partition::Shell;
@@ -40,6 +42,10 @@ pub struct Hardware {
     pub list_registers: usize,
     /// The device tree's INTID of the UART.
     pub uart_intid: u32,
+    /// The interrupt controller.
+    pub gic: Gic,
+    /// Whose the interrupts of devices are.
+    pub device_interrupts: DeviceInterrupts,
     /// System-control.
     pub privileged: Option<PartitionIndex>,
 }
@@ -54,6 +60,8 @@ impl Hardware {
             capabilities: Capabilities::NONE,
             list_registers: 0,
             uart_intid: 0,
+            gic: Gic::NONE,
+            device_interrupts: DeviceInterrupts::new(),
             privileged: None,
         }
     }
@@ -199,5 +207,18 @@ impl Machine for Hardware {
             let kick = shell.vgic.route(intid, processor);
             self.kick(partition, kick);
         }
+    }
+
+    fn connect_interrupt(&mut self, interrupt: Interrupt, partition: PartitionIndex, intid: u32) {
+        self.connect(interrupt, partition, intid);
+    }
+
+    fn disconnect_interrupt(
+        &mut self,
+        interrupt: Interrupt,
+        partition: PartitionIndex,
+        intid: u32,
+    ) -> Progress {
+        self.disconnect(interrupt, partition, intid)
     }
 }

@@ -118,9 +118,11 @@ pub fn switch_on(kernel: &mut Kernel, id: VcpuId, entry: u64, x0: u64) {
     let vcpu = shell.slots[index].vcpu;
     // SAFETY: it is off, so nobody runs it, and the kernel is locked.
     let context = unsafe { &mut (*vcpu).context };
-    let kick =
-        shell.vgic.reset_processor(index, &mut SavedListRegisters { state: &mut context.interrupts, count });
+    let registers = &mut SavedListRegisters { state: &mut context.interrupts, count };
+    let active = shell.vgic.active_devices(index, registers);
+    let kick = shell.vgic.reset_processor(index, registers);
     context.reset(entry, x0, vttbr, u32::from(id.index), shell.counter_offset);
+    hardware.deactivate_devices(id.partition, active);
     hardware.make_ready(id);
     hardware.kick(id.partition, kick);
 }

@@ -11,6 +11,7 @@ mod arch;
 mod boot;
 mod console;
 mod counters;
+mod device;
 mod devicetree;
 mod drivers;
 mod entropy;

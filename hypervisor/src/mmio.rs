@@ -41,9 +41,14 @@ pub fn access(kernel: &mut Kernel, mut guest: Running, ipa: u64, access: &DataAc
     counters.count(Counter::DistributorAccesses);
     let Some(shell) = hardware.shell_mut(id.partition) else { return };
     let registers = &mut HardwareListRegisters { count };
+    let mut resample = 0;
     let distributor = ipa.wrapping_sub(GICD_BASE) < GICD_SIZE;
     let kick = match (distributor, access.write) {
-        (true, true) => shell.vgic.distributor_write(ipa - GICD_BASE, access.size, value),
+        (true, true) => {
+            let kick = shell.vgic.distributor_write(ipa - GICD_BASE, access.size, value);
+            resample = shell.vgic.take_resample();
+            kick
+        }
         (false, true) => shell.vgic.redistributor_write(ipa - GICR_BASE, access.size, value),
         (true, false) => {
             let (value, kick) =
@@ -58,5 +63,8 @@ pub fn access(kernel: &mut Kernel, mut guest: Running, ipa: u64, access: &DataAc
             kick
         }
     };
+    if resample != 0 {
+        hardware.deactivate_devices(id.partition, resample);
+    }
     hardware.kick(id.partition, kick);
 }

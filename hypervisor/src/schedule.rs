@@ -1,6 +1,7 @@
 //! Which logical processor runs on which physical one: each has a home, whose queue it waits in; a queue is served in turn.
 
 use handover_abi::Counter;
+use handover_core::vgic::Entry;
 use handover_core::{PARTITIONS_MAX, PartitionIndex, Progress};
 
 use crate::arch;
@@ -77,6 +78,11 @@ impl Schedule {
         let home = (0..count).min_by_key(|&n| self.queues[n].homes).unwrap_or(0);
         self.queues[home].homes += 1;
         home as u8
+    }
+
+    /// Who runs on this processor.
+    pub fn running(&self) -> Option<VcpuId> {
+        self.queues[processor::this().index()].running
     }
 
     /// Gives a home up.
@@ -392,10 +398,16 @@ impl Hardware {
             state.hcr = hcr;
             ICH_HCR_EL2.set(hcr);
         }
-        if entry.deactivate != 0 {
+        self.carry_out_flush(id.partition, entry);
+    }
+
+    /// What [`handover_core::vgic::Vgic::flush`] leaves to do.
+    pub fn carry_out_flush(&mut self, partition: PartitionIndex, entry: Entry) {
+        if entry.deactivate | entry.deactivate_devices != 0 {
             deactivate(entry.deactivate);
+            self.deactivate_devices(partition, entry.deactivate_devices);
         }
-        self.kick(id.partition, entry.kick);
+        self.kick(partition, entry.kick);
     }
 
     /// Stops all of a partition's logical processors that do not run, and asks those that do to leave. What it holds is given back once

@@ -2,9 +2,12 @@
 
 use core::arch::asm;
 
-use handover_abi::{Account, Call, EndReason, Error, Name, PartitionId, PartitionState};
+use handover_abi::{
+    Account, Call, EndReason, Error, Name, PartitionId, PartitionState, Unsupported,
+    device::{Compatible, DeviceState, INTERRUPTS_MAX, NodeName, Text},
+};
 
-use super::hvc;
+use super::{Failure, hvc};
 use crate::mapping;
 
 fn id(partition: PartitionId) -> u64 {
@@ -147,4 +150,86 @@ pub fn machine_info() -> Result<MachineInfo, Error> {
     // SAFETY: changes no memory.
     unsafe { hvc!(Call::MachineInfo, lateout("x1") processors, lateout("x2") free_memory) }?;
     Ok(MachineInfo { processors: processors as u32, free_memory })
+}
+
+/// What [`device_info`] returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// First address of its registers in the machine.
+    pub base: u64,
+    /// Bytes of its registers.
+    pub size: u64,
+    /// Its interrupts, and why it cannot be given to a partition.
+    pub state: DeviceState,
+    /// Who has it.
+    pub holder: Option<PartitionId>,
+    /// Where its registers are at the holder's.
+    pub address: u64,
+    /// INTID there of its first interrupt.
+    pub intid: u32,
+    /// INTIDs in the machine of its interrupts.
+    pub intids: [u16; INTERRUPTS_MAX],
+    /// Its device tree node's name.
+    pub name: NodeName,
+    /// What it is compatible with first of all.
+    pub compatible: Compatible,
+}
+
+/// [`Call::DeviceInfo`]: device `number`; numbers start at 0 and have no gaps.
+pub fn device_info(number: u64) -> Result<DeviceInfo, Error> {
+    let mut registers = [0; 18];
+    (registers[0], registers[1]) = (Call::DeviceInfo as u64, number);
+    // SAFETY: changes no memory.
+    let answer = unsafe { super::raw(registers) };
+    super::result(answer[0])?;
+    let [_, base, size, state, holder, address, low, high, n0, n1, n2, c0, c1, c2, c3, intid, ..] = answer;
+    let mut intids = [0; INTERRUPTS_MAX];
+    for (n, intid) in intids.iter_mut().enumerate() {
+        *intid = ([low, high][n / 4] >> (16 * (n % 4))) as u16;
+    }
+    Ok(DeviceInfo {
+        base,
+        size,
+        state: DeviceState::from_register(state),
+        holder: (holder != 0).then(|| PartitionId::new(holder as u32)),
+        address,
+        intid: intid as u32,
+        intids,
+        name: Text([n0, n1, n2]),
+        compatible: Text([c0, c1, c2, c3]),
+    })
+}
+
+/// [`Call::DeviceAssign`]: gives device `number` to a partition, its registers at `address`, its interrupts from `intid` on.
+pub fn device_assign(partition: PartitionId, number: u64, address: u64, intid: u32) -> Result<(), Failure> {
+    let detail: u64;
+    // SAFETY: maps registers that nothing was mapped at before.
+    unsafe {
+        hvc!(
+            Call::DeviceAssign,
+            inlateout("x1") id(partition) => detail,
+            in("x2") number,
+            in("x3") address,
+            in("x4") u64::from(intid)
+        )
+    }
+    .map_err(|error| Failure { error, detail })
+}
+
+/// [`Call::DeviceRevoke`].
+///
+/// # Safety
+///
+/// If the caller itself has the device, nothing of it may touch the registers any more.
+pub unsafe fn device_revoke(number: u64) -> Result<(), Error> {
+    // SAFETY: the caller's promise.
+    unsafe { hvc!(Call::DeviceRevoke, inlateout("x1") number => _) }
+}
+
+impl Failure {
+    /// Why the control OS cannot do it on this machine, if that is what it said.
+    #[must_use]
+    pub fn unsupported(self) -> Option<Unsupported> {
+        (self.error == Error::NotSupported).then(|| Unsupported::try_from(self.detail).ok()).flatten()
+    }
 }

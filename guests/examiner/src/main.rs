@@ -10,6 +10,7 @@ extern crate alloc;
 mod costs;
 mod counters;
 mod cycles;
+mod devices;
 mod lifecycle;
 mod pause;
 mod stage;
@@ -29,6 +30,7 @@ const CASES: &[Case] = &[
     ("counters", counters::run),
     ("cycles", cycles::run),
     ("costs", costs::run),
+    ("devices", devices::run),
 ];
 
 /// `x0` is the address of the boot information.

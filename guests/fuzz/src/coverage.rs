@@ -123,6 +123,9 @@ const PAIRS: &[Pair] = {
         PartitionStatus: Fails(Denied);
         MachineOff: Fails(Denied);
         MachineInfo: Fails(Denied);
+        DeviceInfo: Fails(Denied);
+        DeviceAssign: Fails(Denied);
+        DeviceRevoke: Fails(Denied);
         PartitionPause: Fails(Denied);
         PartitionResume: Fails(Denied);
     }

@@ -204,6 +204,18 @@ calls! {
     /// Privileged. → `x1` physical processors, `x2` free memory in bytes.
     MachineInfo = 0x89;
 
+    /// Privileged. What a [device](crate::device) is. `x1` device number, from 0 on without gaps. → `x1` first address of its registers in the
+    /// machine, `x2` bytes, a multiple of 4096, `x3` [`DeviceState`](crate::device::DeviceState), `x4` the partition that holds it or 0, `x5`
+    /// where its registers are there, `x6` and `x7` INTIDs in the machine, 16 bits each, `x8` to `x10` the node's name, `x11` to `x14` what it
+    /// is compatible with ([`Text`](crate::device::Text)), `x15` the INTID there of its first interrupt.
+    DeviceInfo = 0x98;
+    /// Privileged. Gives a partition the right to a device: its registers, and its interrupts. `x1` partition id, `x2` device number, `x3` address
+    /// there ([`DEVICE_BASE`](crate::layout::DEVICE_BASE)), `x4` INTID there of its first interrupt
+    /// ([`DEVICE_INTID`](crate::layout::DEVICE_INTID)); the others follow.
+    DeviceAssign = 0x99;
+    /// Privileged. Takes a device back. `x1` device number.
+    DeviceRevoke = 0x9a;
+
     /// Privileged. Takes all of a partition's logical processors off the physical ones; its virtual time stands still until it is resumed.
     /// One that is paused already stays so. `x1` partition id, not the caller's.
     PartitionPause = 0xa0;

@@ -29,6 +29,15 @@ pub const VIRTUAL_TIMER_INTID: u32 = 27;
 /// The physical timer's interrupt (a PPI).
 pub const PHYSICAL_TIMER_INTID: u32 = 30;
 
+/// Registers of devices that a partition holds are mapped from here on.
+pub const DEVICE_BASE: u64 = 0x0a00_0000;
+/// They end here at the latest (exclusive).
+pub const DEVICE_END: u64 = 0x0b00_0000;
+/// The first of the INTIDs that interrupts of such devices have in the partition (SPIs).
+pub const DEVICE_INTID: u32 = 64;
+/// How many of these there are.
+pub const DEVICE_INTIDS: u32 = 32;
+
 /// Logical processors a partition may have.
 pub const PROCESSORS_MAX: u32 = 8;
 
@@ -61,4 +70,5 @@ pub const REGION_MIN: u64 = 0x1000;
 pub const REGION_MAX: u64 = 0x4000_0000;
 
 const _: () = assert!(WINDOW_BASE + WINDOW_SIZE == 1 << IPA_BITS);
+const _: () = assert!(UART_BASE + UART_SIZE <= DEVICE_BASE && DEVICE_END <= MEMORY_BASE);
 const _: () = assert!(GICR_BASE + PROCESSORS_MAX as u64 * GICR_STRIDE <= UART_BASE);

@@ -18,6 +18,7 @@ pub mod boot;
 mod call;
 pub mod console;
 mod counter;
+pub mod device;
 mod error;
 mod event;
 mod handle;
@@ -29,6 +30,7 @@ mod signal;
 
 pub use call::{Call, FEATURES, Features, REVISION, UID, VERSION, smccc};
 pub use counter::{COUNTERS_AT_ONCE, COUNTERS_END, Counter, CounterNumber};
+pub use device::Unsupported;
 pub use error::Error;
 pub use event::{Causes, Event};
 pub use handle::{PartitionId, Port, RegionHandle, ServiceId};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use handover_abi::{
     Account, Call, Causes, Counter, EndReason, Error, FEATURES, PartitionState, RequestFlags, RequestWord,
-    SHORT_MAX, SignalKind, UID, VERSION, archive, boot, console, layout, smccc,
+    SHORT_MAX, SignalKind, UID, Unsupported, VERSION, archive, boot, console, layout, smccc,
 };
 
 const PAGE: &str = include_str!("../../../docs/abi.md");
@@ -74,6 +74,8 @@ fn values() {
     let states = PartitionState::ALL.iter().map(|&value| (value as u64, value));
     assert_eq!(table("Number", "State"), pairs(states));
     assert_eq!(table("Number", "Reason"), pairs(EndReason::ALL.iter().map(|&value| (value as u64, value))));
+    let reasons = Unsupported::ALL.iter().map(|&value| (value as u64, value));
+    assert_eq!(table("Reason", "Constant"), pairs(reasons));
     let signals: Vec<_> = (0..100).filter_map(|number| SignalKind::try_from(number).ok()).collect();
     assert_eq!(table("x1", "Signal"), pairs(signals.into_iter().map(|kind| (kind as u64, kind))));
     let causes = Causes::all()
@@ -115,6 +117,7 @@ fn layout_of_addresses_and_interrupts() {
         (layout::GICD_BASE, "GICD_BASE"),
         (layout::GICR_BASE, "GICR_BASE"),
         (layout::UART_BASE, "UART_BASE"),
+        (layout::DEVICE_BASE, "DEVICE_BASE"),
         (layout::MEMORY_BASE, "MEMORY_BASE"),
         (layout::ARCHIVE_BASE, "ARCHIVE_BASE"),
         (layout::WINDOW_BASE, "WINDOW_BASE"),

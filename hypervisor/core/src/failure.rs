@@ -1,13 +1,13 @@
 //! What a call comes back with.
 
-use handover_abi::{Account, Error};
+use handover_abi::{Account, Error, Unsupported};
 
 /// Why a call failed, and what `x1` says about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// `x0`.
     pub error: Error,
-    /// `x1`: the account of [`Error::Limit`], the bytes of [`Error::TooLarge`], otherwise 0.
+    /// `x1`: the account of [`Error::Limit`], the bytes of [`Error::TooLarge`], the reason of an [`Error::NotSupported`] that has one, otherwise 0.
     pub detail: u64,
 }
 
@@ -16,6 +16,12 @@ impl Failure {
     #[must_use]
     pub const fn limit(account: Account) -> Failure {
         Failure { error: Error::Limit, detail: account as u64 }
+    }
+
+    /// This machine cannot do it, for a reason that the caller is told.
+    #[must_use]
+    pub const fn unsupported(reason: Unsupported) -> Failure {
+        Failure { error: Error::NotSupported, detail: reason as u64 }
     }
 
     /// A region of `size` bytes does not fit.

@@ -1,6 +1,6 @@
 //! The machine as the rules see it.
 
-use crate::{Maintenance, Pa, PartitionIndex};
+use crate::{Interrupt, Maintenance, Pa, PartitionIndex, Progress};
 
 /// What the rules need of the machine. Physical addresses passed in are always ones that [`Machine::allocate`] handed out.
 pub trait Machine {
@@ -26,4 +26,14 @@ pub trait Machine {
     fn interrupt_chosen(&mut self, partition: PartitionIndex, intid: u8);
     /// Has such an interrupt go to a logical processor of the partition's.
     fn route(&mut self, partition: PartitionIndex, intid: u8, processor: u32);
+    /// From now on `interrupt`, which nobody has, makes `intid` pending in the partition's interrupt controller, and comes again once the guest has
+    /// ended it.
+    fn connect_interrupt(&mut self, interrupt: Interrupt, partition: PartitionIndex, intid: u32);
+    /// Undoes that. When it is [`Progress::Done`], the interrupt is off and inactive, and no processor has anything of it; until then it is off.
+    fn disconnect_interrupt(
+        &mut self,
+        interrupt: Interrupt,
+        partition: PartitionIndex,
+        intid: u32,
+    ) -> Progress;
 }

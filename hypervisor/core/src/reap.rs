@@ -16,6 +16,8 @@ const PAGE_ORDER: u8 = 12;
 pub(crate) enum Reap {
     /// The translation: from here on it leads nowhere, and no TLB remembers it.
     Unlink,
+    /// Rights to devices.
+    Devices,
     /// Ports, with what is queued at them and what was sent from them.
     Ports {
         /// Where to look for the next one.
@@ -60,8 +62,12 @@ impl System {
         let next = match stage {
             Reap::Unlink => {
                 p.unlink_root(m);
-                Reap::Ports { cursor: 1 }
+                Reap::Devices
             }
+            Reap::Devices => match self.reap_device(m, ix) {
+                Progress::Again => Reap::Devices,
+                Progress::Done => Reap::Ports { cursor: 1 },
+            },
             Reap::Ports { cursor } => self.reap_port(m, ix, cursor),
             Reap::Signals => self.reap_signals(m, ix),
             Reap::Regions { cursor } => p.reap_region(m, cursor),
@@ -213,7 +219,11 @@ impl Partition {
             self.give_table(m, table);
             return Reap::Memory { first, second: 0 };
         };
-        if first >= stage2::level1(layout::ARCHIVE_BASE) {
+        if first < stage2::level1(layout::MEMORY_BASE) {
+            // Of devices, which have been given back.
+            m.set_entry(table, at, 0);
+            self.give_table(m, stage2::address(entry));
+        } else if first >= stage2::level1(layout::ARCHIVE_BASE) {
             // Of files: the pages are nobody's.
             m.set_entry(table, at, 0);
             self.give_table(m, stage2::address(entry));

@@ -15,6 +15,9 @@ pub(crate) const ENTRIES: usize = 512;
 const VALID: u64 = 1;
 /// At levels 1 and 2: a table. At level 3: a page.
 const TABLE: u64 = 1 << 1;
+/// MemAttr[3:0], bits 5:2: Device-nGnRE, and its mask.
+const DEVICE_NGNRE: u64 = 0b0001 << 2;
+const MEMORY_ATTRIBUTES: u64 = 0b1111 << 2;
 const S2AP_READ: u64 = 1 << 6;
 const S2AP_WRITE: u64 = 1 << 7;
 const INNER_SHAREABLE: u64 = 0b11 << 8;
@@ -43,15 +46,22 @@ pub(crate) enum Kind {
     Region,
     /// System-control's files: read, execute. Its programs run where they lie.
     Files,
+    /// A device's registers: read, write.
+    Device,
 }
 
 impl Attributes {
     fn leaf(self, kind: Kind) -> u64 {
         // MemAttr, bits 5:2: with FWB, 0b0110 makes it write-back whatever stage 1 says; without, 0b1111 allows write-back.
-        let attributes = if self.fwb { 0b0110 << 2 } else { 0b1111 << 2 };
+        let attributes = match kind {
+            // Whatever stage 1 says, and with FWB or without (Arm ARM D8.6).
+            Kind::Device => DEVICE_NGNRE,
+            _ if self.fwb => 0b0110 << 2,
+            _ => 0b1111 << 2,
+        };
         let access = match kind {
             Kind::Memory => S2AP_READ | S2AP_WRITE,
-            Kind::Region => S2AP_READ | S2AP_WRITE | EXECUTE_NEVER,
+            Kind::Region | Kind::Device => S2AP_READ | S2AP_WRITE | EXECUTE_NEVER,
             Kind::Files => S2AP_READ,
         };
         VALID | attributes | access | INNER_SHAREABLE | ACCESS_FLAG
@@ -152,7 +162,7 @@ pub struct Span {
     pub writable: bool,
 }
 
-/// Walks a tree as the hardware does.
+/// Walks a tree as the hardware does, to memory: a device's registers are none.
 pub(crate) fn walk(m: &impl Machine, root: Pa, at: Ipa) -> Option<Span> {
     let at = at.get();
     if at >> layout::IPA_BITS != 0 {
@@ -161,11 +171,8 @@ pub(crate) fn walk(m: &impl Machine, root: Pa, at: Ipa) -> Option<Span> {
     let found = |descriptor: u64, size: u64| {
         let within = at & size.wrapping_sub(1);
         let pa = address(descriptor).plus(within);
-        (descriptor & VALID != 0).then_some(Span {
-            pa,
-            size: size.wrapping_sub(within),
-            writable: descriptor & S2AP_WRITE != 0,
-        })
+        let memory = descriptor & VALID != 0 && descriptor & MEMORY_ATTRIBUTES != DEVICE_NGNRE;
+        memory.then_some(Span { pa, size: size.wrapping_sub(within), writable: descriptor & S2AP_WRITE != 0 })
     };
     let first = m.entry(root, level1(at));
     if first & VALID == 0 || !is_table(first) {
@@ -176,6 +183,18 @@ pub(crate) fn walk(m: &impl Machine, root: Pa, at: Ipa) -> Option<Span> {
         return found(second, BLOCK);
     }
     found(m.entry(address(second), level3(at)), PAGE)
+}
+
+/// Whether a page is mapped, to whatever.
+pub(crate) fn is_mapped(m: &impl Machine, root: Pa, at: Ipa) -> bool {
+    let mut descriptor = m.entry(root, level1(at.get()));
+    for index in [level2(at.get()), level3(at.get())] {
+        if descriptor == 0 || !is_table(descriptor) {
+            return descriptor != 0;
+        }
+        descriptor = m.entry(address(descriptor), index);
+    }
+    descriptor != 0
 }
 
 /// A place in the message window that is free and fits.
@@ -302,6 +321,9 @@ mod tests {
         assert_eq!(fwb.page(pa, Kind::Files), 0x0001_2340_075b);
         let plain = Attributes { fwb: false };
         assert_eq!(plain.block(pa, Kind::Memory), 0x1_2340_07fd);
+        // MemAttr 0b0001 (Device-nGnRE), never executable; nobody takes it for memory.
+        assert_eq!(plain.page(pa, Kind::Device), 0x0040_0001_2340_07c7);
+        assert_eq!(fwb.page(pa, Kind::Device), plain.page(pa, Kind::Device));
         assert_eq!(table(pa), 0x1_2340_0003);
         assert_eq!(address(table(pa) | OWN), pa);
         assert_eq!(address(plain.page(pa, Kind::Files)), pa);

@@ -4,6 +4,7 @@ use handover_abi::layout::PROCESSORS_MAX;
 use handover_abi::{Account, EndReason, Error, Name, PartitionId};
 
 use crate::addr::PAGE;
+use crate::device::Devices;
 use crate::reap::Reap;
 use crate::timeout::Wheel;
 use crate::{Accounts, Attributes, Failure, Machine, Pa, Partition, PartitionIndex, Phase};
@@ -15,6 +16,7 @@ pub const PARTITIONS_MAX: usize = 128;
 pub struct System {
     partitions: [Option<&'static mut Partition>; PARTITIONS_MAX],
     pub(crate) attributes: Attributes,
+    pub(crate) devices: Devices,
     /// The last id given out.
     last_id: u32,
     /// Requests to connect so far.
@@ -30,6 +32,7 @@ impl System {
         System {
             partitions: [const { None }; PARTITIONS_MAX],
             attributes: Attributes { fwb: true },
+            devices: Devices::new(),
             last_id: 0,
             requests: 0,
             timeouts: Wheel::new(),

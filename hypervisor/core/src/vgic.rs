@@ -14,6 +14,9 @@
 //! What the guest sees: one security state (GICD_CTLR.DS), affinity routing always on, every interrupt in Group 1,
 //! 32 priorities, no LPIs; logical processor n has the affinity 0.0.0.n.
 //!
+//! The interrupts of devices that the partition holds are linked to physical ones too ([`Vgic::link`]). They have INTIDs of
+//! their own, and a physical one stays active, so that it cannot come again, until the guest deactivates the virtual one.
+//!
 //! An interrupt that is active stays in its list register until the guest deactivates it. So a logical processor can
 //! have as many interrupts active at once as the machine has list registers; further ones wait, none is lost.
 
@@ -35,7 +38,7 @@ use core::ops::{BitOr, BitOrAssign};
 
 use bank::Bank;
 pub use delivery::Entry;
-use handover_abi::layout::PROCESSORS_MAX;
+use handover_abi::layout::{DEVICE_INTID, DEVICE_INTIDS, PROCESSORS_MAX};
 pub use list_register::{LIST_REGISTERS_MAX, ListRegisterAccess, ListRegisterImage};
 
 /// Interrupts a guest can name: INTIDs 0 to 255.
@@ -48,6 +51,10 @@ pub const SPI_COUNT: u32 = INTID_COUNT - PRIVATE_COUNT;
 const PROCESSORS: usize = PROCESSORS_MAX as usize;
 const BANKS: usize = (INTID_COUNT / 32) as usize;
 const _: () = assert!(PROCESSORS.is_power_of_two() && BANKS == 8);
+/// The bank of devices' interrupts.
+const DEVICES: usize = (DEVICE_INTID / 32) as usize;
+const _: () =
+    assert!(DEVICE_INTIDS == 32 && DEVICE_INTID.is_multiple_of(32) && DEVICES > 0 && DEVICES < BANKS);
 
 /// `route` of an SPI that any logical processor may take (GICD_IROUTER.Interrupt_Routing_Mode).
 const ROUTE_ANY: u8 = 0x80;
@@ -158,6 +165,16 @@ pub struct Vgic {
     count: u8,
     /// PPIs whose list register is linked to the physical interrupt of the same INTID.
     linked: u32,
+    /// Devices' interrupts whose list register is linked to a physical interrupt.
+    linked_devices: u32,
+    /// Those of them whose physical interrupts are level-sensitive.
+    level_devices: u32,
+    /// Those whose physical interrupts are to be deactivated, so that they come again if their lines are still high.
+    resample: u32,
+    /// Those that are not linked any more, but a list register is.
+    unlinking: u32,
+    /// The INTIDs of these physical interrupts.
+    physical: [u16; DEVICE_INTIDS as usize],
     spis: [Bank; BANKS - 1],
     /// By INTID: the processor GICD_IROUTER names, `ROUTE_ANY` or `ROUTE_NONE`. Private INTIDs have no use for it.
     route: [u8; INTID_COUNT as usize],
@@ -182,16 +199,69 @@ impl Vgic {
             group1: false,
             count: count as u8,
             linked: linked & !bank::SGIS,
+            linked_devices: 0,
+            level_devices: 0,
+            resample: 0,
+            unlinking: 0,
+            physical: [0; DEVICE_INTIDS as usize],
             spis: [const { Bank::shared() }; BANKS - 1],
             route: [0; INTID_COUNT as usize],
             processors: [const { Processor::new() }; PROCESSORS],
         }
     }
 
+    /// Links `intid`, one of [`DEVICE_INTID`] and those that follow, to the physical interrupt `physical`, which is inactive,
+    /// and edge-triggered if `edge`.
+    pub fn link(&mut self, intid: u32, physical: u16, edge: bool) {
+        let number = intid.wrapping_sub(DEVICE_INTID) as usize;
+        if let Some(slot) = self.physical.get_mut(number) {
+            *slot = physical;
+            self.linked_devices |= bit(number);
+            self.level_devices = self.level_devices & !bit(number) | if edge { 0 } else { bit(number) };
+        }
+    }
+
+    /// The devices' interrupts ([`Vgic::physical_of`]) whose physical ones the caller now deactivates: the guest has made the distributor look at
+    /// their lines again. To be called after a write to the distributor.
+    pub fn take_resample(&mut self) -> u32 {
+        core::mem::take(&mut self.resample)
+    }
+
+    /// Undoes [`Vgic::link`], and forgets what the physical interrupt has brought about. A list register that holds it is linked still until the next
+    /// [`Vgic::flush`] of its processor: [`Vgic::unlinking_on`].
+    pub fn unlink(&mut self, intid: u32) -> Kick {
+        let number = intid.wrapping_sub(DEVICE_INTID) as usize;
+        let mask = bit(number);
+        if number >= self.physical.len() || self.linked_devices & mask == 0 {
+            return Kick::NONE;
+        }
+        self.linked_devices &= !mask;
+        self.resample &= !mask;
+        let bank = self.bank_mut(0, DEVICES);
+        bank.latch &= !mask;
+        bank.carried &= !mask;
+        bank.active &= !mask;
+        bank.ordered |= bank.loaded & mask;
+        self.unlinking |= self.bank(0, DEVICES).loaded & mask;
+        self.notice(0, DEVICES, mask)
+    }
+
+    /// The logical processor that has a device's interrupt in a list register with the link it had before [`Vgic::unlink`].
+    pub fn unlinking_on(&self, intid: u32) -> Option<usize> {
+        let number = intid.wrapping_sub(DEVICE_INTID) as usize;
+        let unlinking = number < self.physical.len() && self.unlinking & bit(number) != 0;
+        unlinking.then(|| self.bank(0, DEVICES).holder(number).0)
+    }
+
+    /// The INTIDs of the physical interrupts of the devices' interrupts in `mask` (bit n: [`DEVICE_INTID`] + n).
+    pub fn physical_of(&self, mask: u32) -> impl Iterator<Item = u16> {
+        bits(mask).filter_map(|number| self.physical.get(number).copied())
+    }
+
     /// Puts logical processor `processor` into the state of its reset (PSCI CPU_ON and CPU_OFF): its private
     /// interrupts are as new, its list registers empty. Shared interrupts that it had pending stay pending; those
     /// that it had active are inactive. The caller deactivates the linked physical interrupts that
-    /// [`Vgic::in_flight`] named just before.
+    /// [`Vgic::in_flight`] named just before, and those of [`Vgic::active_devices`].
     pub fn reset_processor(&mut self, processor: usize, registers: &mut impl ListRegisterAccess) -> Kick {
         let mut kick = self.sync(processor, registers);
         for number in bits(self.processor(processor).occupied) {
@@ -225,7 +295,7 @@ impl Vgic {
     }
 
     /// The input line of `intid` is now high (`level`) or low. Private INTIDs belong to `processor`, which others
-    /// ignore. For a linked PPI `true` says that the physical interrupt was taken and left active, `false` that its
+    /// ignore. For a linked one `true` says that the physical interrupt was taken and left active, `false` that its
     /// source has gone quiet and the control OS has deactivated it.
     pub fn set_level(&mut self, processor: usize, intid: u32, level: bool) -> Kick {
         let Ok(intid) = u8::try_from(intid) else { return Kick::NONE };
@@ -306,7 +376,24 @@ impl Vgic {
 
     /// The interrupts of a bank that are linked to physical ones.
     const fn linked_in(&self, word: usize) -> u32 {
-        if word == 0 { self.linked } else { 0 }
+        match word {
+            0 => self.linked,
+            DEVICES => self.linked_devices,
+            _ => 0,
+        }
+    }
+
+    /// What links a list register to the physical interrupt of `intid`: its HW bit and the physical INTID, or 0.
+    fn physical_link(&self, intid: u8) -> u64 {
+        let (word, mask) = place(intid);
+        if self.linked_in(word) & mask == 0 {
+            return 0;
+        }
+        let physical = match word {
+            DEVICES => self.physical[usize::from(intid) & 31],
+            _ => u16::from(intid),
+        };
+        list_register::HW | u64::from(physical) << list_register::PHYSICAL_INTID_SHIFT
     }
 
     /// The logical processor that an SPI goes to. One that any may take goes to the first that is awake.

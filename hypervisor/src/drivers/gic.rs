@@ -15,8 +15,10 @@ const GICD_TYPER: usize = 0x0004;
 const GICD_IGROUPR: usize = 0x0080;
 const GICD_ISENABLER: usize = 0x0100;
 const GICD_ICENABLER: usize = 0x0180;
+const GICD_ICPENDR: usize = 0x0280;
 const GICD_ICACTIVER: usize = 0x0380;
 const GICD_IPRIORITYR: usize = 0x0400;
+const GICD_ICFGR: usize = 0x0c00;
 const GICD_IROUTER: usize = 0x6000;
 const GICR_WAKER: usize = 0x0014;
 const GICR_TYPER: usize = 0x0008;
@@ -49,6 +51,9 @@ fn write(address: usize, value: u32) {
 }
 
 impl Gic {
+    /// Before it is known where they are.
+    pub const NONE: Gic = Gic { distributor: 0, redistributors: [(0, 0); 4] };
+
     /// Sets the distributor up: every shared interrupt off, group 1, inactive.
     pub fn start(&self) {
         let base = self.distributor;
@@ -96,11 +101,50 @@ impl Gic {
 
     /// Takes a shared interrupt, to this processor.
     pub fn enable_shared(&self, intid: u32) {
+        self.route(intid, processor::this());
+        self.write_bit(GICD_ISENABLER, intid);
+    }
+
+    /// Has a shared interrupt go to a processor from now on.
+    pub fn route(&self, intid: u32, to: &Processor) {
         let n = intid as usize;
-        let mpidr = processor::this().mpidr();
+        let mpidr = to.mpidr();
         write(self.distributor + GICD_IROUTER + 8 * n, mpidr as u32 & 0xff_ffff);
         write(self.distributor + GICD_IROUTER + 8 * n + 4, (mpidr >> 32) as u32);
-        write(self.distributor + GICD_ISENABLER + 4 * (n / 32), 1 << (n % 32));
+    }
+
+    /// Takes a device's interrupt, which is off and inactive, to a processor.
+    pub fn connect(&self, intid: u32, edge: bool, to: &Processor) {
+        let config = self.distributor + GICD_ICFGR + 4 * (intid as usize / 16);
+        let bit = 2 << (2 * (intid % 16));
+        let others = read(config) & !bit;
+        write(config, if edge { others | bit } else { others });
+        self.route(intid, to);
+        // An edge from before is nobody's news; a level comes again by itself.
+        self.write_bit(GICD_ICPENDR, intid);
+        self.write_bit(GICD_ISENABLER, intid);
+    }
+
+    /// Takes a shared interrupt no more: when this returns, it is signalled to no processor (IHI 0069, 12.9.7: GICD_CTLR.RWP).
+    pub fn disable_shared(&self, intid: u32) {
+        self.write_bit(GICD_ICENABLER, intid);
+        self.wait_for_writes();
+    }
+
+    /// Whether a shared interrupt of that number is there.
+    pub fn has_shared(&self, intid: u32) -> bool {
+        let lines = (read(self.distributor + GICD_TYPER) & 0x1f) + 1;
+        (32..(32 * lines).min(1020)).contains(&intid)
+    }
+
+    /// Forgets what is left of a disabled shared interrupt.
+    pub fn forget_shared(&self, intid: u32) {
+        self.write_bit(GICD_ICACTIVER, intid);
+        self.write_bit(GICD_ICPENDR, intid);
+    }
+
+    fn write_bit(&self, register: usize, intid: u32) {
+        write(self.distributor + register + 4 * (intid as usize / 32), 1 << (intid % 32));
     }
 }
 

@@ -113,6 +113,7 @@ mod tests {
             memory: MemorySize(2 << 20),
             provides: vec![],
             uses: vec![],
+            devices: vec![],
         };
         Manifest {
             end_with: end_with.iter().map(|&name| name.into()).collect(),

@@ -4,10 +4,15 @@
 use cpio::newc::{Builder, trailer};
 use fdt::Fdt;
 use handover_abi::{
-    Account, EndReason, Error, Name, PartitionId, Signal, SignalKind,
-    layout::{ADD_MEMORY_MAX, MEMORY_BASE, WRITE_MAX},
+    Account, EndReason, Error, Name, PartitionId, Signal, SignalKind, Unsupported,
+    device::{Compatible, NodeName},
+    layout::{ADD_MEMORY_MAX, DEVICE_BASE, DEVICE_INTID, MEMORY_BASE, WRITE_MAX},
 };
-use handover_loader::{archive::Failure, control::Control, device_tree::Seeds};
+use handover_loader::{
+    archive::Failure,
+    control::{Control, Device},
+    device_tree::Seeds,
+};
 use std::{collections::BTreeMap, fmt, path::Path};
 use system_control::{
     supervise::{STATUS_FAULT, STATUS_NOT_STARTED},
@@ -55,12 +60,15 @@ struct Model {
     free: u64,
     lines: Vec<String>,
     refused: Vec<(u64, u32)>,
+    /// Who has which device, and where.
+    given: BTreeMap<u64, (PartitionId, u64, u32)>,
 }
 
 impl Model {
     fn new(free: u64) -> Model {
         // System-control is partition 1.
-        Model { partitions: BTreeMap::new(), last_id: 1, free, lines: vec![], refused: vec![] }
+        let (partitions, given) = (BTreeMap::new(), BTreeMap::new());
+        Model { partitions, last_id: 1, free, lines: vec![], refused: vec![], given }
     }
 
     fn partition(&mut self, id: PartitionId) -> Result<&mut Partition, Error> {
@@ -155,6 +163,7 @@ impl Control for Model {
         }
         self.free += partition.memory.len() as u64;
         self.partitions.remove(&id.get());
+        self.given.retain(|_, given| given.0 != id);
         Ok(())
     }
 
@@ -172,6 +181,41 @@ impl Control for Model {
         }
         self.refused.push((token, reason));
         Ok(())
+    }
+
+    fn device(&mut self, number: u64) -> Result<Device, Error> {
+        let devices =
+            [("pl031@9010000", "arm,pl031", 0x901_0000), ("virtio_mmio@a000000", "virtio,mmio", 0xa00_0000)];
+        let (name, compatible, base) = *devices.get(number as usize).ok_or(Error::BadHandle)?;
+        let given = self.given.get(&number);
+        Ok(Device {
+            base,
+            size: 0x1000,
+            interrupts: 1,
+            name: NodeName::new(name),
+            compatible: Compatible::new(compatible),
+            holder: given.map(|given| given.0),
+            address: given.map_or(0, |given| given.1),
+            intid: given.map_or(0, |given| given.2),
+        })
+    }
+
+    fn assign(
+        &mut self,
+        id: PartitionId,
+        number: u64,
+        address: u64,
+        intid: u32,
+    ) -> Result<(), (Error, Option<Unsupported>)> {
+        assert_eq!(self.new_one(id).unwrap().limits.get(&(Account::Devices as u64)), Some(&1));
+        match number {
+            1 => Err((Error::NotSupported, Some(Unsupported::Dma))),
+            _ if self.given.contains_key(&number) => Err((Error::InUse, None)),
+            _ => {
+                self.given.insert(number, (id, address, intid));
+                Ok(())
+            }
+        }
     }
 
     fn seeds(&mut self) -> Option<Seeds> {
@@ -236,6 +280,38 @@ fn more_memory_than_one_call_gives() {
     let manifest = MANIFEST.replace("\"1 GiB\"", "\"4 GiB\"").replace("\"256 MiB\"", "\"1026 MiB\"");
     System::boot(&mut model, &archive(&manifest, &kernel())).unwrap();
     assert_eq!(model.partitions[&2].memory.len() as u64, 1026 * MIB);
+}
+
+#[test]
+fn gives_devices_and_says_why_not() {
+    let with = |devices: &str| {
+        MANIFEST.replace("uses = [\"echo\"]", &format!("uses = [\"echo\"]\ndevices = [\"{devices}\"]"))
+    };
+    for wanted in ["pl031@9010000", "arm,pl031"] {
+        let mut model = Model::new(1 << 30);
+        let archive = archive(&with(wanted), &kernel());
+        let mut system = System::boot(&mut model, &archive).unwrap();
+        assert_eq!(model.given, BTreeMap::from([(0, (PartitionId::new(2), DEVICE_BASE, DEVICE_INTID))]));
+        let tree = Fdt::new(&model.partitions[&2].memory).unwrap();
+        assert!(tree.find_node("/pl031@a000000").is_some());
+        // One that starts again has it again.
+        let signal = model.end(2, EndReason::Reset, 0);
+        assert_eq!(system.answer(&mut model, signal), None);
+        assert_eq!(model.given[&0].0, PartitionId::new(4));
+    }
+    let refused = |wanted| {
+        let mut model = Model::new(1 << 30);
+        let Failure(text) = System::boot(&mut model, &archive(&with(wanted), &kernel())).unwrap_err();
+        assert_eq!((model.ids(), model.free), (vec![], 1 << 30));
+        text
+    };
+    // Any of the devices that share a page.
+    assert_eq!(
+        refused("virtio_mmio@a000200"),
+        "linux cannot be given virtio_mmio@a000000 (virtio,mmio): can do DMA: needs an SMMU"
+    );
+    assert_eq!(refused("virtio,mmio"), refused("virtio_mmio@a000200"));
+    assert!(refused("pl031@9020000").contains("but the machine has pl031@9010000 (arm,pl031), virtio"));
 }
 
 #[test]

@@ -1,9 +1,33 @@
 //! The calls that system-control makes, apart from the instruction that makes them: its program carries them out by `hvc`, tests by a model.
 
 use core::fmt;
-use handover_abi::{Account, EndReason, Error, Name, PartitionId};
+use handover_abi::{
+    Account, EndReason, Error, Name, PartitionId, Unsupported,
+    device::{Compatible, NodeName},
+};
 
 use crate::device_tree::Seeds;
+
+/// A device of the machine's, as far as the loader cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// First address of its registers in the machine.
+    pub base: u64,
+    /// Bytes of its registers.
+    pub size: u64,
+    /// How many interrupts it has.
+    pub interrupts: u32,
+    /// Its device tree node's name.
+    pub name: NodeName,
+    /// What it is compatible with first of all.
+    pub compatible: Compatible,
+    /// Who has it.
+    pub holder: Option<PartitionId>,
+    /// Where its registers are there.
+    pub address: u64,
+    /// INTID there of its first interrupt; the others follow.
+    pub intid: u32,
+}
 
 /// The control OS, as system-control sees it. Each method is the call of the same name.
 pub trait Control {
@@ -27,6 +51,16 @@ pub trait Control {
     fn free_memory(&mut self) -> Result<u64, Error>;
     /// `Refuse`.
     fn refuse(&mut self, token: u64, reason: u32) -> Result<(), Error>;
+    /// `DeviceInfo`: device `number`; numbers start at 0 and have no gaps.
+    fn device(&mut self, number: u64) -> Result<Device, Error>;
+    /// `DeviceAssign`: registers at `address`, interrupts from `intid` on. The second part of an error is why the machine's devices cannot be given so.
+    fn assign(
+        &mut self,
+        id: PartitionId,
+        number: u64,
+        address: u64,
+        intid: u32,
+    ) -> Result<(), (Error, Option<Unsupported>)>;
     /// Fresh random bytes, if the control OS has entropy.
     fn seeds(&mut self) -> Option<Seeds>;
     /// A line on system-control's console.

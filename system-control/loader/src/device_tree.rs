@@ -5,6 +5,8 @@ use core::ops::Range;
 use handover_abi::layout;
 use vm_fdt::{Error, FdtWriter};
 
+use crate::control::Device;
+
 pub use vm_fdt::Error as DeviceTreeError;
 
 const PHANDLE_GIC: u32 = 1;
@@ -68,6 +70,8 @@ pub struct Description<'a> {
     pub uses: Vec<Used<'a>>,
     /// In the manifest's order.
     pub provides: Vec<Provided<'a>>,
+    /// Devices of the machine that the partition has.
+    pub devices: Vec<Device>,
 }
 
 /// The flattened device tree. Fails only where a string holds a zero byte.
@@ -89,6 +93,9 @@ pub fn build(description: &Description<'_>) -> Result<Vec<u8>, Error> {
     tree.property_array_u64("reg", &[layout::MEMORY_BASE, description.memory])?;
     tree.end_node(memory)?;
 
+    for given in &description.devices {
+        device(&mut tree, given)?;
+    }
     hypervisor(&mut tree, description)?;
     tree.end_node(root)?;
     tree.finish()
@@ -184,6 +191,33 @@ fn console(tree: &mut FdtWriter) -> Result<(), Error> {
 
 fn console_path() -> String {
     format!("/pl011@{:x}", layout::UART_BASE)
+}
+
+/// A device of the machine's. What a binding wants beyond registers and interrupts is there for PrimeCell peripherals.
+fn device(tree: &mut FdtWriter, device: &Device) -> Result<(), Error> {
+    let name = format!("{}", device.name);
+    let kind = name.split_once('@').map_or(name.as_str(), |(kind, _)| kind);
+    let compatible = format!("{}", device.compatible);
+    let node = tree.begin_node(&format!("{kind}@{:x}", device.address))?;
+    if compatible.starts_with("arm,pl") {
+        strings(tree, "compatible", &[&compatible, "arm,primecell"])?;
+        tree.property_array_u32("clocks", &[PHANDLE_CLOCK])?;
+        strings(tree, "clock-names", &["apb_pclk"])?;
+    } else {
+        tree.property_string("compatible", &compatible)?;
+    }
+    if compatible == "arm,pl061" {
+        tree.property_null("gpio-controller")?;
+        tree.property_u32("#gpio-cells", 2)?;
+    }
+    tree.property_array_u64("reg", &[device.address, device.size])?;
+    // However the machine's line is triggered: the guest sees it pending until it has ended it, and pending anew.
+    let spi = |n| [SPI, (device.intid + n) - SPI_BASE, LEVEL_HIGH];
+    let cells: Vec<u32> = (0..device.interrupts).flat_map(spi).collect();
+    if !cells.is_empty() {
+        tree.property_array_u32("interrupts", &cells)?;
+    }
+    tree.end_node(node)
 }
 
 /// How a guest finds the control OS, and other partitions' services.

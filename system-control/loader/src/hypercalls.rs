@@ -2,9 +2,12 @@
 
 use core::fmt;
 
-use crate::{control::Control, device_tree::Seeds};
+use crate::{
+    control::{Control, Device},
+    device_tree::Seeds,
+};
 use handover_guest::{
-    abi::{Account, EndReason, Error, Name, PartitionId, smccc},
+    abi::{Account, EndReason, Error, Name, PartitionId, Unsupported, smccc},
     hvc, println,
 };
 
@@ -53,6 +56,30 @@ impl Control for Hypercalls {
 
     fn refuse(&mut self, token: u64, reason: u32) -> Result<(), Error> {
         hvc::refuse(token, reason)
+    }
+
+    fn device(&mut self, number: u64) -> Result<Device, Error> {
+        hvc::device_info(number).map(|info| Device {
+            base: info.base,
+            size: info.size,
+            interrupts: u32::from(info.state.interrupts),
+            name: info.name,
+            compatible: info.compatible,
+            holder: info.holder,
+            address: info.address,
+            intid: info.intid,
+        })
+    }
+
+    fn assign(
+        &mut self,
+        id: PartitionId,
+        number: u64,
+        address: u64,
+        intid: u32,
+    ) -> Result<(), (Error, Option<Unsupported>)> {
+        hvc::device_assign(id, number, address, intid)
+            .map_err(|failure| (failure.error, failure.unsupported()))
     }
 
     fn seeds(&mut self) -> Option<Seeds> {

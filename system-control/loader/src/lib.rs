@@ -12,6 +12,7 @@ pub use handover_cpio as cpio;
 pub mod archive;
 pub mod control;
 pub mod device_tree;
+pub mod devices;
 #[cfg(feature = "hypercalls")]
 pub mod hypercalls;
 pub mod image;

@@ -13,6 +13,7 @@ use crate::{
     control::Control,
     cpio::Archive,
     device_tree::{self, Description, DeviceTreeError, Provided, Used},
+    devices,
     image::{DEVICE_TREE_MAX, Plan, plan},
 };
 
@@ -25,7 +26,7 @@ const PORTS: u64 = 1024;
 
 /// The limits of a partition: of each account that is not left at zero.
 #[must_use]
-pub fn limits(partition: &Partition) -> [(Account, u64); 4] {
+pub fn limits(partition: &Partition) -> [(Account, u64); 5] {
     let memory = partition.memory.0;
     let memory = memory.saturating_add((memory / 2).max(REGIONS_MIN));
     [
@@ -34,6 +35,7 @@ pub fn limits(partition: &Partition) -> [(Account, u64); 4] {
         (Account::AddressSpace, memory.saturating_add(WINDOW_SIZE)),
         (Account::ControlMemory, CONTROL_MEMORY),
         (Account::Ports, PORTS),
+        (Account::Devices, partition.devices.len() as u64),
     ]
 }
 
@@ -87,7 +89,7 @@ fn give(control: &mut impl Control, partition: &Partition, id: PartitionId) -> R
         }
         given += step;
     }
-    Ok(())
+    devices::give(control, partition, id)
 }
 
 fn no_memory(control: &mut impl Control, partition: &Partition, error: Error) -> Failure {
@@ -132,7 +134,7 @@ pub fn fill(
         write(control, id, address, bytes)
             .map_err(|error| failed(name, format_args!("given its initramfs"), error))?;
     }
-    let tree = describe(control, manifest, partition, content, ids)
+    let tree = describe(control, manifest, (partition, id), content, ids)
         .map_err(|error| Failure(format!("{name} cannot be given its device tree: {error}")))?;
     write(control, id, plan.device_tree, &tree)
         .map_err(|error| failed(name, format_args!("given its device tree"), error))
@@ -159,7 +161,7 @@ fn write(control: &mut impl Control, id: PartitionId, address: u64, bytes: &[u8]
 fn describe(
     control: &mut impl Control,
     manifest: &Manifest,
-    partition: &Partition,
+    (partition, id): (&Partition, PartitionId),
     content: &Content<'_>,
     ids: &[Option<PartitionId>],
 ) -> Result<Vec<u8>, String> {
@@ -180,6 +182,7 @@ fn describe(
         seeds: control.seeds(),
         uses: partition.uses.iter().filter_map(used).collect(),
         provides: partition.provides.iter().filter_map(provided).collect(),
+        devices: devices::held_by(control, id),
     };
     let tree = device_tree::build(&description).map_err(|error| match error {
         DeviceTreeError::InvalidString => "its `command-line` holds a zero byte".into(),

@@ -2,12 +2,30 @@
 #![allow(missing_docs, reason = "a test binary has no readers of its documentation")]
 
 use fdt::{Fdt, node::FdtNode};
-use handover_abi::layout;
+use handover_abi::{
+    PartitionId,
+    device::{Compatible, NodeName},
+    layout,
+};
+use handover_loader::control::Device;
 use handover_loader::device_tree::{Description, Provided, Seeds, Used, build};
 use std::{
     io::Write,
     process::{Command, Stdio},
 };
+
+fn device(name: &str, compatible: &str, address: u64, interrupts: u32) -> Device {
+    Device {
+        base: 0x901_0000,
+        size: 0x1000,
+        interrupts,
+        name: NodeName::new(name),
+        compatible: Compatible::new(compatible),
+        holder: Some(PartitionId::new(2)),
+        address,
+        intid: layout::DEVICE_INTID,
+    }
+}
 
 fn linux() -> Description<'static> {
     Description {
@@ -18,6 +36,10 @@ fn linux() -> Description<'static> {
         seeds: Some(Seeds { kaslr: 0x0123_4567_89ab_cdef, random: [0xa5; 32] }),
         uses: vec![Used { id: 1, name: "echo", provider: 2 }, Used { id: 26, name: "files", provider: 3 }],
         provides: vec![Provided { id: 4, name: "shell" }],
+        devices: vec![
+            device("pl031@9010000", "arm,pl031", layout::DEVICE_BASE, 1),
+            device("gpio", "arm,pl061", layout::DEVICE_BASE + 0x1_0000, 2),
+        ],
     }
 }
 
@@ -80,6 +102,23 @@ fn what_the_guest_was_given() {
     let chosen = tree.find_node("/chosen").unwrap();
     assert_eq!(chosen.properties().map(|property| property.name).collect::<Vec<_>>(), ["stdout-path"]);
     assert_eq!(tree.find_node("/hypervisor").unwrap().children().count(), 0);
+}
+
+#[test]
+fn devices_of_the_machine() {
+    let blob = build(&linux()).unwrap();
+    let tree = Fdt::new(&blob).unwrap();
+    let clock = cells(&tree.find_node("/apb-pclk").unwrap(), "phandle")[0];
+    let rtc = tree.find_node("/pl031@a000000").expect("under the address that the guest sees");
+    assert!(rtc.compatible().unwrap().all().eq(["arm,pl031", "arm,primecell"]));
+    assert_eq!(reg(&rtc), [(layout::DEVICE_BASE, 0x1000)]);
+    assert_eq!(cells(&rtc, "interrupts"), [0, 32, 4]);
+    assert_eq!(cells(&rtc, "clocks"), [clock]);
+    assert_eq!(text(&rtc, "clock-names"), "apb_pclk");
+    let gpio = tree.find_node("/gpio@a010000").unwrap();
+    assert_eq!(cells(&gpio, "interrupts"), [0, 32, 4, 0, 33, 4]);
+    assert!(gpio.property("gpio-controller").is_some());
+    assert_eq!(cells(&gpio, "#gpio-cells"), [2]);
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! What the types alone cannot say about a manifest: names are unique, services meet, everything fits the machine.
 
-use crate::{KernelSource, MAX_NAME, MAX_PROCESSORS, MEMORY_GRANULE, Manifest, MemorySize, Partition, UNIX};
+use crate::{
+    KernelSource, MAX_DEVICES, MAX_NAME, MAX_PROCESSORS, MEMORY_GRANULE, Manifest, MemorySize, Partition,
+    UNIX,
+};
 use alloc::{format, string::String};
 
 /// Names that consoles, logs and records use for what no manifest lists.
@@ -51,6 +54,7 @@ impl Manifest {
             self.check_partition(index, partition)?;
         }
         self.check_services()?;
+        self.check_devices()?;
         self.check_memory()?;
         for (index, name) in self.end_with.iter().enumerate() {
             if self.partition(name).is_none() {
@@ -147,6 +151,34 @@ impl Manifest {
                     let what = format!("`{}` uses `{service}`, which no partition provides", partition.name);
                     return wrong(place, what);
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// A device has one holder. Which devices there are, only the machine knows.
+    fn check_devices(&self) -> Result<(), Problem> {
+        for (index, partition) in self.partitions.iter().enumerate() {
+            let place = |element| Place::Partition(index, Key::Element("devices", element));
+            for (element, device) in partition.devices.iter().enumerate() {
+                let named = device.contains('@');
+                let other = self.partitions[..index].iter().find(|other| other.devices.contains(device));
+                if named && let Some(other) = other {
+                    let what =
+                        format!("`{}` is given `{device}` already: a device has one holder", other.name);
+                    return wrong(place(element), what);
+                }
+                if named && partition.devices[..element].contains(device) {
+                    return wrong(place(element), format!("`{}` is given `{device}` twice", partition.name));
+                }
+                if !named && !device.contains(',') {
+                    let what = format!("`{device}` names no device: write `NODE@ADDRESS` or `VENDOR,MODEL`");
+                    return wrong(place(element), what);
+                }
+            }
+            if partition.devices.len() > MAX_DEVICES {
+                let what = format!("`{}` is given more than {MAX_DEVICES} devices", partition.name);
+                return wrong(place(MAX_DEVICES), what);
             }
         }
         Ok(())

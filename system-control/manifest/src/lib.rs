@@ -27,6 +27,8 @@ pub use read::{ReadError, parse, read};
 
 /// The most logical processors one partition may have.
 pub const MAX_PROCESSORS: u32 = 8;
+/// The most devices one partition may be given.
+pub const MAX_DEVICES: usize = 16;
 /// The most bytes of a partition's or a service's name.
 pub const MAX_NAME: usize = 15;
 /// Memory that stays with the control OS and system-control where that has no more than [`SYSTEM_CONTROL_MEMORY`], in bytes.
@@ -130,6 +132,10 @@ pub struct Partition {
     /// Services this partition may connect to.
     #[serde(default)]
     pub uses: Vec<String>,
+    /// Devices of the machine it is given: names of nodes in the machine's device tree (`pl031@9010000`), or what they are compatible with
+    /// (`arm,pl031`, the first one that nobody has).
+    #[serde(default)]
+    pub devices: Vec<String>,
 }
 
 /// A service that some partition offers.

@@ -173,3 +173,23 @@ fn another_program_may_take_system_controls_place() {
     let error = with("debian").unwrap_err().to_string();
     assert!(error.contains("`debian` cannot take system-control's place"), "{error}");
 }
+
+#[test]
+fn devices() {
+    let with =
+        |devices: &str| GOOD.replace("uses = [\"echo\"]", &format!("uses = [\"echo\"]\ndevices = {devices}"));
+    let read = |devices: &str| parse(&with(devices), Path::new("m.toml")).map_err(|error| error.to_string());
+    let manifest = read("[\"pl031@9010000\", \"arm,pl061\", \"arm,pl061\"]").unwrap();
+    assert_eq!(manifest.partitions[1].devices, ["pl031@9010000", "arm,pl061", "arm,pl061"]);
+    assert_eq!(manifest.partitions[0].devices, [""; 0]);
+    let error = read("[\"rtc\"]").unwrap_err();
+    assert!(error.starts_with("m.toml:24: ") && error.contains("names no device"), "{error}");
+    let error = read("[\"rtc@1\", \"rtc@1\"]").unwrap_err();
+    assert!(error.contains("`linux` is given `rtc@1` twice"), "{error}");
+    let both = with("[\"rtc@1\"]").replace(
+        "provides = [\"echo\", \"upper\"]",
+        "provides = [\"echo\", \"upper\"]\ndevices = [\"rtc@1\"]",
+    );
+    let error = parse(&both, Path::new("m.toml")).unwrap_err().to_string();
+    assert!(error.contains("`echo` is given `rtc@1` already"), "{error}");
+}

@@ -87,6 +87,44 @@ macro_rules! examine_subject {
     };
 }
 
+/// A partition that uses a device of the machine: which, and what it does (`guests/rtc`).
+macro_rules! device_user {
+    ($name:literal, $device:literal, $command_line:literal) => {
+        concat!(
+            "[[partition]]\nname = \"",
+            $name,
+            "\"\nkernel = \"guest:rtc\"\ncommand-line = \"",
+            $command_line,
+            "\"\nprocessors = 1\nmemory = \"4 MiB\"\n",
+            $device
+        )
+    };
+}
+
+/// The examiner gives devices away and takes them back, on a machine with so many processors.
+macro_rules! examine_devices {
+    ($processors:literal) => {
+        concat!(
+            "[system-control]\nkernel = \"guest:examiner\"\ncommand-line = \"case=devices\"\n[machine]\nprocessors = ",
+            $processors,
+            "\nmemory = \"128 MiB\"\n",
+            device_user!("bare", "", "case=alarm"),
+            device_user!("alarm", "devices = [\"arm,pl031\"]\n", "case=alarm"),
+            device_user!("pending", "devices = [\"arm,pl031\"]\n", "case=pending"),
+            device_user!("storm", "devices = [\"arm,pl031\"]\n", "case=storm tell=1"),
+        )
+    };
+}
+
+/// What it must say.
+const EXAMINED_DEVICES: &[super::machine::Line] = &[
+    Has("system-control", "examiner: devices ok"),
+    Has("storm", "a touch of the registers is a fault"),
+    Count("alarm", "rtc: alarm ok", 5),
+    Lacks("", "panic"),
+    Lacks("", "nobody asked for"),
+];
+
 /// Partitions that end while a processor of theirs is switched on, on a machine with so many processors.
 macro_rules! end_while_switching {
     ($machine:literal, $partition:literal) => {
@@ -321,6 +359,48 @@ fn bare_metal() -> Vec<Case> {
             limit: 600,
         },
         Case {
+            name: "examine-devices",
+            manifest: examine_devices!(2),
+            lines: EXAMINED_DEVICES,
+            status: 0,
+            limit: 240,
+        },
+        Case {
+            name: "examine-devices-in-turn",
+            manifest: examine_devices!(1),
+            lines: EXAMINED_DEVICES,
+            status: 0,
+            limit: 240,
+        },
+        Case {
+            name: "device-storm",
+            manifest: concat!(
+                "end-with = [\"witness\", \"counted\"]\n[machine]\nprocessors = 1\nmemory = \"128 MiB\"\n",
+                device_user!("storm", "devices = [\"pl061@9030000\"]\n", "case=storm"),
+                device_user!("counted", "devices = [\"pl031@9010000\"]\n", "case=storm count=20000"),
+                hostile!("witness", "witness", 1),
+            ),
+            lines: &[
+                Has("witness", "hostile: witness ok"),
+                Has("counted", "rtc: 20000 interrupts of one cause"),
+                Has("system-control", "storm was stopped"),
+                Lacks("", "panic"),
+                Lacks("", "nobody asked for"),
+            ],
+            status: 0,
+            limit: 240,
+        },
+        Case {
+            name: "device-with-dma",
+            manifest: concat!(
+                "[machine]\nprocessors = 1\nmemory = \"128 MiB\"\n",
+                device_user!("disk", "devices = [\"virtio_mmio@a000000\"]\n", "case=alarm"),
+            ),
+            lines: &[Has("system-control", "(virtio,mmio): can do DMA: needs an SMMU")],
+            status: 78,
+            limit: 240,
+        },
+        Case {
             name: "neighbours",
             manifest: concat!(
                 "end-with = [\"witness\"]\n[machine]\nprocessors = 1\nmemory = \"128 MiB\"\n",
@@ -399,6 +479,27 @@ fn linux() -> Vec<Case> {
                 Lacks("linux", "WARNING"),
             ],
             status: 3,
+            limit: 360,
+        },
+        Case {
+            name: "linux-device",
+            manifest: concat!(
+                machine!("512 MiB", "[]"),
+                linux!(
+                    "linux",
+                    1,
+                    "handover.run=cat+/sys/class/rtc/rtc0/name;hwclock+-r;echo+$(($(cat+/sys/class/rtc/rtc0/since_epoch)-(-2)))>/sys/class/rtc/rtc0/wakealarm;sleep+5;set+--+$(grep+rtc-pl031+/proc/interrupts);echo+alarms:$2",
+                    "devices = [\"arm,pl031\"]"
+                )
+            ),
+            lines: &[
+                Has("linux", "rtc-pl031 a000000.pl031"),
+                Has("linux", " 20"),
+                Has("linux", "alarms:1"),
+                Has("system-control", "linux has exited with status 0"),
+                Lacks("linux", "WARNING"),
+            ],
+            status: 0,
             limit: 360,
         },
         Case {

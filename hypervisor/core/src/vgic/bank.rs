@@ -1,7 +1,7 @@
 //! The state of 32 interrupts, one bit each.
 
 use super::bit;
-use super::list_register::{ACTIVE, EOI, GROUP1, HW, PENDING, PHYSICAL_INTID_SHIFT, PRIORITY_SHIFT};
+use super::list_register::{ACTIVE, EOI, GROUP1, PENDING, PRIORITY_SHIFT};
 
 /// The SGIs in the first bank of a processor.
 pub(super) const SGIS: u32 = 0xffff;
@@ -80,19 +80,20 @@ impl Bank {
         self.holder[number & 31] = (processor << 4 | list_register & 0xf) as u8;
     }
 
-    /// The value of a list register for `intid`, but for its state and EOI bits.
-    pub(super) fn list_register(&self, intid: u8, linked: bool) -> u64 {
-        let physical = if linked { HW | u64::from(intid) << PHYSICAL_INTID_SHIFT } else { 0 };
+    /// The value of a list register for `intid`, but for its state and EOI bits. `physical` is its link to a physical interrupt, or 0.
+    pub(super) fn list_register(&self, intid: u8, physical: u64) -> u64 {
         let priority = u64::from(self.priority(usize::from(intid)));
         u64::from(intid) | priority << PRIORITY_SHIFT | GROUP1 | physical
     }
 
     /// The value for the list register that holds `intid`, pending if it is to `deliver` it and can do so now. The latch
     /// moves there, or back, accordingly.
-    pub(super) fn hand_over(&mut self, intid: u8, deliver: bool, linked: bool) -> u64 {
+    pub(super) fn hand_over(&mut self, intid: u8, deliver: bool, physical: u64) -> u64 {
         let mask = bit(usize::from(intid));
-        let level = self.edge & mask == 0;
-        let mut value = self.list_register(intid, linked);
+        let linked = physical != 0;
+        // One that is linked must not be pending and active at once: its physical interrupt is to be the second (IHI 0069, 12.4).
+        let level = linked || self.edge & mask == 0;
+        let mut value = self.list_register(intid, physical);
         if self.active & mask != 0 {
             value |= ACTIVE;
         }

@@ -2,7 +2,8 @@
 
 use super::list_register::{ACTIVE, EOI, HW, PENDING, PRIORITY_SHIFT};
 use super::{
-    BANKS, Kick, LIST_REGISTERS_MAX, ListRegisterAccess, PRIVATE_COUNT, Vgic, bit, bits, intid, place,
+    BANKS, DEVICES, Kick, LIST_REGISTERS_MAX, ListRegisterAccess, PRIVATE_COUNT, Vgic, bit, bits, intid,
+    place,
 };
 
 /// ICH_HCR_EL2.UIE: maintenance interrupt when at most one list register is valid.
@@ -21,6 +22,8 @@ pub struct Entry {
     pub maintenance: u64,
     /// Linked PPIs that the guest has deactivated through GICR_ICACTIVER0: deactivate the physical ones.
     pub deactivate: u32,
+    /// The same for devices' interrupts ([`Vgic::physical_of`]) and GICD_ICACTIVER.
+    pub deactivate_devices: u32,
 }
 
 impl Vgic {
@@ -59,11 +62,12 @@ impl Vgic {
         {
             return false;
         }
+        let physical = self.physical_link(intid);
         let bank = self.bank_mut(processor, word);
         bank.latch &= !mask;
         bank.active &= !mask;
         bank.carried |= mask;
-        let value = bank.list_register(intid, linked & mask != 0) | PENDING;
+        let value = bank.list_register(intid, physical) | PENDING;
         let state = self.processor_mut(processor);
         state.attention[word] = 0;
         state.attention_banks = 0;
@@ -181,6 +185,19 @@ impl Vgic {
         taken
     }
 
+    /// The devices' interrupts that the guest on `processor` has acknowledged and not deactivated, whose physical interrupts are active
+    /// therefore ([`Vgic::physical_of`]).
+    pub fn active_devices(&self, processor: usize, registers: &impl ListRegisterAccess) -> u32 {
+        let mut active = 0;
+        for number in bits(self.processor(processor).occupied) {
+            let (word, mask) = place(self.processor(processor).intid(number));
+            if word == DEVICES && registers.read(number) & ACTIVE != 0 {
+                active |= mask & self.linked_devices;
+            }
+        }
+        active
+    }
+
     fn attention(&self, processor: usize, word: usize) -> u32 {
         self.processor(processor).attention[word & (BANKS - 1)]
     }
@@ -202,12 +219,20 @@ impl Vgic {
         state.eoi &= !bit(number);
         let (word, mask) = place(state.intid(number));
         let group1 = self.group1;
+        self.unlinked(word, mask);
         let bank = self.bank_mut(processor, word);
         bank.active &= !mask | bank.ordered;
         bank.loaded &= !mask;
         bank.carried &= !mask;
         bank.ordered &= !mask;
         if bank.wanted(group1) & mask == 0 { Kick::NONE } else { self.notice(processor, word, mask) }
+    }
+
+    /// A list register lets go of an interrupt, or is about to be written anew.
+    fn unlinked(&mut self, word: usize, mask: u32) {
+        if word == DEVICES {
+            self.unlinking &= !mask;
+        }
     }
 
     /// Takes over what a list register that is in use shows.
@@ -228,7 +253,7 @@ impl Vgic {
     /// Puts `intid`, which is wanted here and in no list register, into the free list register `number`.
     fn load(&mut self, processor: usize, number: usize, intid: u8, registers: &mut impl ListRegisterAccess) {
         let (word, mask) = place(intid);
-        let (group1, linked) = (self.group1, self.linked_in(word) & mask != 0);
+        let (group1, linked) = (self.group1, self.physical_link(intid));
         let bank = self.bank_mut(processor, word);
         bank.loaded |= mask;
         bank.set_holder(usize::from(intid), processor, number);
@@ -256,13 +281,17 @@ impl Vgic {
         let value = registers.read(number);
         self.observe(processor, intid, value);
         let here = self.goes_to(processor, intid);
-        let (group1, linked) = (self.group1, self.linked_in(word) & mask);
+        let (group1, linked) = (self.group1, self.physical_link(intid));
+        self.unlinked(word, mask);
         let bank = self.bank_mut(processor, word);
         bank.ordered &= !mask;
-        if value & ACTIVE != 0 && bank.active & mask == 0 {
-            entry.deactivate |= linked;
+        if value & ACTIVE != 0 && bank.active & mask == 0 && linked != 0 {
+            match word {
+                0 => entry.deactivate |= mask,
+                _ => entry.deactivate_devices |= mask,
+            }
         }
-        let slot = bank.hand_over(intid, here && bank.deliverable(group1) & mask != 0, linked != 0);
+        let slot = bank.hand_over(intid, here && bank.deliverable(group1) & mask != 0, linked);
         if slot & (PENDING | ACTIVE) != 0 {
             self.processor_mut(processor).store(number, slot, registers);
         } else {

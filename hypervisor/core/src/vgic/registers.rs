@@ -2,7 +2,7 @@
 //! a bit, two bits or a byte for each interrupt.
 
 use super::bank::{PRIORITY_MASK, SGIS};
-use super::{BANKS, Kick, ListRegisterAccess, PROCESSORS, Vgic, bit, bits};
+use super::{BANKS, DEVICES, Kick, ListRegisterAccess, PROCESSORS, Vgic, bit, bits};
 
 /// One access to the registers of one bank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +76,11 @@ impl Vgic {
     /// Writes a register of bank `word` (the first: of `owner`).
     pub(super) fn write_field(&mut self, (owner, word, field): (usize, usize, Field), value: u32) -> Kick {
         let linked = self.linked_in(word);
+        if let Field::Enable { set: true } | Field::Pending { set: false } = field
+            && word == DEVICES
+        {
+            self.look_again(value);
+        }
         let bank = self.bank_mut(owner, word);
         let changed = match field {
             Field::Group => 0,
@@ -123,6 +128,16 @@ impl Vgic {
             }
         };
         self.notice(owner, word, changed)
+    }
+
+    /// What a device's level-sensitive interrupt was a while ago, it need not be now: it is no longer pending, unless its physical interrupt comes
+    /// again. One that a list register holds has been delivered.
+    fn look_again(&mut self, mask: u32) {
+        let level = self.linked_devices & self.level_devices;
+        let bank = self.bank_mut(0, DEVICES);
+        let stale = mask & level & bank.latch & !bank.loaded;
+        bank.latch &= !stale;
+        self.resample |= stale;
     }
 
     /// Has the processors other than `processor` that hold interrupts of a bank report their states, so that a guest

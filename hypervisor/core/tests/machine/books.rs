@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use handover_abi::{Account, PartitionId};
 use handover_core::{Ipa, PAGE, PARTITIONS_MAX, Pa, PartitionIndex, Phase, System};
 
-use super::{BASE, Model, Tables};
+use super::{BASE, Model, Tables, devices};
 
 const MIB: u64 = 1 << 20;
 const ADDRESS: u64 = 0xffff_ffff_f000;
@@ -16,10 +16,12 @@ pub struct Tree {
     pub leaves: Vec<(u64, u64)>,
     pub tables: Vec<u64>,
     touched: Vec<Ipa>,
+    /// Pages of what is no memory of the machine's, and where they are mapped.
+    pub others: Vec<(u64, u64)>,
 }
 
 impl Tree {
-    /// Everything that walks from a root find, but for the archive's files, which are nobody's.
+    /// Everything that walks from a root find.
     pub fn of(tables: &Tables, root: Pa) -> Tree {
         let mut tree = Tree::default();
         tree.branch(tables, root, 0, 39);
@@ -36,7 +38,10 @@ impl Tree {
             if shift > 12 && entry & 2 != 0 {
                 self.tables.push(pa);
                 self.branch(tables, Pa::new(pa), at, shift);
-            } else if pa >= BASE {
+            } else if pa < BASE {
+                // The archive's files are nobody's, and devices no memory.
+                self.others.push((pa, at));
+            } else {
                 self.leaves.push((pa, 1 << shift));
                 if shift != 12 || at.is_multiple_of(256 << 10) || at % (2 * MIB) == PAGE {
                     self.touched.push(Ipa::new(at));
@@ -54,6 +59,8 @@ fn space(tables: &Tables, root: Pa) -> u64 {
     };
     let used = |(index, entry): (usize, &u64)| match entry {
         0 => 0,
+        // Below memory there are devices alone.
+        _ if index == 0 => 0,
         // Bit 55: a window table of its own.
         entry if index < 256 || entry & 1 << 55 != 0 => slots(entry),
         _ => 1 << 30,
@@ -90,7 +97,7 @@ pub fn balance(
         if p.phase() != Phase::Ending {
             assert_eq!(
                 accounts.used(Account::AddressSpace),
-                space(&machine.tables, p.root()),
+                space(&machine.tables, p.root()) + devices::space(system, p.id()),
                 "address space"
             );
         }
@@ -103,6 +110,7 @@ pub fn balance(
         }
         once(p.root().get(), "a root");
         let tree = Tree::of(&machine.tables, p.root());
+        devices::balance(system, machine, ix, &tree.others);
         for (pa, size) in tree.leaves {
             let order = size.trailing_zeros() as u8;
             assert_eq!(machine.owner(Pa::new(pa)), Some((pa, order)), "mapped, but not allocated");

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub mod books;
+pub mod devices;
 pub mod tlb;
 
 use std::any::{Any, TypeId};
@@ -10,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use handover_core::frames::{ChunkRecord, Chunks, Frames};
 use handover_core::maintenance::{Capabilities, Step};
-use handover_core::{Ipa, Machine, Maintenance, PAGE, Pa, PartitionIndex};
+use handover_core::{Interrupt, Ipa, Machine, Maintenance, PAGE, Pa, PartitionIndex, Progress};
 
 use tlb::{Tlb, Visible};
 
@@ -109,6 +110,10 @@ pub struct Model {
     /// With the INTID, 0 for the event interrupt.
     pub interrupts: Vec<(PartitionIndex, u8)>,
     pub routes: BTreeMap<(PartitionIndex, u8), u32>,
+    /// Whose the interrupts of devices are, and what they are there.
+    pub connected: BTreeMap<u16, (PartitionIndex, u32)>,
+    /// Interrupts that are off, and that some processor still has.
+    pub disconnecting: BTreeSet<u16>,
     pub steps: u64,
     pub zeroed: u64,
     pub capabilities: Capabilities,
@@ -141,6 +146,8 @@ impl Model {
             records: HashMap::new(),
             interrupts: Vec::new(),
             routes: BTreeMap::new(),
+            connected: BTreeMap::new(),
+            disconnecting: BTreeSet::new(),
             steps: 0,
             zeroed: 0,
             capabilities: Capabilities { tlb_range },
@@ -354,6 +361,32 @@ impl Machine for Model {
 
     fn route(&mut self, partition: PartitionIndex, intid: u8, processor: u32) {
         self.routes.insert((partition, intid), processor);
+    }
+
+    fn connect_interrupt(&mut self, interrupt: Interrupt, partition: PartitionIndex, intid: u32) {
+        assert!(!self.disconnecting.contains(&interrupt.intid), "connected while somebody still has it");
+        let before = self.connected.insert(interrupt.intid, (partition, intid));
+        assert_eq!(before, None, "{interrupt:?} is somebody's");
+    }
+
+    /// Takes two steps.
+    fn disconnect_interrupt(
+        &mut self,
+        interrupt: Interrupt,
+        partition: PartitionIndex,
+        intid: u32,
+    ) -> Progress {
+        match self.connected.remove(&interrupt.intid) {
+            Some(target) => {
+                assert_eq!(target, (partition, intid), "{interrupt:?} is somebody else's");
+                assert!(self.disconnecting.insert(interrupt.intid));
+                Progress::Again
+            }
+            None => {
+                self.disconnecting.remove(&interrupt.intid);
+                Progress::Done
+            }
+        }
     }
 }
 
