@@ -63,7 +63,7 @@ impl Partition {
     }
 
     /// Takes a port that is pending in `list` out of it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take(&mut self, port: u32, mut list: List) -> (Causes, List) {
         let Some(latch) = self.latch(port) else { return (Causes::empty(), list) };
         let causes = core::mem::replace(&mut latch.raw, 0);
