@@ -227,6 +227,7 @@ impl Files {
             modified: now,
             changed: now,
             place: None,
+            left: None,
             body,
         };
         self.inodes.insert(inode).ok_or(Errno::NOSPC)
@@ -261,7 +262,11 @@ impl Files {
             inode.place = None;
         }
         if is_directory {
-            self.inode_mut(directory)?.links -= 1;
+            let removed = inode.place.is_none();
+            inode.left = removed.then_some(directory);
+            let parent = self.inode_mut(directory)?;
+            parent.links -= 1;
+            parent.holders += u32::from(removed);
         }
         self.forget_unused(number);
         Ok(())
@@ -292,14 +297,19 @@ impl Files {
     }
 
     /// Forgets an inode that has neither name nor holder.
-    pub(crate) fn forget_unused(&mut self, number: u32) {
-        if self.inodes.get(number).is_none_or(|inode| inode.links > 0 || inode.holders > 0) {
-            return;
-        }
-        match self.inodes.remove(number).map(|inode| inode.body) {
-            Some(Body::Memory(contents)) => self.budget.used -= contents.held(),
-            Some(Body::Message(message)) => _ = self.messages.remove(message),
-            _ => {}
+    pub(crate) fn forget_unused(&mut self, mut number: u32) {
+        while self.inodes.get(number).is_some_and(|inode| inode.links == 0 && inode.holders == 0) {
+            let Some(Inode { body, left, .. }) = self.inodes.remove(number) else { return };
+            match body {
+                Body::Memory(contents) => self.budget.used -= contents.held(),
+                Body::Message(message) => _ = self.messages.remove(message),
+                _ => {}
+            }
+            let Some(parent) = left else { return };
+            if let Some(inode) = self.inodes.get_mut(parent) {
+                inode.holders -= 1;
+            }
+            number = parent;
         }
     }
 

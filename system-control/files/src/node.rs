@@ -109,6 +109,8 @@ pub(crate) struct Inode {
     pub(crate) changed: Time,
     /// Its directory and its name there; of several links, the one made last. `None` when it was removed.
     pub(crate) place: Option<(u32, Arc<[u8]>)>,
+    /// The directory that this directory was removed from: `..` still leads there, so it is kept as long as this one is.
+    pub(crate) left: Option<u32>,
     pub(crate) body: Body,
 }
 
@@ -137,6 +139,11 @@ impl Inode {
             Body::Directory(directory) => Some(directory),
             _ => None,
         }
+    }
+
+    /// The directory above it, also after it was removed.
+    pub(crate) fn parent(&self) -> Option<u32> {
+        self.place.as_ref().map(|(parent, _)| *parent).or(self.left)
     }
 
     /// Notes a change of its bytes.

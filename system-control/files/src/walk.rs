@@ -31,6 +31,20 @@ pub(crate) enum Follow {
     Slash,
     /// Always.
     Always,
+    /// Never, and no slash may be behind the last name: a file may be made.
+    NeverCreate,
+    /// Always, and no slash may be behind the last name: a file may be made.
+    Create,
+}
+
+impl Follow {
+    fn creates(self) -> bool {
+        matches!(self, Follow::Create | Follow::NeverCreate)
+    }
+
+    fn at_end(self, slash: bool) -> bool {
+        matches!(self, Follow::Always | Follow::Create) || slash && self == Follow::Slash
+    }
 }
 
 /// A path's last component.
@@ -44,6 +58,8 @@ pub(crate) enum Last {
     Dot,
     DotDot,
     Name(Name),
+    /// A name that is too long for anything to have it. Told only where an entry itself is meant: other errors come before this one.
+    TooLong,
 }
 
 /// Where a path leads.
@@ -115,12 +131,22 @@ impl Caller<'_> {
                 at += length;
                 continue;
             }
+            if last && slash && follow.creates() {
+                return Err(Errno::ISDIR);
+            }
             if name.len() > NAME_LIMIT {
-                return Err(Errno::NAMETOOLONG);
+                return match here {
+                    // Nothing is looked up in a directory that was removed.
+                    Node::Inode(number) if self.files.inode(number)?.links == 0 => Err(Errno::NOENT),
+                    _ if last && follow == Follow::Never => {
+                        Ok(Place { parent: here, last: Last::TooLong, node: None, slash })
+                    }
+                    _ => Err(Errno::NAMETOOLONG),
+                };
             }
             let found = self.look_up(here, name)?;
             if let Some(node) = found
-                && (!last || follow == Follow::Always || slash && follow == Follow::Slash)
+                && (!last || follow.at_end(slash))
                 && let Some(step) = self.follow(node)?
             {
                 links += 1;
@@ -179,11 +205,7 @@ impl Caller<'_> {
     pub(crate) fn parent(&self, node: Node) -> Result<Node, Errno> {
         match node {
             Node::Inode(ROOT) => Ok(node),
-            // A working directory that was removed leads nowhere.
-            Node::Inode(number) => {
-                let place = self.files.inode(number)?.place.as_ref();
-                place.map(|(parent, _)| Node::Inode(*parent)).ok_or(Errno::NOENT)
-            }
+            Node::Inode(number) => self.files.inode(number)?.parent().map(Node::Inode).ok_or(Errno::NOENT),
             Node::Proc(entry) => Ok(entry.parent().map_or(Node::Inode(ROOT), Node::Proc)),
         }
     }

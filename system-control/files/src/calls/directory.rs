@@ -26,7 +26,12 @@ impl Caller<'_> {
     /// Where something is to be made: the directory and the name.
     fn place_for_new(&self, folder: Fd, path: &[u8], directory: bool) -> Result<(u32, Name), Errno> {
         let place = self.walk(folder, path, Follow::Never)?;
-        let Place { parent, last: Last::Name(name), node, slash } = place else { return Err(Errno::EXIST) };
+        let Place { parent, last, node, slash } = place;
+        let name = match last {
+            Last::Name(name) => name,
+            Last::TooLong => return Err(Errno::NAMETOOLONG),
+            Last::Root | Last::Dot | Last::DotDot => return Err(Errno::EXIST),
+        };
         if node.is_some() {
             return Err(Errno::EXIST);
         }
@@ -141,6 +146,7 @@ impl Caller<'_> {
         let Place { parent, last, node, slash } = self.walk(folder, path, Follow::Never)?;
         let name = match last {
             Last::Name(name) => name,
+            Last::TooLong => Name::new(),
             _ if !removes_directory => return Err(Errno::ISDIR),
             Last::Dot => return Err(Errno::INVAL),
             Last::DotDot => return Err(Errno::NOTEMPTY),
@@ -148,6 +154,9 @@ impl Caller<'_> {
         };
         let Node::Inode(parent) = parent else { return Err(Errno::PERM) };
         self.files.writable(parent)?;
+        if name.is_empty() {
+            return Err(Errno::NAMETOOLONG);
+        }
         let Node::Inode(number) = node.ok_or(Errno::NOENT)? else { return Err(Errno::BUSY) };
         let inode = self.files.inode(number)?;
         match (inode.directory(), removes_directory) {

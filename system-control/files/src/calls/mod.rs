@@ -3,6 +3,7 @@
 mod attributes;
 mod control;
 mod directory;
+mod map;
 mod message;
 mod open;
 mod rename;

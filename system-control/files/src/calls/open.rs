@@ -74,22 +74,26 @@ impl Caller<'_> {
         let no_link = flags & O_NOFOLLOW != 0 || flags & O_CREAT != 0 && flags & O_EXCL != 0;
         let follow = match flags & O_CREAT {
             0 if no_link => Follow::Slash,
-            _ if no_link => Follow::Never,
-            _ => Follow::Always,
+            0 => Follow::Always,
+            _ if no_link => Follow::NeverCreate,
+            _ => Follow::Create,
         };
         let place = self.walk(folder, path, follow)?;
         if flags & O_CREAT != 0 {
-            if place.slash {
-                return Err(Errno::ISDIR);
-            }
             if flags & O_EXCL != 0 && place.node.is_some() {
                 return Err(Errno::EXIST);
+            }
+            if place.slash {
+                return Err(Errno::ISDIR);
             }
             if place.node.is_none() {
                 return self.create(&place, flags, mode);
             }
         }
         let node = place.found()?;
+        if flags & O_CREAT != 0 && self.is_directory(node) {
+            return Err(Errno::ISDIR);
+        }
         if place.slash || flags & O_DIRECTORY != 0 {
             self.check_directory(self.behind(node)?)?;
         }

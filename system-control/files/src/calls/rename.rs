@@ -15,6 +15,7 @@ use crate::{
 /// An entry that is to be renamed, or replaced.
 struct Named {
     parent: u32,
+    /// Empty, if it is too long.
     name: Name,
     inode: Option<u32>,
     slash: bool,
@@ -47,7 +48,13 @@ impl Caller<'_> {
             return Err(Errno::XDEV);
         }
         self.files.writable(old.parent)?;
+        if old.name.is_empty() {
+            return Err(Errno::NAMETOOLONG);
+        }
         let source = old.inode.ok_or(Errno::NOENT)?;
+        if new.name.is_empty() {
+            return Err(Errno::NAMETOOLONG);
+        }
         if !replace && new.inode.is_some() {
             return Err(Errno::EXIST);
         }
@@ -66,7 +73,12 @@ impl Caller<'_> {
     }
 
     fn named(&self, place: Place, otherwise: Errno) -> Result<Named, Errno> {
-        let Place { parent, last: Last::Name(name), node, slash } = place else { return Err(otherwise) };
+        let Place { parent, last, node, slash } = place;
+        let name = match last {
+            Last::Name(name) => name,
+            Last::TooLong => Name::new(),
+            Last::Root | Last::Dot | Last::DotDot => return Err(otherwise),
+        };
         let Node::Inode(parent) = parent else { return Err(Errno::PERM) };
         match node {
             Some(Node::Proc(_)) => Err(Errno::BUSY),
@@ -130,8 +142,8 @@ impl Caller<'_> {
             if directory == other {
                 return Ok(true);
             }
-            match &self.files.inode(directory)?.place {
-                Some((parent, _)) => directory = *parent,
+            match self.files.inode(directory)?.parent() {
+                Some(parent) => directory = parent,
                 None => return Ok(false),
             }
         }

@@ -2,14 +2,13 @@
 
 use linux_raw_sys::general::{FALLOC_FL_KEEP_SIZE, SEEK_CUR, SEEK_DATA, SEEK_END, SEEK_HOLE, SEEK_SET};
 
-use super::{Caller, Fd, PageSource};
+use super::{Caller, Fd};
 use crate::{
     Errno, Sink, Source,
     contents::SIZE_MAX,
     files::Hold,
     node::{Body, Device, Node},
     open::Object,
-    page::PAGE,
     pipe::End,
     transfer::{put_from, put_zeroes},
 };
@@ -178,7 +177,9 @@ impl Caller<'_> {
         match object {
             Object::File => {
                 let (start, done) = self.write_file(node, (!appends).then_some(position), source)?;
-                self.files.open_mut(number)?.position = start + done as u64;
+                if done > 0 {
+                    self.files.open_mut(number)?.position = start + done as u64;
+                }
                 Ok(done)
             }
             Object::Device(device) => self.write_device(device, source),
@@ -373,58 +374,5 @@ impl Caller<'_> {
         contents.allocate(budget, offset, end, mode & FALLOC_FL_KEEP_SIZE == 0)?;
         self.files.inode_mut(number)?.touch(now);
         Ok(())
-    }
-
-    /// What a page of a file is to be mapped from; `None` behind the file's end, which is to be a `SIGBUS`.
-    ///
-    /// # Errors
-    ///
-    /// [`Errno::NODEV`] when it is nothing that can be mapped; [`Errno::STALE`] when it was a message that is gone; [`Errno::NOSPC`] when a page of a `shared` mapping has to be made and cannot.
-    pub fn page(&mut self, hold: &Hold, index: u64, shared: bool) -> Result<Option<PageSource>, Errno> {
-        let open = self.files.open(hold.0)?;
-        if open.object == Object::Device(Device::Zero) {
-            return Ok(Some(PageSource::Zero));
-        }
-        let (Object::File, Some(Node::Inode(number))) = (open.object, open.node) else {
-            return Err(Errno::NODEV);
-        };
-        let start = index.checked_mul(PAGE as u64).ok_or(Errno::INVAL)?;
-        if let Body::Archive(bytes) = self.files.inode(number)?.body {
-            let rest = usize::try_from(start).ok().and_then(|start| bytes.get(start..)).unwrap_or_default();
-            let bytes = &rest[..rest.len().min(PAGE)];
-            return Ok((!bytes.is_empty()).then_some(PageSource::Archive { bytes }));
-        }
-        if let Some(message) = self.files.message_of(number) {
-            let message = self.files.message(message)?;
-            let region = message.region()?.filter(|_| start < message.size());
-            return Ok(region.map(|region| PageSource::Region { region, offset: start }));
-        }
-        let (contents, budget) = self.files.contents(number).map_err(|_| Errno::NODEV)?;
-        if start >= contents.size() {
-            return Ok(None);
-        }
-        Ok(Some(match contents.page(budget, index, shared)? {
-            Some(page) => PageSource::Memory(page),
-            None => PageSource::Zero,
-        }))
-    }
-
-    /// Whether a descriptor can be mapped, and so: `mmap` calls it before it takes a hold.
-    ///
-    /// # Errors
-    ///
-    /// [`Errno::BADF`], [`Errno::ACCES`] when it is not open for what the mapping does, [`Errno::NODEV`].
-    pub fn check_map(&self, fd: Fd, shared: bool, writes: bool) -> Result<(), Errno> {
-        let (_, open) = self.open_of(fd)?;
-        match (open.object, open.node) {
-            (Object::Path, _) => Err(Errno::BADF),
-            _ if !open.readable() || shared && writes && !open.writable() => Err(Errno::ACCES),
-            (Object::Device(Device::Zero), _) => Ok(()),
-            (Object::File, Some(Node::Inode(number))) => match self.files.inode(number)?.body {
-                Body::Archive(_) | Body::Memory(_) | Body::Message(_) => Ok(()),
-                _ => Err(Errno::NODEV),
-            },
-            _ => Err(Errno::NODEV),
-        }
     }
 }

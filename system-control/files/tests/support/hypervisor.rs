@@ -37,6 +37,8 @@ pub struct Hypervisor {
     events: BTreeMap<u32, VecDeque<u32>>,
     /// Regions that a partition may hold.
     pub limit: Option<usize>,
+    /// Regions that partitions have sent and received.
+    pub moved: BTreeMap<u32, [usize; 2]>,
 }
 
 /// A message that was received: the region, and the short message.
@@ -160,6 +162,7 @@ impl Hypervisor {
         queue.push_back((region, short.to_vec()));
         let first = queue.len() == 1;
         region.map(|region| self.regions.get_mut(&region).map(|region| region.0 = 0));
+        self.moved.entry(me).or_default()[0] += usize::from(region.is_some());
         if first {
             self.latch(peer, Causes::MESSAGE);
         }
@@ -184,6 +187,7 @@ impl Hypervisor {
         let (region, short) = record.queue.pop_front().unwrap();
         let peer = record.peer;
         region.map(|region| self.regions.get_mut(&region).map(|region| region.0 = me));
+        self.moved.entry(me).or_default()[1] += usize::from(region.is_some());
         if let Some(peer) = peer.filter(|_| full) {
             self.latch(peer, Causes::SPACE);
         }

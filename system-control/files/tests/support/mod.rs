@@ -279,12 +279,18 @@ impl World {
     /// The names in a folder.
     pub fn names(&mut self, path: &str) -> Result<Vec<String>, Errno> {
         let fd = self.open(path, linux_raw_sys::general::O_DIRECTORY)?;
+        let names = self.names_of(fd);
+        self.call().close(fd)?;
+        names
+    }
+
+    /// The names in a folder that is open.
+    pub fn names_of(&mut self, fd: Fd) -> Result<Vec<String>, Errno> {
         let mut names = Vec::new();
         loop {
-            let mut bytes = [0; 200];
+            let mut bytes = [0; 500];
             let length = self.call().getdents64(fd, &mut &mut bytes[..])?;
             if length == 0 {
-                self.call().close(fd)?;
                 return Ok(names);
             }
             let mut rest = &bytes[..length];
