@@ -84,6 +84,14 @@ pub fn version() -> Result<(u32, Features), Error> {
     Ok((version as u32, Features::from_bits_retain(features)))
 }
 
+/// [`Call::WatchdogKick`]: → the watchdog's timeout in nanoseconds, 0 if none is set.
+pub fn watchdog_kick() -> Result<u64, Error> {
+    let nanoseconds: u64;
+    // SAFETY: changes no memory.
+    unsafe { hvc!(Call::WatchdogKick, lateout("x1") nanoseconds) }?;
+    Ok(nanoseconds)
+}
+
 /// [`Call::CountersRead`]: counters from the one numbered `first` on, of a partition (`None`: this one) and a logical processor of it
 /// (`None`: the sum over all).
 pub fn counters_read(

@@ -49,7 +49,7 @@ impl Listener {
                 }
                 // Fails only if the asker has gone.
                 Signal::Connect(request) => _ = request.refuse(Listener::UNKNOWN_SERVICE),
-                Signal::PartitionEnded { .. } => {}
+                Signal::PartitionEnded { .. } | Signal::ShutdownRequest { .. } => {}
             }
         }
         Ok(None)

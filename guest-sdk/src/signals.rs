@@ -18,6 +18,11 @@ pub enum Signal {
         /// Why.
         reason: EndReason,
     },
+    /// This partition is asked to end by itself.
+    ShutdownRequest {
+        /// Nanoseconds that it has for it; 0 if that was not said.
+        nanoseconds: u64,
+    },
 }
 
 /// Somebody asks for a channel. Dropping it refuses with reason 0.
@@ -78,6 +83,7 @@ pub fn next() -> Result<Option<Signal>, Error> {
             service: ServiceId::new(signal.argument as u32),
             flags: RequestFlags::from_bits_retain((signal.argument >> 32) as u32),
         }),
+        SignalKind::ShutdownRequest => Signal::ShutdownRequest { nanoseconds: signal.argument },
         SignalKind::PartitionEnded => {
             Signal::PartitionEnded { partition: signal.partition, reason: signal.argument.try_into()? }
         }

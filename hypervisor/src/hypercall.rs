@@ -19,7 +19,7 @@ use crate::processor;
 use crate::smccc;
 use crate::trap::{self, resume};
 use crate::vcpu::Running;
-use crate::{life, power};
+use crate::{life, power, watchdog};
 
 /// What a call has come to.
 pub enum Outcome {
@@ -216,6 +216,7 @@ fn dispatch(kernel: &mut Kernel, who: PartitionIndex, context: &mut Context, cal
             trap::end(kernel, who, EndReason::Exited, a);
             Ok(NOTHING)
         }
+        Call::WatchdogKick => Ok(results(context, [hardware.kick_watchdog(who)])),
         Call::CountersRead => {
             let about = about(system, hardware, who, a)?;
             let first = context.x[3];
@@ -365,6 +366,15 @@ fn privileged(kernel: &mut Kernel, who: PartitionIndex, context: &mut Context, c
             kernel.system.resume(partition)?;
             kernel.hardware.resume_processors(partition);
             Ok(NOTHING)
+        }
+        Call::PartitionShutdown => {
+            let partition = find(&kernel.system, a)?;
+            kernel.system.request_shutdown(&mut kernel.hardware, partition, b).map(|()| NOTHING)
+        }
+        Call::PartitionReset => life::reset(kernel, id_of(a)?),
+        Call::PartitionSetWatchdog => {
+            let partition = find(&kernel.system, a)?;
+            watchdog::set(kernel, partition, b).map(|()| NOTHING)
         }
         Call::MachineOff => power::off(kernel, a),
         Call::MachineInfo => {

@@ -7,6 +7,7 @@ use crate::drivers::gic;
 use crate::kernel::Kernel;
 use crate::partition::VcpuId;
 use crate::schedule::expire_requests;
+use crate::watchdog;
 
 /// EL2's physical timer (a PPI).
 pub const TIMER_INTID: u32 = 26;
@@ -34,6 +35,7 @@ pub fn take(kernel: &mut Kernel, current: Option<VcpuId>) -> bool {
             TIMER_INTID => {
                 expire_requests(kernel);
                 over |= kernel.hardware.timer_interrupt();
+                watchdog::bite(kernel);
             }
             VIRTUAL_TIMER_INTID => {
                 // Stays active until the guest ends it: the list register is linked to it.

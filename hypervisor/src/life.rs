@@ -5,10 +5,10 @@ use handover_core::{Failure, Ipa, Machine, PAGE, Pa, Partition, PartitionIndex, 
 
 use crate::arch::registers::CNTPCT_EL0;
 use crate::arch::{self, stage2};
-use crate::console::RING;
+use crate::console::{RING, Terminal};
 use crate::hypercall::Outcome;
 use crate::kernel::{Hardware, Kernel};
-use crate::partition::{Shell, VcpuId};
+use crate::partition::{Halt, Shell, VcpuId, WATCHDOG};
 use crate::vcpu::{SavedListRegisters, Vcpu};
 
 /// Frames of a shell beside one for each logical processor: the rules' part, this side's part, the console's ring.
@@ -88,6 +88,7 @@ pub fn create(
         shell.slots[index].vcpu = vcpu;
         shell.slots[index].home = hardware.schedule.choose_home();
     }
+    shell.slots[usize::from(WATCHDOG)].home = shell.slots[0].home;
     hardware.insert_shell(partition, shell);
     Ok(id)
 }
@@ -100,6 +101,8 @@ pub fn start(kernel: &mut Kernel, partition: PartitionIndex, entry: u64, x0: u64
     if let Some(shell) = hardware.shell_mut(partition) {
         shell.counter_offset = CNTPCT_EL0.get();
     }
+    hardware.kick_watchdog(partition);
+    hardware.arm_watchdog(partition);
     switch_on(kernel, VcpuId { partition, index: 0 }, entry, x0);
     Ok(())
 }
@@ -185,6 +188,38 @@ pub fn write(
         }
     }
     Ok(())
+}
+
+/// Makes a partition that has ended as it was when it was made: one bounded step.
+pub fn reset(kernel: &mut Kernel, id: PartitionId) -> Result<Outcome, Failure> {
+    let partition = kernel.system.find(id)?;
+    match kernel.system.partition(partition).map(Partition::phase) {
+        Some(Phase::Terminated) => {}
+        Some(Phase::Ending) => {
+            crate::schedule::reap(kernel);
+            return Ok(Outcome::Again);
+        }
+        _ => return Err(Error::WrongState.into()),
+    }
+    let Kernel { system, hardware } = kernel;
+    if !hardware.console_drain(partition) {
+        return Ok(Outcome::Again);
+    }
+    system.reset(id)?;
+    if let Some(shell) = hardware.shell_mut(partition) {
+        // Its processors are off, and no deadline is left.
+        shell.vgic = Shell::interrupts(u32::from(shell.count));
+        shell.last = [0; crate::processor::PROCESSORS_MAX];
+        shell.halt = Halt::No;
+        shell.halted_at = u64::MAX;
+        shell.counter_offset = 0;
+        let ring = shell.terminal.detach();
+        shell.terminal = Terminal::new(shell.terminal.name());
+        if let Some(ring) = ring {
+            shell.terminal.attach(ring);
+        }
+    }
+    Ok(Outcome::Done)
 }
 
 /// Forgets a partition that has ended, or has never started: one bounded step.

@@ -33,5 +33,6 @@ mod timer;
 mod trap;
 mod uart;
 mod vcpu;
+mod watchdog;
 
 use boot::{boot_main, secondary_main};

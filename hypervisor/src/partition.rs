@@ -13,6 +13,8 @@ use crate::vcpu::Vcpu;
 
 /// Logical processors of a partition.
 pub const VCPUS: usize = PROCESSORS_MAX as usize;
+/// The slot of no logical processor, but of the partition's watchdog: it has a home and a deadline, and nothing else.
+pub const WATCHDOG: u8 = VCPUS as u8;
 
 /// Where a logical processor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,12 +65,23 @@ pub struct Slot {
     pub next_deadline: Option<VcpuId>,
 }
 
+/// What ends a partition that does not say in time that it is well.
+#[derive(Clone, Copy, Default)]
+pub struct Watchdog {
+    /// As system-control has set it; 0 if it has not.
+    pub nanoseconds: u64,
+    /// The same in ticks, at least one.
+    pub ticks: u64,
+    /// When it bites, in the partition's own count.
+    pub due: u64,
+}
+
 /// See the module. One frame.
 pub struct Shell {
     /// Interrupts.
     pub vgic: Vgic,
     /// Logical processors.
-    pub slots: [Slot; VCPUS],
+    pub slots: [Slot; VCPUS + 1],
     /// How many of them it has.
     pub count: u8,
     /// How many are on a physical processor.
@@ -79,6 +92,8 @@ pub struct Shell {
     pub halt: Halt,
     /// The physical count when the last of a paused partition's logical processors had left; `u64::MAX` before that.
     pub halted_at: u64,
+    /// The watchdog.
+    pub watchdog: Watchdog,
     /// Console.
     pub terminal: Terminal,
     /// How often the TLBs had to forget some addresses of its translation.
@@ -92,10 +107,15 @@ pub struct Shell {
 const _: () = assert!(size_of::<Shell>() <= 4096);
 
 impl Shell {
+    /// The interrupt controller of one that has not started.
+    pub fn interrupts(count: u32) -> Vgic {
+        Vgic::new(count, 1 << VIRTUAL_TIMER_INTID)
+    }
+
     /// A partition that has not started.
     pub fn new(name: Name, count: u32) -> Shell {
         Shell {
-            vgic: Vgic::new(count, 1 << VIRTUAL_TIMER_INTID),
+            vgic: Shell::interrupts(count),
             slots: [const {
                 Slot {
                     vcpu: null_mut(),
@@ -105,12 +125,13 @@ impl Shell {
                     deadline: u64::MAX,
                     next_deadline: None,
                 }
-            }; VCPUS],
+            }; VCPUS + 1],
             count: count as u8,
             running: 0,
             last: [0; PROCESSORS],
             halt: Halt::No,
             halted_at: u64::MAX,
+            watchdog: Watchdog::default(),
             terminal: Terminal::new(name),
             unlinks: 0,
             flushes: 0,

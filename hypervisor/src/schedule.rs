@@ -10,7 +10,7 @@ use crate::drivers::gic;
 use crate::interrupt;
 use crate::kernel::{Hardware, KERNEL, Kernel};
 use crate::lock::Guard;
-use crate::partition::{Halt, RunState, Slot, VcpuId};
+use crate::partition::{Halt, RunState, Slot, VcpuId, WATCHDOG};
 use crate::processor::{self, PROCESSORS_MAX, Processor};
 use crate::vcpu::{HardwareListRegisters, Running, SavedListRegisters};
 
@@ -43,6 +43,8 @@ pub struct Schedule {
     request_deadline: u64,
     /// Whose timer it is in.
     request_home: usize,
+    /// Partitions whose watchdog bites.
+    pub expired: u128,
 }
 
 impl Schedule {
@@ -64,6 +66,7 @@ impl Schedule {
             reaping: 0,
             request_deadline: u64::MAX,
             request_home: 0,
+            expired: 0,
         }
     }
 
@@ -279,6 +282,9 @@ impl Hardware {
 
     /// A logical processor's own timer is due.
     fn timer_due(&mut self, id: VcpuId) {
+        if id.index == WATCHDOG {
+            return self.watchdog_due(id.partition);
+        }
         self.update_physical_timer(id);
         if self.slot(id).state == RunState::Blocked {
             // The virtual timer fires by itself once it is loaded.
@@ -431,6 +437,7 @@ impl Hardware {
             }
             self.set_deadline(id, u64::MAX);
         }
+        self.set_deadline(VcpuId { partition, index: WATCHDOG }, u64::MAX);
         self.check_halted(partition);
     }
 
@@ -452,6 +459,7 @@ impl Hardware {
                     RunState::Blocked => self.set_deadline(id, u64::MAX),
                 }
             }
+            self.set_deadline(VcpuId { partition, index: WATCHDOG }, u64::MAX);
             self.check_halted(partition);
         }
         self.shell(partition).is_none_or(|shell| shell.running == 0)
@@ -478,6 +486,7 @@ impl Hardware {
                 self.make_ready(id);
             }
         }
+        self.arm_watchdog(partition);
     }
 
     /// If none of a halted partition's logical processors is left on a physical one: its count stands still, or what it holds is given back.

@@ -94,6 +94,24 @@ pub fn partition_resume(partition: PartitionId) -> Result<(), Error> {
     unsafe { hvc!(Call::PartitionResume, inlateout("x1") id(partition) => _) }
 }
 
+/// [`Call::PartitionShutdown`]: asks the partition to end by itself.
+pub fn partition_shutdown(partition: PartitionId, argument: u64) -> Result<(), Error> {
+    // SAFETY: changes no memory of the caller's.
+    unsafe { hvc!(Call::PartitionShutdown, inlateout("x1") id(partition) => _, in("x2") argument) }
+}
+
+/// [`Call::PartitionReset`]: makes one that has ended empty and ready to be filled again, under the same id.
+pub fn partition_reset(partition: PartitionId) -> Result<(), Error> {
+    // SAFETY: changes no memory of the caller's.
+    unsafe { hvc!(Call::PartitionReset, inlateout("x1") id(partition) => _) }
+}
+
+/// [`Call::PartitionSetWatchdog`]: nanoseconds of the partition's own count, 0 for none.
+pub fn partition_set_watchdog(partition: PartitionId, nanoseconds: u64) -> Result<(), Error> {
+    // SAFETY: changes no memory of the caller's.
+    unsafe { hvc!(Call::PartitionSetWatchdog, inlateout("x1") id(partition) => _, in("x2") nanoseconds) }
+}
+
 /// [`Call::PartitionDestroy`].
 pub fn partition_destroy(partition: PartitionId) -> Result<(), Error> {
     // SAFETY: changes no memory of the caller's that is mapped.

@@ -23,7 +23,7 @@ pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
                     answer(request.accept()?)?;
                 }
                 signals::Signal::Connect(request) => request.refuse(1)?,
-                signals::Signal::PartitionEnded { .. } => {}
+                signals::Signal::PartitionEnded { .. } | signals::Signal::ShutdownRequest { .. } => {}
             }
         }
     }

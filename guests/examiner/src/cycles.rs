@@ -89,6 +89,7 @@ fn has_ended(stage: &Stage, victim: PartitionId) -> Verdict {
                 let status = hvc::partition_status(signal.partition);
                 return Err(format!("partition {} has ended by itself: {status:?}", signal.partition));
             }
+            SignalKind::ShutdownRequest => {}
             // It may have been taken back.
             SignalKind::Connect => drop(hvc::refuse(signal.token, 1)),
         }

@@ -15,6 +15,7 @@ mod lifecycle;
 mod pause;
 mod stage;
 mod subject;
+mod verbs;
 
 use handover_guest::{entry, hvc, println};
 use stage::{Stage, Verdict};
@@ -28,6 +29,7 @@ const CASES: &[Case] = &[
     ("lifecycle", lifecycle::run),
     ("pause", pause::run),
     ("counters", counters::run),
+    ("verbs", verbs::run),
     ("cycles", cycles::run),
     ("costs", costs::run),
     ("devices", devices::run),

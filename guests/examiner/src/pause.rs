@@ -62,7 +62,7 @@ fn refusals(stage: &Stage) -> Verdict {
 }
 
 /// Spends time.
-fn spend(time: Duration) {
+pub(crate) fn spend(time: Duration) {
     let end = timer::after(time);
     while timer::now() < end {}
 }

@@ -80,6 +80,17 @@ impl Stage {
         Ok(id)
     }
 
+    /// Gives one that was reset its memory again, and fills it.
+    pub(crate) fn refill(&self, name: &str, id: PartitionId) -> Verdict {
+        let (index, content) = self.find(name)?;
+        let control = &mut Hypercalls;
+        partition::give(control, &self.manifest.partitions[index], id).map_err(|failure| failure.0)?;
+        let mut known: Vec<_> = Vec::new();
+        known.resize(self.manifest.partitions.len(), None);
+        known[index] = Some(id);
+        partition::fill(control, &self.manifest, index, &content, &known).map_err(|failure| failure.0)
+    }
+
     /// Starts a partition that [`Stage::make`] has made.
     pub(crate) fn start(&self, name: &str, id: PartitionId) -> Verdict {
         let (index, content) = self.find(name)?;
@@ -115,19 +126,25 @@ impl Stage {
         }
     }
 
-    /// Waits until a partition has ended, refusing requests to connect meanwhile, and forgets it. → why it ended, and its exit status.
-    pub(crate) fn reap(&self, id: PartitionId) -> Result<(EndReason, u64), String> {
+    /// Waits until a partition has ended, refusing requests to connect meanwhile.
+    pub(crate) fn ended(&self, id: PartitionId) -> Verdict {
         loop {
             let signal = self.signal()?;
             match signal.kind {
-                SignalKind::PartitionEnded if signal.partition == id => break,
+                SignalKind::PartitionEnded if signal.partition == id => return Ok(()),
                 SignalKind::PartitionEnded => {
                     return Err(format!("partition {} has ended, but {id} was to", signal.partition));
                 }
+                SignalKind::ShutdownRequest => {}
                 // It may have been taken back.
                 SignalKind::Connect => drop(hvc::refuse(signal.token, 1)),
             }
         }
+    }
+
+    /// Waits until a partition has ended, and forgets it. → why it ended, and its exit status.
+    pub(crate) fn reap(&self, id: PartitionId) -> Result<(EndReason, u64), String> {
+        self.ended(id)?;
         let status = hvc::partition_status(id).map_err(|error| format!("{id} has no status: {error}"))?;
         hvc::partition_destroy(id).map_err(|error| format!("{id} cannot be forgotten: {error}"))?;
         Ok((status.reason, status.exit_status))

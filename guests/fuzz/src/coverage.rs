@@ -112,6 +112,7 @@ const PAIRS: &[Pair] = {
         EventUnmask: Done, Fails(BadHandle);
         EventBind: Done, Fails(BadHandle), Fails(WrongState), Fails(InvalidArgument);
         SignalNext: Done, Fails(WouldBlock);
+        WatchdogKick: Done;
         CountersRead: Done, Fails(BadHandle), Fails(Denied), Fails(InvalidArgument);
         PartitionCreate: Fails(Denied);
         PartitionSetLimit: Fails(Denied);
@@ -128,6 +129,9 @@ const PAIRS: &[Pair] = {
         DeviceRevoke: Fails(Denied);
         PartitionPause: Fails(Denied);
         PartitionResume: Fails(Denied);
+        PartitionShutdown: Fails(Denied);
+        PartitionReset: Fails(Denied);
+        PartitionSetWatchdog: Fails(Denied);
     }
 };
 

@@ -250,7 +250,10 @@ impl Stream {
                     self.fail(format_args!("Identify: {:x?}", &answer.x[..4]));
                 }
             }
-            2 => _ = self.call(Call::AccountRead, &[self.setting.own, 2]),
+            2 => {
+                self.call(Call::AccountRead, &[self.setting.own, 2]);
+                self.call(Call::WatchdogKick, &[]);
+            }
             3 => {
                 let (id, account) = (1 + self.random.below(8), self.random.below(8));
                 self.call(Call::AccountRead, &[id, account]);

@@ -230,7 +230,7 @@ fn results_of(call: Call) -> usize {
         Call::SignalNext => 4,
         Call::Identify | Call::PortStatus => 3,
         Call::Version | Call::AccountRead | Call::RegionInfo | Call::MemoryInfo => 2,
-        Call::RegionCreate | Call::Connect | Call::Accept | Call::EventNext => 1,
+        Call::WatchdogKick | Call::RegionCreate | Call::Connect | Call::Accept | Call::EventNext => 1,
         Call::PortSetCreate | Call::PortSetNext => 1,
         _ => 0,
     }

@@ -20,14 +20,26 @@ pub enum Order {
     Region = 3,
     /// → sixteen counters of its own from this number on, of all its processors.
     Counters = 4,
+    /// Kicks its watchdog. → its timeout.
+    Kick = 5,
+    /// Waits for a control signal. → 1 and its argument if it is a shutdown request; it ends then with status 7.
+    AwaitShutdown = 6,
 }
 
 impl Order {
     /// The order of this number.
     #[must_use]
     pub fn from_word(word: u64) -> Option<Order> {
-        [Order::Stamp, Order::Sleep, Order::Calls, Order::Region, Order::Counters]
-            .into_iter()
-            .find(|&order| order as u64 == word)
+        [
+            Order::Stamp,
+            Order::Sleep,
+            Order::Calls,
+            Order::Region,
+            Order::Counters,
+            Order::Kick,
+            Order::AwaitShutdown,
+        ]
+        .into_iter()
+        .find(|&order| order as u64 == word)
     }
 }

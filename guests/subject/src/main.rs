@@ -10,11 +10,13 @@ use core::{
 };
 
 use handover_guest::{
-    Boot, Channel, Error, PartitionId, Region, RegionHandle, ServiceId, Short,
+    Boot, Channel, Error, PartitionId, Port, Region, RegionHandle, ServiceId, Short, Status,
     abi::{CounterNumber, layout::VIRTUAL_TIMER_INTID},
     entry, events, hvc,
     interrupts::{self, Trigger},
-    println, processor, timer,
+    println, processor,
+    signals::{self, Signal},
+    timer,
 };
 use subject::{Order, SERVICE};
 
@@ -53,6 +55,9 @@ fn main(boot: Boot) -> Result<(), Error> {
             Some(Order::Region) => channel.send((Region::create(order[1] as usize)?, answer))?,
             _ => channel.send(answer)?,
         }
+        if Order::from_word(order[0]) == Some(Order::AwaitShutdown) {
+            handover_guest::end(Status(7));
+        }
     }
 }
 
@@ -75,6 +80,14 @@ fn obey([order, a, b, ..]: [u64; 16]) -> Result<[u64; 16], Error> {
             }
         }
         Some(Order::Region) => {}
+        Some(Order::Kick) => answer[0] = hvc::watchdog_kick()?,
+        Some(Order::AwaitShutdown) => loop {
+            if let Some(Signal::ShutdownRequest { nanoseconds }) = signals::next()? {
+                (answer[0], answer[1]) = (1, nanoseconds);
+                break;
+            }
+            events::wait_for(Port::CONTROL)?;
+        },
         Some(Order::Counters) => {
             let first = CounterNumber::new(a).ok_or(Error::InvalidArgument)?;
             answer = hvc::counters_read(None, None, first)?;

@@ -176,6 +176,8 @@ calls! {
     /// Takes the next control signal. → `x1` to `x4` [`Signal`](crate::Signal). [`Error::WouldBlock`] when there is none.
     SignalNext = 0x40;
 
+    /// Puts the watchdog off by its timeout from now. → `x1` the timeout in nanoseconds, 0: no watchdog is set.
+    WatchdogKick = 0x58;
     /// Reads counters. `x1` partition id (0: the caller's own; others need the privilege), `x2` logical processor, or all ones for the sum
     /// over all, `x3` the first counter's [number](crate::CounterNumber). → `x1` to `x16` that counter and the next ones; 0 for numbers
     /// that name none.
@@ -221,6 +223,15 @@ calls! {
     PartitionPause = 0xa0;
     /// Privileged. Lets a paused partition go on. `x1` partition id.
     PartitionResume = 0xa1;
+    /// Privileged. Sends a partition the signal [`ShutdownRequest`](crate::SignalKind::ShutdownRequest). One that it has not taken yet is
+    /// replaced. `x1` partition id, `x2` the signal's argument.
+    PartitionShutdown = 0xa2;
+    /// Privileged. Makes a partition that has ended as it was when it was made, under its id and with its limits: empty, and not started.
+    /// `x1` partition id.
+    PartitionReset = 0xa3;
+    /// Privileged. Ends a partition with [`Watchdog`](crate::EndReason::Watchdog) when so much time of its own count passes without `WatchdogKick`,
+    /// from its start or from now on. `x1` partition id, `x2` nanoseconds, 0: never.
+    PartitionSetWatchdog = 0xa4;
 }
 
 #[cfg(test)]

@@ -115,6 +115,8 @@ values! {
         Stopped = 4, "stopped";
         /// It did what it could not go on from; the console has the particulars.
         Fault = 5, "fatal fault";
+        /// It did not kick its watchdog in time.
+        Watchdog = 6, "watchdog";
     }
 }
 
@@ -144,6 +146,6 @@ mod tests {
         }
         assert!(Account::try_from(8).is_err());
         assert!(PartitionState::try_from(4).is_err());
-        assert!(EndReason::try_from(6).is_err());
+        assert!(EndReason::try_from(7).is_err());
     }
 }

@@ -11,6 +11,9 @@ pub enum SignalKind {
     Connect = 1,
     /// A partition has ended (sent to system-control). `argument` is its [`EndReason`](crate::EndReason).
     PartitionEnded = 2,
+    /// System-control asks the partition to end by itself. `partition` is who asks, `argument` what it says beside: the nanoseconds that it will
+    /// wait, or 0.
+    ShutdownRequest = 3,
 }
 
 impl TryFrom<u64> for SignalKind {
@@ -20,6 +23,7 @@ impl TryFrom<u64> for SignalKind {
         match value {
             1 => Ok(SignalKind::Connect),
             2 => Ok(SignalKind::PartitionEnded),
+            3 => Ok(SignalKind::ShutdownRequest),
             _ => Err(crate::Error::InvalidArgument),
         }
     }

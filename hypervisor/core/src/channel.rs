@@ -397,7 +397,7 @@ impl System {
     pub fn port_status(&self, who: PartitionIndex, port: u64) -> Result<(Causes, PartitionId, u32), Failure> {
         let p = self.caller_ref(who)?;
         if port == 0 {
-            let causes = if p.signals_queued.is_empty() { Causes::empty() } else { Causes::SIGNAL };
+            let causes = if p.has_signals() { Causes::SIGNAL } else { Causes::empty() };
             return Ok((causes, PartitionId::new(0), 0));
         }
         let port = p.port(port)?;

@@ -1,8 +1,8 @@
 //! A partition's life between its making ([`System::create`]) and its end ([`System::end`]): who may run, and who stands still.
 
-use handover_abi::Error;
+use handover_abi::{Causes, Error};
 
-use crate::{Failure, PartitionIndex, Phase, System};
+use crate::{Failure, Machine, PartitionIndex, Phase, System};
 
 impl System {
     /// Lets a partition's guest run and make calls. [`Error::WrongState`]: it runs already, or has ended.
@@ -23,6 +23,24 @@ impl System {
     /// [`Error::WrongState`]: it does not run.
     pub fn pause(&mut self, ix: PartitionIndex) -> Result<(), Failure> {
         self.caller(ix)?.paused = true;
+        Ok(())
+    }
+
+    /// `PartitionShutdown`: a signal asks the partition to end by itself; one that it has not taken yet is replaced.
+    ///
+    /// [`Error::WrongState`]: it does not run.
+    pub fn request_shutdown(
+        &mut self,
+        m: &mut impl Machine,
+        ix: PartitionIndex,
+        argument: u64,
+    ) -> Result<(), Failure> {
+        let p = self.caller(ix)?;
+        let first = !p.has_signals();
+        p.shutdown = Some(argument);
+        if first {
+            self.raise(m, ix, 0, Causes::SIGNAL);
+        }
         Ok(())
     }
 

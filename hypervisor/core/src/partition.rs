@@ -77,6 +77,8 @@ pub struct Partition {
     /// The event of port 0.
     pub(crate) control: Latch,
     pub(crate) signals_queued: List,
+    /// What a shutdown request says that was not taken yet.
+    pub(crate) shutdown: Option<u64>,
     pub(crate) signals_delivered: List,
     pub(crate) ended: Ended,
     /// Who made it and pays for `shell_bytes` and the root.
@@ -106,12 +108,18 @@ impl Partition {
             pending: List::new(),
             control: Latch::new(),
             signals_queued: List::new(),
+            shutdown: None,
             signals_delivered: List::new(),
             ended: Ended::new(),
             creator: None,
             shell_bytes: 0,
             reap: Reap::Unlink,
         }
+    }
+
+    /// Whether `SignalNext` would find something.
+    pub(crate) fn has_signals(&self) -> bool {
+        self.shutdown.is_some() || !self.signals_queued.is_empty()
     }
 
     #[inline]

@@ -4,6 +4,8 @@ use handover_abi::{Account, EndReason, Error, PartitionId, layout};
 
 use crate::addr::BLOCK;
 use crate::channel::Link;
+use crate::event::Latch;
+use crate::list::List;
 use crate::region::STEP;
 use crate::signal::Signals;
 use crate::stage2::{self, ENTRIES};
@@ -48,6 +50,7 @@ impl System {
             && matches!(p.phase, Phase::Created | Phase::Active)
         {
             p.phase = Phase::Ending;
+            p.shutdown = None;
             p.reason = reason;
             p.status = status;
             p.reap = Reap::Unlink;
@@ -138,6 +141,37 @@ impl System {
         self.signal(m, creator, Link::new(ix, 0));
     }
 
+    /// `PartitionReset`: a partition that holds nothing is again what it was when it was made: empty, under its id, with its limits. The
+    /// signal of its end is taken back if nobody has taken it.
+    ///
+    /// [`Error::BadHandle`]: no such partition. [`Error::WrongState`]: it is not terminated.
+    pub fn reset(&mut self, id: PartitionId) -> Result<(), Failure> {
+        let ix = self.find(id)?;
+        let p = self.get(ix).ok_or(Error::BadHandle)?;
+        if p.phase != Phase::Terminated {
+            return Err(Error::WrongState.into());
+        }
+        self.withdraw_end(ix);
+        if let Some(p) = self.get_mut(ix) {
+            p.phase = Phase::Created;
+            p.paused = false;
+            p.reason = EndReason::None;
+            p.status = 0;
+            // Port 0 may have been masked, or a set's member.
+            p.control = Latch::new();
+            p.pending = List::new();
+        }
+        Ok(())
+    }
+
+    /// Takes the signal of a partition's end out of its creator's list.
+    fn withdraw_end(&mut self, ix: PartitionIndex) {
+        let queued = self.get_mut(ix).is_some_and(|p| core::mem::replace(&mut p.ended.queued, false));
+        if let Some(creator) = self.creator(ix).filter(|_| queued) {
+            self.signals_remove(creator, Signals::Queued, Link::new(ix, 0));
+        }
+    }
+
     /// Forgets a partition that is terminated, and hands back its memory and `shell_bytes`.
     ///
     /// [`Error::BadHandle`]: no such partition. [`Error::WrongState`]: it is not terminated.
@@ -151,16 +185,12 @@ impl System {
         if p.phase != Phase::Terminated {
             return Err(Error::WrongState.into());
         }
-        let (root, shell_bytes, queued) = (p.root, p.shell_bytes, p.ended.queued);
-        let creator = self.creator(ix);
-        if let Some(creator) = creator.filter(|_| queued) {
-            self.signals_remove(creator, Signals::Queued, Link::new(ix, 0));
-        }
-        if let Some(creator) = creator.and_then(|creator| self.get_mut(creator)) {
+        let (root, shell_bytes) = (p.root, p.shell_bytes);
+        self.withdraw_end(ix);
+        if let Some(creator) = self.creator(ix).and_then(|creator| self.get_mut(creator)) {
             creator.accounts.release(Account::ControlMemory, shell_bytes.saturating_add(PAGE));
         }
         let shell = self.remove(ix).ok_or(Error::BadHandle)?;
-        shell.ended.queued = false;
         stage2::free_table(m, root);
         Ok((shell, shell_bytes))
     }

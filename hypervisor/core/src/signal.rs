@@ -1,4 +1,5 @@
-//! Control signals. A signal has no memory of its own: a request to connect is the client's port, a partition's end is the partition; they are
+//! Control signals. A signal has no memory of its own: a request to connect is the client's port, a partition's end is the partition, as is the
+//! request that it shut down; the first two are
 //! threaded into the list of the partition they are for, and whoever sends one pays for it.
 
 use handover_abi::{Causes, Error, PartitionId, Signal, SignalKind};
@@ -82,7 +83,12 @@ impl System {
 
     /// `SignalNext`: takes the next control signal. [`Error::WouldBlock`]: there is none.
     pub fn signal_next(&mut self, who: PartitionIndex) -> Result<Signal, Failure> {
-        self.caller(who)?;
+        let p = self.caller(who)?;
+        if let Some(argument) = p.shutdown.take() {
+            // It overtakes the others: time may be short.
+            let partition = p.creator.map_or(p.id, |(_, id)| id);
+            return Ok(Signal { kind: SignalKind::ShutdownRequest, token: 0, partition, argument });
+        }
         let link = self.signals_pop(who, Signals::Queued).ok_or(Error::WouldBlock)?;
         let partition = self.get(link.partition()).map_or(PartitionId::new(0), |p| p.id);
         if link.port() == 0 {

@@ -105,6 +105,7 @@ impl System {
                 shell.name = Some(name);
                 shell.phase = Phase::Created;
                 shell.paused = false;
+                shell.shutdown = None;
                 shell.reason = EndReason::None;
                 shell.status = 0;
                 shell.processors = processors;

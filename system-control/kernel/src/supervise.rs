@@ -53,7 +53,7 @@ impl Supervisor {
         match reason {
             EndReason::Reset => Next::Restart,
             EndReason::Exited => self.count(index, status.min(STATUS_MAX)),
-            EndReason::Fault => self.count(index, STATUS_FAULT),
+            EndReason::Fault | EndReason::Watchdog => self.count(index, STATUS_FAULT),
             EndReason::None | EndReason::PoweredOff | EndReason::Stopped => self.count(index, 0),
         }
     }
@@ -93,6 +93,7 @@ pub fn end_line(name: &str, reason: EndReason, status: u64) -> String {
         EndReason::Reset => format!("{name} has asked for a reset"),
         EndReason::Stopped => format!("{name} was stopped"),
         EndReason::Fault => format!("{name} died: fatal fault (the control OS's console tells where)"),
+        EndReason::Watchdog => format!("{name} died: its watchdog was not kicked in time"),
         EndReason::None => format!("{name} has ended"),
     }
 }

@@ -54,6 +54,8 @@ impl<'a> System<'a> {
                 self.refuse(control, signal);
                 Next::Wait
             }
+            // Nobody has the right to ask system-control.
+            SignalKind::ShutdownRequest => Next::Wait,
             SignalKind::PartitionEnded => self.ended(control, signal.partition),
         };
         let Next::Finish(status) = next else { return None };

@@ -73,7 +73,8 @@ pub fn create(control: &mut impl Control, partition: &Partition) -> Result<Parti
     Ok(id)
 }
 
-fn give(control: &mut impl Control, partition: &Partition, id: PartitionId) -> Result<(), Failure> {
+/// Gives a partition its limits and its memory.
+pub fn give(control: &mut impl Control, partition: &Partition, id: PartitionId) -> Result<(), Failure> {
     let name = &partition.name;
     for (account, limit) in limits(partition) {
         control

@@ -337,6 +337,13 @@ fn bare_metal() -> Vec<Case> {
             limit: 240,
         },
         Case {
+            name: "examine-verbs",
+            manifest: examine_subject!(2, 2, "verbs"),
+            lines: &[Has("system-control", "examiner: verbs ok"), Lacks("", "panic")],
+            status: 0,
+            limit: 240,
+        },
+        Case {
             name: "examine-pause-in-turn",
             manifest: examine_subject!(1, 1, "pause"),
             lines: &[Has("system-control", "examiner: pause ok"), Lacks("", "panic")],

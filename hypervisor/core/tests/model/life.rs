@@ -1,6 +1,6 @@
 //! What system-control does to a partition between its making and its end.
 
-use handover_abi::{Error, PartitionState};
+use handover_abi::{Error, PartitionId, PartitionState};
 
 use crate::{Pair, naive::Phase};
 
@@ -8,17 +8,42 @@ impl Pair {
     /// One of these calls, for a partition in whatever state.
     pub fn life(&mut self, id: u32) {
         let (ix, active) = (self.ix(id), self.naive.p(id).phase == Phase::Active);
-        if self.random.chance(2) {
-            let result = self.system.pause(ix);
-            let why = if active { vec![] } else { vec![Error::WrongState] };
-            if self.agree("pause", result, &why).is_some() {
-                self.naive.p(id).paused = true;
+        let unless = |good: bool| if good { vec![] } else { vec![Error::WrongState] };
+        match self.random.below(5) {
+            0 => {
+                let result = self.system.pause(ix);
+                if self.agree("pause", result, &unless(active)).is_some() {
+                    self.naive.p(id).paused = true;
+                }
             }
-        } else {
-            let result = self.system.resume(ix);
-            let why = if active && self.naive.p(id).paused { vec![] } else { vec![Error::WrongState] };
-            if self.agree("resume", result, &why).is_some() {
-                self.naive.p(id).paused = false;
+            1 => {
+                let result = self.system.resume(ix);
+                let why = unless(active && self.naive.p(id).paused);
+                if self.agree("resume", result, &why).is_some() {
+                    self.naive.p(id).paused = false;
+                }
+            }
+            2 => {
+                let argument = self.random.next();
+                let result = self.system.request_shutdown(&mut self.machine, ix, argument);
+                if self.agree("request_shutdown", result, &unless(active)).is_some() {
+                    self.naive.request_shutdown(id, argument);
+                }
+            }
+            3 => {
+                self.compare();
+                let result = self.system.reset(PartitionId::new(id));
+                let why = unless(self.naive.p(id).phase == Phase::Terminated);
+                if self.agree("reset", result, &why).is_some() {
+                    self.naive.reset(id);
+                }
+            }
+            _ => {
+                let result = self.system.start(ix);
+                let why = unless(self.naive.p(id).phase == Phase::Created);
+                if self.agree("start", result, &why).is_some() {
+                    self.naive.p(id).phase = Phase::Active;
+                }
             }
         }
         let p = self.naive.p(id);

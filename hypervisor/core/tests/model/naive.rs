@@ -91,6 +91,8 @@ pub enum Phase {
 pub struct Partition {
     pub phase: Phase,
     pub paused: bool,
+    /// What a shutdown request says that was not taken.
+    pub shutdown: Option<u64>,
     pub reason: EndReason,
     pub creator: u32,
     /// Where it has granules of memory.
@@ -344,7 +346,8 @@ impl Naive {
     pub fn status(&self, id: u32, port: u32) -> Result<(Causes, u32, u32), Error> {
         let p = &self.partitions[&id];
         if port == 0 {
-            let causes = if p.queued.is_empty() { Causes::empty() } else { Causes::SIGNAL };
+            let causes =
+                if p.queued.is_empty() && p.shutdown.is_none() { Causes::empty() } else { Causes::SIGNAL };
             return Ok((causes, 0, 0));
         }
         let record = self.visible(id, port)?;
@@ -447,6 +450,7 @@ impl Naive {
         p.regions.clear();
         p.memory.clear();
         p.small.clear();
+        p.shutdown = None;
         p.phase = Phase::Terminated;
         p.reason = EndReason::Stopped;
         let creator = p.creator;
@@ -462,8 +466,29 @@ impl Naive {
         }
     }
 
+    pub fn request_shutdown(&mut self, id: u32, argument: u64) {
+        let p = self.p(id);
+        let first = p.queued.is_empty() && p.shutdown.is_none();
+        p.shutdown = Some(argument);
+        if first {
+            self.raise(id, 0, Causes::SIGNAL);
+        }
+    }
+
+    pub fn reset(&mut self, id: u32) {
+        let p = self.p(id);
+        (p.phase, p.paused, p.reason) = (Phase::Created, false, EndReason::None);
+        for p in self.partitions.values_mut() {
+            p.queued.retain(|signal| *signal != Signal::Ended(id));
+        }
+    }
+
     /// What `SignalNext` returns: kind, partition, argument.
     pub fn signal_next(&mut self, id: u32) -> Option<(SignalKind, u32, u64)> {
+        if let Some(argument) = self.p(id).shutdown.take() {
+            let from = if self.p(id).creator == 0 { id } else { self.p(id).creator };
+            return Some((SignalKind::ShutdownRequest, from, argument));
+        }
         match self.p(id).queued.pop_front()? {
             Signal::Ended(who) => Some((SignalKind::PartitionEnded, who, self.p(who).reason as u64)),
             Signal::Connect(client, port) => {
