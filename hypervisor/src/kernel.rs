@@ -17,11 +17,12 @@ use crate::partition::Shell;
 use crate::schedule::Schedule;
 
 /// See the module.
+#[repr(C)]
 pub struct Kernel {
+    /// All but the rules' state. First, since it is looked at most.
+    pub hardware: Hardware,
     /// The rules' state.
     pub system: System,
-    /// The rest.
-    pub hardware: Hardware,
 }
 
 /// The outermost lock.

@@ -12,17 +12,18 @@ use crate::{Accounts, Attributes, Failure, Machine, Pa, Partition, PartitionInde
 /// Partitions at one time.
 pub const PARTITIONS_MAX: usize = 128;
 
-/// All partitions.
+/// All partitions. In this order, what every call looks at is near the start, where an instruction's offset reaches.
+#[repr(C)]
 pub struct System {
     partitions: [Option<&'static mut Partition>; PARTITIONS_MAX],
     pub(crate) attributes: Attributes,
-    pub(crate) devices: Devices,
     /// The last id given out.
     last_id: u32,
     /// Requests to connect so far.
     pub(crate) requests: u32,
     /// When they are given up.
     pub(crate) timeouts: Wheel,
+    pub(crate) devices: Devices,
 }
 
 impl System {
