@@ -19,6 +19,8 @@ pub const HANDOVER_REFUSAL: u32 = 2;
 pub const REFUSED_UNKNOWN: u32 = 1;
 /// Why a request is refused: as many wait already as the listener allows.
 pub const REFUSED_BUSY: u32 = 2;
+/// Why a request is refused: sockets do not have the kind of connection that it asks for.
+pub const REFUSED_KIND: u32 = 3;
 
 /// Bytes before the short message in a record of the mapping kind.
 pub const MAPPED_HEADER: usize = 16;

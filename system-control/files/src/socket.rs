@@ -2,12 +2,14 @@
 
 use alloc::collections::VecDeque;
 
-use handover_abi::{Causes, Event, PartitionId, Port, ServiceId, Signal, SignalKind};
+use handover_abi::{
+    Causes, Event, PartitionId, Port, RequestFlags, RequestWord, ServiceId, Signal, SignalKind,
+};
 
 use crate::{
     Errno, Received,
     files::{Files, Waitable},
-    interface::{Address, REFUSED_BUSY, REFUSED_UNKNOWN},
+    interface::{Address, REFUSED_BUSY, REFUSED_KIND, REFUSED_UNKNOWN},
     message::destroy,
     readiness::Readiness,
     system::System,
@@ -15,8 +17,6 @@ use crate::{
 
 /// Requests that may wait at one listener at most.
 pub(crate) const BACKLOG_MAX: usize = 128;
-/// The cause that says that a request had no answer in time.
-const TIMED_OUT: Causes = Causes::from_bits_retain(1 << 6);
 /// Control signals that are kept for [`Files::take_control_signal`]; further ones stay with the control OS.
 const SIGNALS_MAX: usize = 256;
 
@@ -25,6 +25,8 @@ const SIGNALS_MAX: usize = 256;
 pub(crate) struct Request {
     pub(crate) token: u64,
     pub(crate) partition: PartitionId,
+    /// Which of the two ends sends, if not both do.
+    pub(crate) flags: RequestFlags,
 }
 
 /// What a socket is doing.
@@ -110,7 +112,7 @@ impl Socket {
                 self.state = SocketState::Connected(port);
             } else if causes.contains(Causes::REFUSED) {
                 return Some(Errno::CONNREFUSED);
-            } else if causes.contains(TIMED_OUT) {
+            } else if causes.contains(Causes::TIMED_OUT) {
                 return Some(Errno::TIMEDOUT);
             } else if causes.contains(Causes::PEER_CLOSED) {
                 return Some(Errno::CONNRESET);
@@ -197,9 +199,15 @@ impl Files {
 
     /// Somebody asks for a channel.
     fn request(&mut self, signal: Signal, system: &mut dyn System) {
-        // The lower half is the service; the rest says what kind of channel it is to be.
-        let service = ServiceId::new(signal.argument as u32);
-        let request = Request { token: signal.token, partition: signal.partition };
+        let (token, partition) = (signal.token, signal.partition);
+        let word = RequestWord::from_register(signal.argument);
+        let Some(RequestWord { service, flags }) =
+            word.filter(|word| !word.flags.contains(RequestFlags::EVENTS))
+        else {
+            let request = Request { token, partition, flags: RequestFlags::empty() };
+            return refuse(request, REFUSED_KIND, system);
+        };
+        let request = Request { token, partition, flags };
         let listener = self.services.get(&service).copied();
         let reason = match listener.and_then(|listener| self.sockets.get_mut(listener)) {
             Some(Socket { state: SocketState::Listening { backlog, requests }, changes, .. }) => {

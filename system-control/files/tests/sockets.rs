@@ -2,11 +2,12 @@
 
 mod support;
 
-use handover_abi::{EndReason, PartitionId, ServiceId, Signal, SignalKind};
+use handover_abi::{EndReason, PartitionId, RequestFlags, ServiceId, Signal, SignalKind};
 use handover_files::{
     Errno, Fd, PageSource, Readiness, Seek,
     interface::{
-        AF_HANDOVER, Address, HANDOVER_MAP, HANDOVER_REFUSAL, REFUSED_BUSY, REFUSED_UNKNOWN, SOL_HANDOVER,
+        AF_HANDOVER, Address, HANDOVER_MAP, HANDOVER_REFUSAL, REFUSED_BUSY, REFUSED_KIND, REFUSED_UNKNOWN,
+        SOL_HANDOVER,
     },
 };
 use linux_raw_sys::{
@@ -134,6 +135,32 @@ fn a_backlog_ends() {
     assert!(
         world.kernel.hypervisor.status(PEER, waiting).unwrap().0.contains(handover_abi::Causes::CONNECTED)
     );
+}
+
+/// A guest may ask for a connection on which only one end sends; sockets have no such thing as events alone.
+#[test]
+fn kinds_of_connections() {
+    let mut world = World::new(&[]);
+    let fd = listener(&mut world, SERVICE, 8);
+    let ask = |world: &mut World, flags: RequestFlags| {
+        let port = world.kernel.hypervisor.connect(PEER, ME, SERVICE).unwrap();
+        world.kernel.hypervisor.last_signal(ME).argument |= u64::from(flags.bits()) << 32;
+        world.events();
+        port
+    };
+    let port = ask(&mut world, RequestFlags::EVENTS | RequestFlags::SEND_ONLY);
+    assert_eq!(world.kernel.hypervisor.status(PEER, port).unwrap().2, REFUSED_KIND);
+    let port = ask(&mut world, RequestFlags::from_bits_retain(1 << 20));
+    assert_eq!(world.kernel.hypervisor.status(PEER, port).unwrap().2, REFUSED_KIND);
+    let port = ask(&mut world, RequestFlags::SEND_ONLY);
+    let taker = world.call().accept4(fd, 0).unwrap();
+    assert_eq!(world.write(taker, b"\0x"), Err(Errno::PIPE));
+    world.kernel.hypervisor.send(PEER, port, None, b"x").unwrap();
+    assert_eq!(world.read(taker, 200).unwrap(), b"\0x");
+    ask(&mut world, RequestFlags::RECEIVE_ONLY);
+    let giver = world.call().accept4(fd, 0).unwrap();
+    assert_eq!(world.read(giver, 200).unwrap(), b"");
+    world.write(giver, b"\0x").unwrap();
 }
 
 #[test]

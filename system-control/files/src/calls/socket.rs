@@ -1,6 +1,6 @@
 //! Sockets: making them, and having them connected.
 
-use handover_abi::PartitionId;
+use handover_abi::{PartitionId, RequestFlags};
 use linux_raw_sys::{
     general::{O_CLOEXEC, O_NONBLOCK, O_RDWR},
     net::{
@@ -134,7 +134,7 @@ impl Caller<'_> {
             let SocketState::Listening { requests, .. } = &mut self.files.socket_mut(number)?.state else {
                 return Err(Errno::INVAL);
             };
-            let Request { token, partition } = *requests.front().ok_or(Errno::AGAIN)?;
+            let Request { token, partition, flags: kind } = *requests.front().ok_or(Errno::AGAIN)?;
             let accepted = self.system.accept(token);
             if let Err(failure) = accepted
                 && failure.error != handover_abi::Error::BadHandle
@@ -145,6 +145,8 @@ impl Caller<'_> {
             // Otherwise the client has withdrawn it.
             if let Ok(port) = accepted {
                 let mut socket = Socket::new(SocketState::Connected(port), self.files.next_number());
+                socket.writes = !kind.contains(RequestFlags::SEND_ONLY);
+                socket.reads = !kind.contains(RequestFlags::RECEIVE_ONLY);
                 socket.peer = service.map(|service| Address { partition, service });
                 let (fd, number) = self.install_socket(socket, flags)?;
                 self.files.ports.insert(port, number);

@@ -92,6 +92,11 @@ impl Hypervisor {
         }
     }
 
+    /// The signal that was sent last.
+    pub fn last_signal(&mut self, to: u32) -> &mut Signal {
+        self.signals.get_mut(&to).and_then(VecDeque::back_mut).unwrap()
+    }
+
     fn asking(&self, token: u64) -> Result<u32, Error> {
         let port = token as u32;
         self.ports
@@ -126,7 +131,7 @@ impl Hypervisor {
     /// The request of this port's has no answer in time.
     pub fn time_out(&mut self, port: u32) {
         self.ports.get_mut(&port).unwrap().state = State::TimedOut;
-        self.latch(port, Causes::from_bits_retain(1 << 6));
+        self.latch(port, Causes::TIMED_OUT);
     }
 
     pub fn disconnect(&mut self, me: u32, port: u32) -> Result<(), Error> {
