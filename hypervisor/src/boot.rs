@@ -11,7 +11,7 @@ use handover_core::{Attributes, Ipa, PAGE, Pa};
 use zerocopy::IntoBytes;
 
 use crate::arch::features::Capabilities;
-use crate::arch::registers::MPIDR_EL1;
+use crate::arch::registers::{CNTFRQ_EL0, MPIDR_EL1};
 use crate::arch::smc;
 use crate::arch::stage1::{Access, Mapper, publish_translation};
 use crate::arch::start::{Image, configure, enter_guest, secondary_entry};
@@ -109,7 +109,6 @@ fn start(mapper: &mut Mapper, image: &Image, (fdt, tree): (&Fdt, Range), machine
         hardware.capabilities = capabilities;
         hardware.uart_intid = machine.uart_intid;
         hardware.gic = machine.gic;
-        hardware.schedule.start();
         kernel.system.set_attributes(Attributes { fwb: capabilities.forced_write_back });
         // SAFETY: the device tree's memory, all of it mapped above, less everything that is used.
         unsafe { hardware.memory.add(&machine.memory, &taken, !capabilities.forced_write_back) };
@@ -118,6 +117,7 @@ fn start(mapper: &mut Mapper, image: &Image, (fdt, tree): (&Fdt, Range), machine
     entropy::start(&machine.seed[..machine.seed_size], capabilities.random);
     start_interrupts(machine, processor, &capabilities);
     let count = start_processors(machine, mpidr);
+    KERNEL.lock().hardware.schedule.start(count, CNTFRQ_EL0.get());
     log::info!(
         "{count} processors, {} MiB of memory free, {}",
         KERNEL.lock().hardware.memory.free_bytes() >> 20,

@@ -85,12 +85,12 @@ impl Hardware {
         first: u64,
     ) -> Result<[u64; COUNTERS_AT_ONCE], Failure> {
         let shell = self.shell(partition).ok_or(Error::BadHandle)?;
-        let slots = &shell.slots[..usize::from(shell.count)];
         let chosen = match processor {
-            ALL => slots,
+            ALL => &shell.vcpus[..],
             _ => {
                 let index = usize::try_from(processor).map_err(|_| Error::InvalidArgument)?;
-                slots.get(index).map(core::slice::from_ref).ok_or(Error::InvalidArgument)?
+                let key = shell.vcpus.get(index).filter(|key| key.is_some());
+                key.map(core::slice::from_ref).ok_or(Error::InvalidArgument)?
             }
         };
         if first >= COUNTERS_END {
@@ -101,10 +101,10 @@ impl Hardware {
             Some(CounterNumber::Named(Counter::TranslationUnlinks)) if processor == ALL => shell.unlinks,
             Some(CounterNumber::Named(Counter::TranslationFlushes)) if processor == ALL => shell.flushes,
             Some(number) => {
-                let counters = chosen.iter().map(|slot| {
-                    // SAFETY: the slots up to `count` have frames, placed for as long as the shell is there. Of a frame that runs elsewhere
-                    // this refers to the counters alone, which are atomic.
-                    unsafe { (*slot.vcpu).counters.read(number) }
+                let counters = chosen.iter().flatten().map(|key| {
+                    // SAFETY: a key's frame is placed for as long as the shell is there. Of a frame that runs elsewhere this refers to the
+                    // counters alone, which are atomic.
+                    unsafe { (*key.as_ptr()).counters.read(number) }
                 });
                 counters.fold(0, u64::wrapping_add)
             }

@@ -3,12 +3,13 @@
 //! A device's interrupt is taken here, its priority dropped, and left active: the holder's list register is linked to it, so that the guest's own
 //! deactivation lets it come again, without a trap. However its line storms, it comes once for each time its holder has ended it.
 
+use handover_core::schedule::{Records, State};
 use handover_core::vgic::Kick;
 use handover_core::{Interrupt, PartitionIndex, Progress};
 
 use crate::drivers::gic;
 use crate::kernel::Hardware;
-use crate::partition::{RunState, VcpuId};
+use crate::partition::VcpuId;
 use crate::processor;
 use crate::vcpu::SavedListRegisters;
 
@@ -59,7 +60,8 @@ impl Hardware {
 
     /// The physical processor that a logical one runs on when it runs.
     fn home_of(&self, partition: PartitionIndex, index: usize) -> Option<usize> {
-        Some(usize::from(self.shell(partition)?.slots.get(index)?.home))
+        let key = (*self.shell(partition)?.vcpus.get(index)?)?;
+        Some(self.records.get(key).processor())
     }
 
     /// See [`handover_core::Machine::connect_interrupt`].
@@ -99,16 +101,14 @@ impl Hardware {
     fn empty_list_register(&mut self, id: VcpuId) -> bool {
         let count = self.list_registers;
         let index = usize::from(id.index);
-        let here = self.schedule.running() == Some(id);
-        let Some(shell) = self.shell_mut(id.partition) else { return true };
-        let slot = &shell.slots[index];
-        if here {
+        let Some(key) = self.shell(id.partition).and_then(|shell| shell.vcpus[index]) else { return true };
+        if processor::this().current() == key.as_ptr() {
             self.flush_now(id, count);
-        } else if slot.state == RunState::Running {
+        } else if self.schedule.state(&self.records, key) == State::Running {
             return false;
-        } else {
+        } else if let Some(shell) = self.shell_mut(id.partition) {
             // SAFETY: it does not run, and the kernel is locked.
-            let state = unsafe { &mut (*slot.vcpu).context.interrupts };
+            let state = unsafe { &mut (*key.as_ptr()).context.interrupts };
             let entry = shell.vgic.flush(index, &mut SavedListRegisters { state, count });
             state.hcr = 1 | entry.maintenance;
             self.carry_out_flush(id.partition, entry);

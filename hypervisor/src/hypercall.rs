@@ -3,9 +3,10 @@
 use handover_abi::device::{DeviceState, Text};
 use handover_abi::layout::{EVENT_INTID, WRITE_MAX};
 use handover_abi::{
-    Call, Counter, EndReason, Error, FEATURES, MessageWord, Name, PartitionId, RequestFlags, RequestWord,
-    SHORT_WORDS, VERSION,
+    Call, Counter, EndReason, Error, FEATURES, MessageWord, Name, PartitionId, ProcessorClaim, RequestFlags,
+    RequestWord, SHORT_WORDS, VERSION,
 };
+use handover_core::schedule::State;
 use handover_core::{Device, Failure, Ipa, PartitionIndex, Progress, System, Timeout};
 
 use crate::arch;
@@ -14,12 +15,11 @@ use crate::arch::registers::{CNTFRQ_EL0, CNTPCT_EL0};
 use crate::counters::Counters;
 use crate::kernel::{Hardware, KERNEL, Kernel};
 use crate::lock::Relax;
-use crate::partition::RunState;
 use crate::processor;
 use crate::smccc;
 use crate::trap::{self, resume};
 use crate::vcpu::Running;
-use crate::{life, power, watchdog};
+use crate::{claim, life, power, watchdog};
 
 /// What a call has come to.
 pub enum Outcome {
@@ -380,6 +380,17 @@ fn privileged(kernel: &mut Kernel, who: PartitionIndex, context: &mut Context, c
         Call::MachineInfo => {
             Ok(results(context, [processor::count() as u64, kernel.hardware.memory.free_bytes()]))
         }
+        Call::ProcessorSet => {
+            let claim = ProcessorClaim::from_registers([c, d, context.x[5]]).ok_or(Error::InvalidArgument)?;
+            let partition = find(&kernel.system, a)?;
+            claim::set(kernel, partition, b, claim).map(|()| NOTHING)
+        }
+        Call::ProcessorRead => {
+            let partition = find(&kernel.system, a)?;
+            let status = claim::read(&kernel.hardware, partition, b)?;
+            let [budget, period, how] = status.claim.to_registers();
+            Ok(results(context, [budget, period, how, status.used, status.waited, status.physical]))
+        }
         Call::DeviceInfo => {
             let device = kernel.system.device(a)?;
             Ok(results(context, describe(device)))
@@ -426,7 +437,6 @@ fn describe(device: &Device) -> [u64; 15] {
 
 /// Whether a logical processor may be switched on.
 pub fn is_off(hardware: &Hardware, partition: PartitionIndex, index: usize) -> Option<bool> {
-    let shell = hardware.shell(partition)?;
-    let slot = shell.slots.get(index)?;
-    (index < usize::from(shell.count)).then_some(slot.state == RunState::Off)
+    let key = (*hardware.shell(partition)?.vcpus.get(index)?)?;
+    Some(hardware.schedule.state(&hardware.records, key) == State::Off)
 }

@@ -21,21 +21,22 @@ pub const PRIVATE: u32 = 1 << gic::SGI_ATTENTION
     | 1 << TIMER_INTID
     | 1 << VIRTUAL_TIMER_INTID;
 
-/// Handles what is pending. `current` runs here. Returns whether its turn is over.
+/// Handles what is pending. `current` runs here. Returns whether somebody else may have to run.
 pub fn take(kernel: &mut Kernel, current: Option<VcpuId>) -> bool {
-    let mut over = false;
+    let mut look = false;
     while let Some(intid) = gic::acknowledge() {
         gic::drop_priority(intid);
         let hardware = &mut kernel.hardware;
         match intid {
-            gic::SGI_ATTENTION => hardware.notice_queue(),
+            gic::SGI_ATTENTION => look = true,
             gic::SGI_STOP => loop {
                 arch::wait_for_interrupt();
             },
             TIMER_INTID => {
                 expire_requests(kernel);
-                over |= kernel.hardware.timer_interrupt();
+                kernel.hardware.timer_interrupt();
                 watchdog::bite(kernel);
+                look = true;
             }
             VIRTUAL_TIMER_INTID => {
                 // Stays active until the guest ends it: the list register is linked to it.
@@ -64,5 +65,5 @@ pub fn take(kernel: &mut Kernel, current: Option<VcpuId>) -> bool {
         }
         gic::deactivate(intid);
     }
-    over
+    look
 }

@@ -2,6 +2,7 @@
 
 use handover_abi::layout::EVENT_INTID;
 use handover_core::maintenance::{Capabilities as MaintenanceCapabilities, Step};
+use handover_core::schedule::Schedule;
 use handover_core::vgic::Kick;
 use handover_core::{Interrupt, Machine, Maintenance, PARTITIONS_MAX, Pa, PartitionIndex, Progress, System};
 
@@ -14,7 +15,10 @@ use crate::drivers::gic::Gic;
 use crate::lock::Lock;
 use crate::memory::Memory;
 use crate::partition::Shell;
-use crate::schedule::Schedule;
+use crate::processor::PROCESSORS_MAX;
+use crate::schedule::Requests;
+use crate::vcpu::{VcpuKey, VcpuRecords};
+use crate::watchdog::Watchdogs;
 
 /// See the module.
 #[repr(C)]
@@ -34,7 +38,17 @@ pub struct Hardware {
     pub memory: Memory,
     shells: [Option<&'static mut Shell>; PARTITIONS_MAX],
     /// Who runs where.
-    pub schedule: Schedule,
+    pub schedule: Schedule<VcpuKey>,
+    /// What it keeps of each logical processor.
+    pub records: VcpuRecords,
+    /// Each physical processor's timer: what it is set to, `u64::MAX` when it is off.
+    pub programmed: [u64; PROCESSORS_MAX],
+    /// Partitions that have ended and hold things still: bit n for index n.
+    pub reaping: u128,
+    /// Requests with timeouts.
+    pub requests: Requests,
+    /// When watchdogs bite.
+    pub watchdogs: Watchdogs,
     /// Consoles.
     pub consoles: Consoles,
     /// What the processors can do. All are taken to be alike.
@@ -57,6 +71,12 @@ impl Hardware {
             memory: Memory::empty(),
             shells: [const { None }; PARTITIONS_MAX],
             schedule: Schedule::new(),
+            // SAFETY: this is called once, for `KERNEL`.
+            records: unsafe { VcpuRecords::new() },
+            programmed: [u64::MAX; PROCESSORS_MAX],
+            reaping: 0,
+            requests: Requests { deadline: u64::MAX, processor: 0 },
+            watchdogs: Watchdogs { deadline: u64::MAX, processor: 0 },
             consoles: Consoles::new(),
             capabilities: Capabilities::NONE,
             list_registers: 0,

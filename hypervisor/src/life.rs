@@ -1,5 +1,7 @@
 //! A partition's life as the machine sees it: memory for it, its first instruction, its end.
 
+use core::ptr::NonNull;
+
 use handover_abi::{Error, Name, PartitionId};
 use handover_core::{Failure, Ipa, Machine, PAGE, Pa, Partition, PartitionIndex, Phase};
 
@@ -8,7 +10,7 @@ use crate::arch::{self, stage2};
 use crate::console::{RING, Terminal};
 use crate::hypercall::Outcome;
 use crate::kernel::{Hardware, Kernel};
-use crate::partition::{Halt, Shell, VcpuId, WATCHDOG};
+use crate::partition::{Halt, Shell, VcpuId};
 use crate::vcpu::{SavedListRegisters, Vcpu};
 
 /// Frames of a shell beside one for each logical processor: the rules' part, this side's part, the console's ring.
@@ -82,13 +84,12 @@ pub fn create(
     // SAFETY: a fresh frame of zeroes, of which the shell is the only owner.
     shell.terminal.attach(unsafe { &mut *(frames.list[2].get() as *mut [u8; RING]) });
     for (index, frame) in frames.list[FIXED..FIXED + count].iter().enumerate() {
-        let vcpu = frame.get() as *mut Vcpu;
+        let Some(vcpu) = NonNull::new(frame.get() as *mut Vcpu) else { continue };
         // SAFETY: a fresh frame of zeroes.
-        unsafe { Vcpu::place(vcpu, partition, index as u8) };
-        shell.slots[index].vcpu = vcpu;
-        shell.slots[index].home = hardware.schedule.choose_home();
+        let key = unsafe { Vcpu::place(vcpu, partition, index as u8) };
+        shell.vcpus[index] = Some(key);
+        hardware.schedule.place(&mut hardware.records, key);
     }
-    shell.slots[usize::from(WATCHDOG)].home = shell.slots[0].home;
     hardware.insert_shell(partition, shell);
     Ok(id)
 }
@@ -118,15 +119,15 @@ pub fn switch_on(kernel: &mut Kernel, id: VcpuId, entry: u64, x0: u64) {
     let count = hardware.list_registers;
     let Some(shell) = hardware.shell_mut(id.partition) else { return };
     let index = usize::from(id.index);
-    let vcpu = shell.slots[index].vcpu;
+    let Some(key) = shell.vcpus[index] else { return };
     // SAFETY: it is off, so nobody runs it, and the kernel is locked.
-    let context = unsafe { &mut (*vcpu).context };
+    let context = unsafe { &mut (*key.as_ptr()).context };
     let registers = &mut SavedListRegisters { state: &mut context.interrupts, count };
     let active = shell.vgic.active_devices(index, registers);
     let kick = shell.vgic.reset_processor(index, registers);
     context.reset(entry, x0, vttbr, u32::from(id.index), shell.counter_offset);
     hardware.deactivate_devices(id.partition, active);
-    hardware.make_ready(id);
+    hardware.make_ready(key);
     hardware.kick(id.partition, kick);
 }
 
@@ -208,11 +209,12 @@ pub fn reset(kernel: &mut Kernel, id: PartitionId) -> Result<Outcome, Failure> {
     system.reset(id)?;
     if let Some(shell) = hardware.shell_mut(partition) {
         // Its processors are off, and no deadline is left.
-        shell.vgic = Shell::interrupts(u32::from(shell.count));
+        shell.vgic = Shell::interrupts(shell.count());
         shell.last = [0; crate::processor::PROCESSORS_MAX];
         shell.halt = Halt::No;
         shell.halted_at = u64::MAX;
         shell.counter_offset = 0;
+        shell.watchdog.due = u64::MAX;
         let ring = shell.terminal.detach();
         shell.terminal = Terminal::new(shell.terminal.name());
         if let Some(ring) = ring {
@@ -255,9 +257,9 @@ pub fn destroy(kernel: &mut Kernel, id: PartitionId) -> Result<Outcome, Failure>
         if let Some(ring) = shell.terminal.detach() {
             add(ring as *mut [u8; RING] as u64);
         }
-        for slot in shell.slots.iter().filter(|slot| !slot.vcpu.is_null()) {
-            hardware.schedule.leave_home(slot.home);
-            add(slot.vcpu as u64);
+        for &key in shell.vcpus.iter().flatten() {
+            hardware.schedule.remove(&mut hardware.records, key);
+            add(key.as_ptr() as u64);
         }
         add(shell as *mut Shell as u64);
     }

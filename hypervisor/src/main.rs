@@ -9,6 +9,7 @@
 
 mod arch;
 mod boot;
+mod claim;
 mod console;
 mod counters;
 mod device;

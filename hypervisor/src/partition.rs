@@ -1,7 +1,5 @@
 //! What the control OS keeps of a partition beside the rules: processors, interrupt controller, console.
 
-use core::ptr::null_mut;
-
 use handover_abi::Name;
 use handover_abi::layout::{PROCESSORS_MAX, VIRTUAL_TIMER_INTID};
 use handover_core::PartitionIndex;
@@ -9,25 +7,10 @@ use handover_core::vgic::Vgic;
 
 use crate::console::Terminal;
 use crate::processor::PROCESSORS_MAX as PROCESSORS;
-use crate::vcpu::Vcpu;
+use crate::vcpu::VcpuKey;
 
 /// Logical processors of a partition.
 pub const VCPUS: usize = PROCESSORS_MAX as usize;
-/// The slot of no logical processor, but of the partition's watchdog: it has a home and a deadline, and nothing else.
-pub const WATCHDOG: u8 = VCPUS as u8;
-
-/// Where a logical processor is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RunState {
-    /// Switched off, or not on yet.
-    Off,
-    /// Waits in its physical processor's queue.
-    Ready,
-    /// On its physical processor.
-    Running,
-    /// In WFI: waits for an interrupt.
-    Blocked,
-}
 
 /// Whether a partition's logical processors may be on physical ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,22 +32,6 @@ pub struct VcpuId {
     pub index: u8,
 }
 
-/// What the scheduler knows of a logical processor.
-pub struct Slot {
-    /// Its frame; null for numbers the partition does not have.
-    pub vcpu: *mut Vcpu,
-    /// Where it is.
-    pub state: RunState,
-    /// The physical processor it runs on.
-    pub home: u8,
-    /// The next in the home's queue.
-    pub next: Option<VcpuId>,
-    /// When one of its timers is due, as a physical count; `u64::MAX` if none.
-    pub deadline: u64,
-    /// The next in the home's list of deadlines.
-    pub next_deadline: Option<VcpuId>,
-}
-
 /// What ends a partition that does not say in time that it is well.
 #[derive(Clone, Copy, Default)]
 pub struct Watchdog {
@@ -80,10 +47,8 @@ pub struct Watchdog {
 pub struct Shell {
     /// Interrupts.
     pub vgic: Vgic,
-    /// Logical processors.
-    pub slots: [Slot; VCPUS + 1],
-    /// How many of them it has.
-    pub count: u8,
+    /// Logical processors; none for numbers it does not have.
+    pub vcpus: [Option<VcpuKey>; VCPUS],
     /// How many are on a physical processor.
     pub running: u8,
     /// Which of them each physical processor had last, plus one; 0 for none.
@@ -112,21 +77,16 @@ impl Shell {
         Vgic::new(count, 1 << VIRTUAL_TIMER_INTID)
     }
 
+    /// Its logical processors.
+    pub fn count(&self) -> u32 {
+        self.vcpus.iter().flatten().count() as u32
+    }
+
     /// A partition that has not started.
     pub fn new(name: Name, count: u32) -> Shell {
         Shell {
             vgic: Shell::interrupts(count),
-            slots: [const {
-                Slot {
-                    vcpu: null_mut(),
-                    state: RunState::Off,
-                    home: 0,
-                    next: None,
-                    deadline: u64::MAX,
-                    next_deadline: None,
-                }
-            }; VCPUS + 1],
-            count: count as u8,
+            vcpus: [None; VCPUS],
             running: 0,
             last: [0; PROCESSORS],
             halt: Halt::No,
@@ -139,6 +99,3 @@ impl Shell {
         }
     }
 }
-
-// SAFETY: the frames that the slots name are touched under the kernel lock, or by the physical processor that runs them.
-unsafe impl Send for Shell {}

@@ -74,14 +74,14 @@ pub fn access(mut guest: Running, access: &SystemAccess, value: u64) -> Access {
 }
 
 fn physical_timer(mut guest: Running, access: &SystemAccess, register: PhysicalTimer, value: u64) -> Access {
-    let id = guest.id();
+    let (id, key) = (guest.id(), guest.key());
     let context = guest.context();
     if access.read {
         return Access::Read(timer::read(context, register));
     }
     timer::write(context, register, value);
     let mut kernel = KERNEL.lock();
-    kernel.hardware.physical_timer_written(id, context);
+    kernel.hardware.physical_timer_written(key, context);
     kernel.hardware.flush(id);
     Access::Written
 }

@@ -6,6 +6,7 @@ use handover_abi::layout::PHYSICAL_TIMER_INTID;
 use crate::arch::context::Context;
 use crate::kernel::Hardware;
 use crate::partition::VcpuId;
+use crate::vcpu::VcpuKey;
 
 const ENABLE: u64 = 1;
 const MASKED: u64 = 2;
@@ -50,28 +51,26 @@ pub fn write(context: &mut Context, register: PhysicalTimer, value: u64) {
 
 impl Hardware {
     /// The running guest has written its physical timer.
-    pub fn physical_timer_written(&mut self, id: VcpuId, context: &Context) {
+    pub fn physical_timer_written(&mut self, key: VcpuKey, context: &Context) {
         let [control, compare] = context.physical_timer;
         let armed = control & (ENABLE | MASKED) == ENABLE;
         let due = met(context);
         let deadline = if armed && !due { compare.saturating_add(context.counter_offset) } else { u64::MAX };
-        self.set_deadline(id, deadline);
-        self.physical_timer_line(id, armed && due);
+        self.set_deadline(key, deadline);
+        self.physical_timer_line(key.id(), armed && due);
     }
 
     /// Samples the timer's line again: its deadline has passed.
-    pub fn update_physical_timer(&mut self, id: VcpuId) {
-        let Some(shell) = self.shell(id.partition) else { return };
-        let vcpu = shell.slots[usize::from(id.index)].vcpu;
-        // SAFETY: this is its home, so that nobody else touches it; where it runs here, no borrow of it lives while interrupts are taken.
-        let context = unsafe { &(*vcpu).context };
+    pub fn update_physical_timer(&mut self, key: VcpuKey) {
+        // SAFETY: its processor calls this, so that nobody else touches it; where it runs here, no borrow of it lives while interrupts are taken.
+        let context = unsafe { &(*key.as_ptr()).context };
         let armed = context.physical_timer[0] & (ENABLE | MASKED) == ENABLE;
         let due = armed && met(context);
         if armed && !due {
             // The deadline was the virtual timer's.
             return;
         }
-        self.physical_timer_line(id, due);
+        self.physical_timer_line(key.id(), due);
     }
 
     fn physical_timer_line(&mut self, id: VcpuId, level: bool) {

@@ -13,24 +13,25 @@ use crate::mmio;
 use crate::partition::{Halt, VcpuId};
 use crate::power;
 use crate::processor;
-use crate::schedule::{Leave, reap, schedule};
+use crate::schedule::{Leave, schedule};
 use crate::system_register::{self, Access};
-use crate::vcpu::{HardwareListRegisters, Running};
+use crate::vcpu::{Attention, HardwareListRegisters, Running};
 use crate::{arch, fault};
 
 /// What the machine ends with when system-control has ended without a status of its own.
 const SYSTEM_CONTROL_ENDED: u64 = 70;
 
-/// Goes back to the guest, or to another if this one may not go on.
+/// Goes back to the guest, or to another if this one may not go on. `other`: somebody else may have to run.
 #[inline]
-pub fn resume(kernel: Guard<Kernel>, guest: Running, turn_over: bool) -> Running {
-    if guest.attention() || turn_over { look(kernel, guest, turn_over) } else { guest }
+pub fn resume(kernel: Guard<Kernel>, guest: Running, other: bool) -> Running {
+    if guest.attention() != 0 || other { look(kernel, guest, other) } else { guest }
 }
 
 /// Something concerns the one that runs here.
 #[inline(never)]
-fn look(mut kernel: Guard<Kernel>, guest: Running, turn_over: bool) -> Running {
+fn look(mut kernel: Guard<Kernel>, guest: Running, other: bool) -> Running {
     let id = guest.id();
+    let other = other || guest.attention() & Attention::SCHEDULE != 0;
     guest.attended();
     let Some(shell) = kernel.hardware.shell(id.partition) else {
         panic!("a guest runs whose partition is gone")
@@ -40,13 +41,8 @@ fn look(mut kernel: Guard<Kernel>, guest: Running, turn_over: bool) -> Running {
         Halt::Paused => return schedule(kernel, Leave::Paused(id)),
         Halt::Ending => return schedule(kernel, Leave::Off(id)),
     }
-    if turn_over {
-        // What has ended is given back in between, so that nobody can hold it up by never letting a processor idle.
-        reap(&mut kernel);
-        if kernel.hardware.others_wait() {
-            return schedule(kernel, Leave::Ready);
-        }
-        kernel.hardware.notice_queue();
+    if other && kernel.hardware.must_switch() {
+        return schedule(kernel, Leave::Ready);
     }
     kernel.hardware.flush(id);
     guest
@@ -170,8 +166,8 @@ fn data_abort(mut guest: Running, syndrome: Syndrome) -> Running {
 pub extern "C" fn interrupt(guest: Running) -> Running {
     guest.counters().count(Counter::Interrupts);
     let mut kernel = KERNEL.lock();
-    let over = interrupt::take(&mut kernel, Some(guest.id()));
-    resume(kernel, guest, over)
+    let other = interrupt::take(&mut kernel, Some(guest.id()));
+    resume(kernel, guest, other)
 }
 
 /// An SError while a guest ran: it cannot be said whose it is, so it ends the one that ran.

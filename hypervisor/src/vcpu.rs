@@ -1,6 +1,9 @@
 //! A logical processor: one frame each, charged with its partition's shell.
 
+use core::ptr::NonNull;
+
 use handover_core::PartitionIndex;
+use handover_core::schedule::{Record, Records};
 
 use crate::arch::context::{Context, InterruptState, read_list_register, write_list_register};
 use crate::arch::registers::ICH_ELRSR_EL2;
@@ -17,10 +20,22 @@ pub struct Vcpu {
     pub partition: PartitionIndex,
     /// Which of that partition's it is: affinity 0.0.0.n.
     pub index: u8,
-    /// Something concerns it while it runs: interrupts to load, or its partition's end ([`crate::schedule`] says so under the lock).
-    pub attention: bool,
+    /// Something concerns it while it runs: bits of [`Attention`] ([`crate::schedule`] says so under the lock).
+    pub attention: u8,
     /// What it has done. Added to by the physical processor that runs it, or under the lock while none does; read by anybody.
     pub counters: Counters,
+    /// What the scheduler keeps of it.
+    record: Record<VcpuKey>,
+}
+
+/// What may concern a logical processor that runs.
+pub struct Attention;
+
+impl Attention {
+    /// Interrupts to load, or its partition's end.
+    pub const INTERRUPTS: u8 = 1;
+    /// Somebody else may have to run.
+    pub const SCHEDULE: u8 = 2;
 }
 
 const _: () = assert!(size_of::<Vcpu>() <= 4096);
@@ -30,13 +45,67 @@ impl Vcpu {
     ///
     /// # Safety
     /// `frame` is 4096 zeroed bytes of nobody else's.
-    pub unsafe fn place(frame: *mut Vcpu, partition: PartitionIndex, index: u8) {
+    pub unsafe fn place(frame: NonNull<Vcpu>, partition: PartitionIndex, index: u8) -> VcpuKey {
+        let key = VcpuKey(frame);
+        let frame = frame.as_ptr();
         // SAFETY: by the caller; a zeroed `Context` is a valid one, all of it being integers.
         unsafe {
             (&raw mut (*frame).partition).write(partition);
             (&raw mut (*frame).index).write(index);
-            (&raw mut (*frame).attention).write(false);
+            (&raw mut (*frame).attention).write(0);
+            (&raw mut (*frame).record).write(Record::new());
         }
+        key
+    }
+}
+
+/// A logical processor by its frame, which was placed and stays until its partition is forgotten; nothing keeps a key for longer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct VcpuKey(NonNull<Vcpu>);
+
+// SAFETY: what a key names is touched under the kernel lock, or by the physical processor that runs it.
+unsafe impl Send for VcpuKey {}
+
+impl VcpuKey {
+    /// Its name.
+    #[inline(always)]
+    pub fn id(self) -> VcpuId {
+        // SAFETY: it is placed; these fields never change.
+        unsafe { VcpuId { partition: (*self.0.as_ptr()).partition, index: (*self.0.as_ptr()).index } }
+    }
+
+    /// Its frame.
+    #[inline(always)]
+    pub fn as_ptr(self) -> *mut Vcpu {
+        self.0.as_ptr()
+    }
+}
+
+/// The scheduler's records, in the frames of those they are of. There is one value of this type, in the kernel's state.
+pub struct VcpuRecords(());
+
+impl VcpuRecords {
+    /// # Safety
+    /// The only one.
+    pub const unsafe fn new() -> VcpuRecords {
+        VcpuRecords(())
+    }
+}
+
+impl Records for VcpuRecords {
+    type Key = VcpuKey;
+
+    #[inline(always)]
+    fn get(&self, key: VcpuKey) -> &Record<VcpuKey> {
+        // SAFETY: a key's frame is placed, and its record is reached through the one `VcpuRecords` alone, whose borrow this one is part of.
+        unsafe { &(*key.as_ptr()).record }
+    }
+
+    #[inline(always)]
+    fn get_mut(&mut self, key: VcpuKey) -> &mut Record<VcpuKey> {
+        // SAFETY: as for `get`.
+        unsafe { &mut (*key.as_ptr()).record }
     }
 }
 
@@ -76,9 +145,16 @@ impl Running {
         unsafe { &(*self.0).counters }
     }
 
-    /// Whether something concerns it; the kernel must be locked.
+    /// By its frame.
     #[inline(always)]
-    pub fn attention(self) -> bool {
+    pub fn key(self) -> VcpuKey {
+        // SAFETY: by `new` it is placed, so not null.
+        VcpuKey(unsafe { NonNull::new_unchecked(self.0) })
+    }
+
+    /// What concerns it; the kernel must be locked.
+    #[inline(always)]
+    pub fn attention(self) -> u8 {
         // SAFETY: by `new`; the field is touched under the lock alone.
         unsafe { (*self.0).attention }
     }
@@ -86,7 +162,7 @@ impl Running {
     /// It has been looked at; the kernel must be locked.
     pub fn attended(self) {
         // SAFETY: as for `attention`.
-        unsafe { (*self.0).attention = false }
+        unsafe { (*self.0).attention = 0 }
     }
 }
 

@@ -1,13 +1,12 @@
-//! Watchdogs: a deadline of a partition's among those of its first processor's home. It is in the partition's own count, so that a pause
-//! does not use it up, and a kick only moves it: the timer that fires too early sets itself again.
+//! Watchdogs: one timer for all of them, on the processor that set it. Each is in its partition's own count, so that a pause does not use it up,
+//! and a kick only moves it: the timer that fires too early looks at all and sets itself again.
 
 use handover_abi::{EndReason, Error};
 use handover_core::{Failure, PARTITIONS_MAX, PartitionIndex, Phase};
 
 use crate::arch::registers::{CNTFRQ_EL0, CNTPCT_EL0};
-use crate::drivers::gic;
 use crate::kernel::{Hardware, Kernel};
-use crate::partition::{Halt, VcpuId, WATCHDOG, Watchdog};
+use crate::partition::{Halt, Watchdog};
 use crate::{processor, trap};
 
 const NANOSECONDS: u128 = 1_000_000_000;
@@ -28,15 +27,33 @@ pub fn set(kernel: &mut Kernel, partition: PartitionIndex, nanoseconds: u64) -> 
     Ok(())
 }
 
-/// Ends whose time is up.
+/// When the first of all watchdogs is to be looked at.
+pub struct Watchdogs {
+    /// As a physical count; `u64::MAX` if there is none.
+    pub deadline: u64,
+    /// Whose timer it is in.
+    pub processor: usize,
+}
+
+/// Ends whose time is up, if this processor's timer is the one that tells: one each time, what is left makes the timer fire again at once.
 pub fn bite(kernel: &mut Kernel) {
-    while kernel.hardware.schedule.expired != 0 {
-        let index = kernel.hardware.schedule.expired.trailing_zeros() as usize;
-        kernel.hardware.schedule.expired &= kernel.hardware.schedule.expired - 1;
-        if let Some(partition) = PartitionIndex::new(index.min(PARTITIONS_MAX - 1)) {
-            trap::end(kernel, partition, EndReason::Watchdog, 0);
-        }
+    let now = CNTPCT_EL0.get();
+    let watchdogs = &kernel.hardware.watchdogs;
+    if watchdogs.deadline > now || watchdogs.processor != processor::this().index() {
+        return;
     }
+    let due = |hardware: &Hardware| {
+        let all = (0..PARTITIONS_MAX).filter_map(PartitionIndex::new);
+        all.map(|partition| (hardware.watchdog_deadline(partition), partition)).min_by_key(|(at, _)| *at)
+    };
+    if let Some((at, partition)) = due(&kernel.hardware)
+        && at <= now
+    {
+        trap::end(kernel, partition, EndReason::Watchdog, 0);
+    }
+    let hardware = &mut kernel.hardware;
+    hardware.watchdogs.deadline = due(hardware).map_or(u64::MAX, |(at, _)| at);
+    hardware.program_timer(processor::this().index());
 }
 
 impl Hardware {
@@ -51,30 +68,23 @@ impl Hardware {
         shell.watchdog.nanoseconds
     }
 
-    /// Sets the deadline of a partition's watchdog, if it has one and runs.
-    pub fn arm_watchdog(&mut self, partition: PartitionIndex) {
-        let Some(shell) = self.shell(partition) else { return };
-        let home = usize::from(shell.slots[usize::from(WATCHDOG)].home);
-        let deadline = match shell.halt {
-            Halt::No if shell.watchdog.nanoseconds != 0 => {
+    /// When a partition's watchdog bites, as a physical count; `u64::MAX` if it has none, or does not run.
+    fn watchdog_deadline(&self, partition: PartitionIndex) -> u64 {
+        match self.shell(partition) {
+            Some(shell) if shell.halt == Halt::No && shell.watchdog.nanoseconds != 0 => {
                 shell.watchdog.due.saturating_add(shell.counter_offset)
             }
             _ => u64::MAX,
-        };
-        self.set_deadline(VcpuId { partition, index: WATCHDOG }, deadline);
-        if home != processor::this().index() {
-            // It sets its own timer.
-            gic::send(gic::SGI_ATTENTION, home);
         }
     }
 
-    /// A watchdog's deadline has passed: it bites, unless it was kicked meanwhile.
-    pub fn watchdog_due(&mut self, partition: PartitionIndex) {
-        let Some(shell) = self.shell(partition) else { return };
-        if shell.watchdog.due.saturating_add(shell.counter_offset) > CNTPCT_EL0.get() {
-            self.arm_watchdog(partition);
-        } else {
-            self.schedule.expired |= 1 << partition.get();
+    /// A partition's watchdog runs from now on. An earlier one than all others comes into this processor's timer.
+    pub fn arm_watchdog(&mut self, partition: PartitionIndex) {
+        let deadline = self.watchdog_deadline(partition);
+        if deadline < self.watchdogs.deadline {
+            let here = processor::this().index();
+            (self.watchdogs.deadline, self.watchdogs.processor) = (deadline, here);
+            self.program_timer(here);
         }
     }
 }

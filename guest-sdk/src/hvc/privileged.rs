@@ -3,7 +3,8 @@
 use core::arch::asm;
 
 use handover_abi::{
-    Account, Call, EndReason, Error, Name, PartitionId, PartitionState, Unsupported,
+    Account, Call, EndReason, Error, Name, PartitionId, PartitionState, ProcessorClaim, ProcessorStatus,
+    Unsupported,
     device::{Compatible, DeviceState, INTERRUPTS_MAX, NodeName, Text},
 };
 
@@ -250,4 +251,34 @@ impl Failure {
     pub fn unsupported(self) -> Option<Unsupported> {
         (self.error == Error::NotSupported).then(|| Unsupported::try_from(self.detail).ok()).flatten()
     }
+}
+
+/// [`Call::ProcessorSet`]: what logical processor `index` of a partition may claim from now on.
+pub fn processor_set(partition: PartitionId, index: u32, claim: ProcessorClaim) -> Result<(), Error> {
+    let [budget, period, how] = claim.to_registers();
+    // SAFETY: changes no memory.
+    unsafe {
+        hvc!(
+            Call::ProcessorSet,
+            inlateout("x1") id(partition) => _,
+            in("x2") u64::from(index), in("x3") budget, in("x4") period, in("x5") how
+        )
+    }
+}
+
+/// [`Call::ProcessorRead`].
+pub fn processor_read(partition: PartitionId, index: u32) -> Result<ProcessorStatus, Error> {
+    let (budget, period, how, used, waited, physical): (u64, u64, u64, u64, u64, u64);
+    // SAFETY: changes no memory.
+    unsafe {
+        hvc!(
+            Call::ProcessorRead,
+            inlateout("x1") id(partition) => budget,
+            inlateout("x2") u64::from(index) => period,
+            lateout("x3") how, lateout("x4") used, lateout("x5") waited, lateout("x6") physical
+        )
+    }?;
+    // Bits of a later version's claims are none of this one's business.
+    let claim = ProcessorClaim::from_registers([budget, period, how]).unwrap_or_default();
+    Ok(ProcessorStatus { claim, used, waited, physical })
 }

@@ -124,6 +124,8 @@ const PAIRS: &[Pair] = {
         PartitionStatus: Fails(Denied);
         MachineOff: Fails(Denied);
         MachineInfo: Fails(Denied);
+        ProcessorSet: Fails(Denied);
+        ProcessorRead: Fails(Denied);
         DeviceInfo: Fails(Denied);
         DeviceAssign: Fails(Denied);
         DeviceRevoke: Fails(Denied);

@@ -206,6 +206,13 @@ calls! {
     /// Privileged. → `x1` physical processors, `x2` free memory in bytes.
     MachineInfo = 0x89;
 
+    /// Privileged. Sets what a logical processor may claim of the physical ones, at any time. `x1` partition id, `x2` its number there, `x3` to `x5`
+    /// [`ProcessorClaim`](crate::ProcessorClaim).
+    ProcessorSet = 0x8A;
+    /// Privileged. `x1` partition id, `x2` the logical processor's number there. → `x1` to `x3` [`ProcessorClaim`](crate::ProcessorClaim), `x4` nanoseconds
+    /// it has run, `x5` nanoseconds it has wanted to run and did not, `x6` the physical processor that serves it.
+    ProcessorRead = 0x8B;
+
     /// Privileged. What a [device](crate::device) is. `x1` device number, from 0 on without gaps. → `x1` first address of its registers in the
     /// machine, `x2` bytes, a multiple of 4096, `x3` [`DeviceState`](crate::device::DeviceState), `x4` the partition that holds it or 0, `x5`
     /// where its registers are there, `x6` and `x7` INTIDs in the machine, 16 bits each, `x8` to `x10` the node's name, `x11` to `x14` what it

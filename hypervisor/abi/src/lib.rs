@@ -25,6 +25,7 @@ mod handle;
 pub mod layout;
 mod message;
 mod partition;
+mod processor;
 mod request;
 mod signal;
 
@@ -36,5 +37,6 @@ pub use event::{Causes, Event};
 pub use handle::{PartitionId, Port, RegionHandle, ServiceId};
 pub use message::{Message, MessageWord, SHORT_MAX, SHORT_WORDS, region_order};
 pub use partition::{Account, EndReason, NAME_MAX, Name, PartitionState};
+pub use processor::{PROCESSOR_WHOLE, ProcessorClaim, ProcessorStatus};
 pub use request::{RequestFlags, RequestWord};
 pub use signal::{Signal, SignalKind};

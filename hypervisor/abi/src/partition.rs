@@ -67,7 +67,7 @@ impl core::fmt::Display for Name {
 values! {
     /// The kinds of resource a partition is charged for (seed Partitions, [0051]). A new partition's limits are all zero.
     Account {
-        /// a) time on physical processors.
+        /// a) time on physical processors that is promised; millionths of one.
         ProcessorTime = 0, "processor time";
         /// b) ranges of intermediate physical addresses.
         AddressSpace = 1, "address space";

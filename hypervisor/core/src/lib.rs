@@ -32,6 +32,7 @@ mod partition;
 pub mod pl011;
 mod reap;
 mod region;
+pub mod schedule;
 mod set;
 mod signal;
 mod stage2;

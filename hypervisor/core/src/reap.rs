@@ -54,6 +54,9 @@ impl System {
             p.reason = reason;
             p.status = status;
             p.reap = Reap::Unlink;
+            // None of its processors runs again, so nothing is promised to them any more.
+            let promised = p.accounts.used(Account::ProcessorTime);
+            p.accounts.release(Account::ProcessorTime, promised);
         }
     }
 

@@ -179,6 +179,27 @@ impl System {
         Ok((p.accounts.used(account), p.accounts.limit(account)))
     }
 
+    /// Replaces a promise of `old` millionths of a processor to a partition by one of `new`, if `promise` can make it. Less is always allowed.
+    ///
+    /// [`Error::BadHandle`]. [`Error::WrongState`]: it has ended. [`Error::Limit`]: processor time. What `promise` fails with.
+    pub fn promise_time<T>(
+        &mut self,
+        ix: PartitionIndex,
+        old: u32,
+        new: u32,
+        promise: impl FnOnce() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let p = self.get_mut(ix).ok_or(Error::BadHandle)?;
+        if !matches!(p.phase, Phase::Created | Phase::Active) {
+            return Err(Error::WrongState.into());
+        }
+        p.accounts.check(Account::ProcessorTime, u64::from(new.saturating_sub(old)))?;
+        let promised = promise()?;
+        p.accounts.release(Account::ProcessorTime, u64::from(old));
+        p.accounts.charge(Account::ProcessorTime, u64::from(new));
+        Ok(promised)
+    }
+
     /// Takes a partition off the table.
     pub(crate) fn remove(&mut self, ix: PartitionIndex) -> Option<&'static mut Partition> {
         self.partitions.get_mut(ix.get())?.take()

@@ -445,6 +445,16 @@ impl Chaos {
                 let who = self.random.pick(&all).unwrap();
                 self.guest_writes(who);
             }
+            28..30 => {
+                let who = self.random.pick(&all).unwrap();
+                let before = self.state();
+                let old = self.system.partition(who).unwrap().accounts().used(Account::ProcessorTime);
+                let new = self.random.below(1_500_000) as u32;
+                let capacity = self.random.chance(2);
+                let promise = || if capacity { Ok(()) } else { Err(Error::NoCapacity.into()) };
+                let result = self.system.promise_time(who, old as u32, new, promise);
+                self.judge("promise_time", result, &before);
+            }
             _ => {
                 let who = self.random.pick(&all).unwrap();
                 self.call(who);
@@ -542,6 +552,6 @@ fn nothing_is_lost_whatever_happens() {
     }
     if !cfg!(miri) {
         // It does reach everything.
-        assert!(done.len() == 34 && done.values().all(|n| *n >= 10), "{}: {done:?}", done.len());
+        assert!(done.len() == 35 && done.values().all(|n| *n >= 10), "{}: {done:?}", done.len());
     }
 }

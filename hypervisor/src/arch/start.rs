@@ -27,6 +27,7 @@ global_asm!(
     unexpected = sym crate::trap::unexpected,
 );
 
+#[expect(improper_ctypes, reason = "only its address goes there")]
 unsafe extern "C" {
     static __image_start: u8;
     static __rodata_start: u8;

@@ -115,6 +115,11 @@ mod tests {
             provides: vec![],
             uses: vec![],
             devices: vec![],
+            budget: None,
+            period: None,
+            work_conserving: false,
+            bound_to: vec![],
+            owns: vec![],
         };
         Manifest {
             end_with: end_with.iter().map(|&name| name.into()).collect(),

@@ -4,7 +4,7 @@
 use cpio::newc::{Builder, trailer};
 use fdt::Fdt;
 use handover_abi::{
-    Account, EndReason, Error, Name, PartitionId, Signal, SignalKind, Unsupported,
+    Account, EndReason, Error, Name, PartitionId, ProcessorClaim, Signal, SignalKind, Unsupported,
     device::{Compatible, NodeName},
     layout::{ADD_MEMORY_MAX, DEVICE_BASE, DEVICE_INTID, MEMORY_BASE, WRITE_MAX},
 };
@@ -45,6 +45,7 @@ provides = ["echo"]
 struct Partition {
     name: String,
     limits: BTreeMap<u64, u64>,
+    claims: BTreeMap<u32, ProcessorClaim>,
     memory: Vec<u8>,
     started: Option<(u64, u64)>,
     end: Option<(EndReason, u64)>,
@@ -107,6 +108,7 @@ impl Control for Model {
         let partition = Partition {
             name: name.to_string(),
             limits: BTreeMap::new(),
+            claims: BTreeMap::new(),
             memory: vec![],
             started: None,
             end: None,
@@ -117,6 +119,11 @@ impl Control for Model {
 
     fn set_limit(&mut self, id: PartitionId, account: Account, limit: u64) -> Result<(), Error> {
         self.new_one(id)?.limits.insert(account as u64, limit);
+        Ok(())
+    }
+
+    fn claim(&mut self, id: PartitionId, processor: u32, claim: ProcessorClaim) -> Result<(), Error> {
+        self.new_one(id)?.claims.insert(processor, claim);
         Ok(())
     }
 
@@ -272,6 +279,22 @@ fn boots_all_partitions() {
     let chosen = tree.find_node("/chosen").unwrap();
     assert_eq!(chosen.property("linux,initrd-start").unwrap().value, (MEMORY_BASE + 4 * MIB).to_be_bytes());
     assert_eq!(chosen.property("linux,initrd-end").unwrap().value, (MEMORY_BASE + 4 * MIB + 9).to_be_bytes());
+}
+
+#[test]
+fn claims_the_time_that_the_manifest_says() {
+    let mut model = Model::new(1 << 30);
+    let manifest = MANIFEST.replace(
+        "uses = [\"echo\"]",
+        "budget = \"2 ms\"\nperiod = \"10 ms\"\nwork-conserving = true\nowns = [1]\nbound-to = [0, 1]",
+    );
+    System::boot(&mut model, &archive(&manifest, &kernel())).unwrap();
+    let owner = ProcessorClaim { alone: true, allowed: 0b10, ..Default::default() };
+    let (budget, period) = (2_000_000, 10_000_000);
+    let other = ProcessorClaim { budget, period, work_conserving: true, allowed: 0b11, alone: false };
+    assert_eq!(model.partitions[&2].claims, BTreeMap::from([(0, owner), (1, other)]));
+    assert_eq!(model.partitions[&2].limits[&(Account::ProcessorTime as u64)], 2_000_000);
+    assert!(model.partitions[&3].claims.is_empty());
 }
 
 #[test]

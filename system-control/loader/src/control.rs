@@ -2,7 +2,7 @@
 
 use core::fmt;
 use handover_abi::{
-    Account, EndReason, Error, Name, PartitionId, Unsupported,
+    Account, EndReason, Error, Name, PartitionId, ProcessorClaim, Unsupported,
     device::{Compatible, NodeName},
 };
 
@@ -35,6 +35,8 @@ pub trait Control {
     fn create(&mut self, name: Name, processors: u32) -> Result<PartitionId, Error>;
     /// `PartitionSetLimit`.
     fn set_limit(&mut self, id: PartitionId, account: Account, limit: u64) -> Result<(), Error>;
+    /// `ProcessorSet`.
+    fn claim(&mut self, id: PartitionId, processor: u32, claim: ProcessorClaim) -> Result<(), Error>;
     /// `PartitionAddMemory`, of at most [`ADD_MEMORY_MAX`](handover_abi::layout::ADD_MEMORY_MAX) bytes.
     fn add_memory(&mut self, id: PartitionId, address: u64, size: u64) -> Result<(), Error>;
     /// `PartitionWrite`, of at most [`WRITE_MAX`](handover_abi::layout::WRITE_MAX) bytes.

@@ -7,7 +7,7 @@ use crate::{
     device_tree::Seeds,
 };
 use handover_guest::{
-    abi::{Account, EndReason, Error, Name, PartitionId, Unsupported, smccc},
+    abi::{Account, EndReason, Error, Name, PartitionId, ProcessorClaim, Unsupported, smccc},
     hvc, println,
 };
 
@@ -24,6 +24,10 @@ impl Control for Hypercalls {
 
     fn set_limit(&mut self, id: PartitionId, account: Account, limit: u64) -> Result<(), Error> {
         hvc::partition_set_limit(id, account, limit)
+    }
+
+    fn claim(&mut self, id: PartitionId, processor: u32, claim: ProcessorClaim) -> Result<(), Error> {
+        hvc::processor_set(id, processor, claim)
     }
 
     fn add_memory(&mut self, id: PartitionId, address: u64, size: u64) -> Result<(), Error> {

@@ -3,7 +3,7 @@
 use alloc::{format, string::String, vec::Vec};
 use core::fmt;
 use handover_abi::{
-    Account, Error, Name, PartitionId,
+    Account, Error, Name, PROCESSOR_WHOLE, PartitionId, ProcessorClaim,
     layout::{ADD_MEMORY_MAX, MEMORY_BASE, WINDOW_SIZE, WRITE_MAX},
 };
 use handover_manifest::{Manifest, MemorySize, Partition};
@@ -26,10 +26,12 @@ const PORTS: u64 = 1024;
 
 /// The limits of a partition: of each account that is not left at zero.
 #[must_use]
-pub fn limits(partition: &Partition) -> [(Account, u64); 5] {
+pub fn limits(partition: &Partition) -> [(Account, u64); 6] {
     let memory = partition.memory.0;
     let memory = memory.saturating_add((memory / 2).max(REGIONS_MIN));
     [
+        // What its manifest asks for, and room for as much as it can use.
+        (Account::ProcessorTime, u64::from(partition.processors) * PROCESSOR_WHOLE),
         (Account::Memory, memory),
         // All of that may be added to its memory, and the whole message window is its own to use.
         (Account::AddressSpace, memory.saturating_add(WINDOW_SIZE)),
@@ -37,6 +39,25 @@ pub fn limits(partition: &Partition) -> [(Account, u64); 5] {
         (Account::Ports, PORTS),
         (Account::Devices, partition.devices.len() as u64),
     ]
+}
+
+/// What each of a partition's logical processors claims.
+fn claims(partition: &Partition) -> impl Iterator<Item = (u32, ProcessorClaim)> + use<'_> {
+    let mask = |numbers: &[u32]| numbers.iter().fold(0, |mask, number| mask | 1u16 << (number & 15));
+    let owned = partition.owns.iter();
+    let owned = owned.map(move |&number| ProcessorClaim {
+        alone: true,
+        allowed: mask(&[number]),
+        ..Default::default()
+    });
+    let shared = ProcessorClaim {
+        budget: partition.budget.unwrap_or_default().0,
+        period: partition.period.unwrap_or_default().0,
+        allowed: mask(&partition.bound_to),
+        work_conserving: partition.work_conserving,
+        alone: false,
+    };
+    (0..partition.processors).zip(owned.chain(core::iter::repeat(shared)))
 }
 
 /// What a partition is filled with, at hand before it exists.
@@ -80,6 +101,11 @@ pub fn give(control: &mut impl Control, partition: &Partition, id: PartitionId) 
         control
             .set_limit(id, account, limit)
             .map_err(|error| failed(name, format_args!("given a limit of {limit} for {account}"), error))?;
+    }
+    for (processor, claim) in claims(partition).filter(|(_, claim)| *claim != ProcessorClaim::default()) {
+        control.claim(id, processor, claim).map_err(|error| {
+            failed(name, format_args!("promised the time of processor {processor}"), error)
+        })?;
     }
     let size = partition.memory.0;
     let mut given = 0;

@@ -1,8 +1,8 @@
 //! What the types alone cannot say about a manifest: names are unique, services meet, everything fits the machine.
 
 use crate::{
-    KernelSource, MAX_DEVICES, MAX_NAME, MAX_PROCESSORS, MEMORY_GRANULE, Manifest, MemorySize, Partition,
-    UNIX,
+    BUDGET_MIN, KernelSource, MAX_DEVICES, MAX_NAME, MAX_PHYSICAL, MAX_PROCESSORS, MEMORY_GRANULE, Manifest,
+    MemorySize, PERIOD_MAX, Partition, UNIX,
 };
 use alloc::{format, string::String};
 
@@ -109,7 +109,6 @@ impl Manifest {
         if partition.kernel.is_empty() {
             return wrong(at("kernel"), "write `guest:NAME`, `debian` or the path of a kernel");
         }
-        let machine = self.machine.processors;
         match partition.processors {
             0 => wrong(at("processors"), format!("`{name}` needs at least one processor")),
             n if n > MAX_PROCESSORS => {
@@ -117,12 +116,55 @@ impl Manifest {
                     format!("`{name}` asks for {n} processors, a partition has at most {MAX_PROCESSORS}");
                 wrong(at("processors"), what)
             }
-            n if n > machine => wrong(
-                at("processors"),
-                format!("`{name}` asks for {n} processors, the machine has {machine}"),
-            ),
             _ => check_granule(partition.memory, at("memory")),
+        }?;
+        self.check_time(index, partition)
+    }
+
+    fn check_time(&self, index: usize, partition: &Partition) -> Result<(), Problem> {
+        let at = |key| Place::Partition(index, Key::Value(key));
+        match (partition.budget, partition.period) {
+            (None, None) if partition.work_conserving => {
+                return wrong(at("work-conserving"), "without `budget` it takes what others leave anyway");
+            }
+            (None, None) => {}
+            (Some(_), None) => return wrong(at("budget"), "a `budget` needs a `period` too"),
+            (None, Some(_)) => return wrong(at("period"), "a `period` needs a `budget` too"),
+            (Some(budget), Some(_)) if budget < BUDGET_MIN => {
+                return wrong(at("budget"), format!("{budget} is too short: {BUDGET_MIN} is the least"));
+            }
+            (Some(_), Some(period)) if period > PERIOD_MAX => {
+                return wrong(at("period"), format!("{period} is too long: {PERIOD_MAX} is the most"));
+            }
+            (Some(budget), Some(period)) if budget > period => {
+                return wrong(at("budget"), format!("{budget} is more than the period of {period}"));
+            }
+            (Some(_), Some(_)) => {}
         }
+        let machine = self.machine.processors.min(MAX_PHYSICAL);
+        for (key, list, least) in [("bound-to", &partition.bound_to, 0), ("owns", &partition.owns, 1)] {
+            for (element, &number) in list.iter().enumerate() {
+                let place = Place::Partition(index, Key::Element(key, element));
+                if number < least || number >= machine {
+                    let what = format!(
+                        "physical processor {number} cannot be had: write {least} to {}",
+                        machine.saturating_sub(1)
+                    );
+                    return wrong(place, what);
+                }
+                if list[..element].contains(&number) {
+                    return wrong(place, format!("physical processor {number} is there twice"));
+                }
+            }
+        }
+        if partition.owns.len() > partition.processors as usize {
+            let what = format!(
+                "`{}` has only {} logical processors to own with",
+                partition.name, partition.processors
+            );
+            return wrong(at("owns"), what);
+        }
+        Ok(())
     }
 
     fn check_services(&self) -> Result<(), Problem> {

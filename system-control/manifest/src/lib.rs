@@ -11,6 +11,7 @@ extern crate alloc;
 extern crate std;
 
 mod check;
+mod duration;
 mod kernel;
 mod memory;
 #[cfg(feature = "std")]
@@ -20,6 +21,7 @@ use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 pub use check::{Key, Place, Problem};
+pub use duration::Duration;
 pub use kernel::{KernelKind, KernelSource, NotAKernel};
 pub use memory::MemorySize;
 #[cfg(feature = "std")]
@@ -29,6 +31,12 @@ pub use read::{ReadError, parse, read};
 pub const MAX_PROCESSORS: u32 = 8;
 /// The most devices one partition may be given.
 pub const MAX_DEVICES: usize = 16;
+/// Physical processors that `bound-to` and `owns` can name: numbers below this.
+pub const MAX_PHYSICAL: u32 = 16;
+/// The shortest budget.
+pub const BUDGET_MIN: Duration = Duration(100_000);
+/// The longest period.
+pub const PERIOD_MAX: Duration = Duration(1_000_000_000);
 /// The most bytes of a partition's or a service's name.
 pub const MAX_NAME: usize = 15;
 /// Memory that stays with the control OS and system-control where that has no more than [`SYSTEM_CONTROL_MEMORY`], in bytes.
@@ -136,6 +144,22 @@ pub struct Partition {
     /// (`arm,pl031`, the first one that nobody has).
     #[serde(default)]
     pub devices: Vec<String>,
+    /// Time that each of its logical processors is sure to get, and gets no more than, in each `period`: [`BUDGET_MIN`] to the period. Without it
+    /// they take what others leave.
+    #[serde(default)]
+    pub budget: Option<Duration>,
+    /// At most [`PERIOD_MAX`].
+    #[serde(default)]
+    pub period: Option<Duration>,
+    /// With the budget used up its logical processors go on in time that others leave.
+    #[serde(default)]
+    pub work_conserving: bool,
+    /// The physical processors that may serve it, by number; none means all.
+    #[serde(default)]
+    pub bound_to: Vec<u32>,
+    /// Physical processors that serve nobody else, each for one of its logical processors, from the first on. Never number 0.
+    #[serde(default)]
+    pub owns: Vec<u32>,
 }
 
 /// A service that some partition offers.

@@ -116,7 +116,29 @@ fn refuses_services_that_do_not_meet() {
 fn refuses_what_the_machine_has_not() {
     refuses("processors = 2", "processors = 0", 5, "at least one processor");
     refuses("processors = 1", "processors = 0", 11, "`echo` needs at least one processor");
-    refuses("processors = 1", "processors = 3", 11, "`echo` asks for 3 processors, the machine has 2");
+    refuses("processors = 1", "processors = 1\nbudget = \"2 ms\"", 12, "a `budget` needs a `period` too");
+    refuses("processors = 1", "processors = 1\nperiod = \"2 ms\"", 12, "a `period` needs a `budget` too");
+    for (budget, period, what) in [
+        ("99 us", "2 ms", "99 us is too short: 100 us is the least"),
+        ("1 ms", "1001 ms", "1001 ms is too long: 1 s is the most"),
+        ("3 ms", "2 ms", "3 ms is more than the period of 2 ms"),
+        ("3 min", "2 ms", "write a whole number and us, ms or s"),
+    ] {
+        let error = error_with(
+            "processors = 1",
+            &format!("processors = 1\nbudget = \"{budget}\"\nperiod = \"{period}\""),
+        );
+        assert!(error.contains(what), "{error}");
+    }
+    refuses("processors = 1", "processors = 1\nwork-conserving = true", 12, "without `budget` it takes");
+    refuses(
+        "processors = 1",
+        "processors = 1\nowns = [0]",
+        12,
+        "physical processor 0 cannot be had: write 1 to 1",
+    );
+    refuses("processors = 1", "processors = 1\nbound-to = [0, 2]", 12, "physical processor 2 cannot be had");
+    refuses("processors = 1", "processors = 1\nbound-to = [1, 1]", 12, "physical processor 1 is there twice");
     refuses("processors = 1", "processors = 9", 11, "at most 8");
     refuses("\"256 MiB\"", "\"3 MiB\"", 21, "3 MiB is not a multiple of 2 MiB");
     refuses("\"16 MiB\"", "\"0 MiB\"", 12, "not a multiple of 2 MiB");
