@@ -49,6 +49,7 @@ fn shutdown(stage: &Stage) -> Result<PartitionId, alloc::string::String> {
     }
     let answer = subject.ask(Order::AwaitShutdown, 0, 0)?;
     ensure!(answer[..2] == [1, 5], "the request says {:?}", &answer[..2]);
+    subject.tell(Order::Stamp, 0, 0)?;
     ended(stage, id, EndReason::Exited, 7)?;
     ensure!(hvc::partition_shutdown(id, 0) == Err(Error::WrongState), "what has ended can be asked to");
     ensure!(hvc::partition_set_watchdog(id, 1) == Err(Error::WrongState), "what has ended can be watched");

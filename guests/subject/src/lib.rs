@@ -22,7 +22,7 @@ pub enum Order {
     Counters = 4,
     /// Kicks its watchdog. → its timeout.
     Kick = 5,
-    /// Waits for a control signal. → 1 and its argument if it is a shutdown request; it ends then with status 7.
+    /// Waits for a control signal. → 1 and its argument if it is a shutdown request; at the next order, whatever it is, it ends with status 7.
     AwaitShutdown = 6,
 }
 

@@ -56,6 +56,8 @@ fn main(boot: Boot) -> Result<(), Error> {
             _ => channel.send(answer)?,
         }
         if Order::from_word(order[0]) == Some(Order::AwaitShutdown) {
+            // What nobody has received goes with the sender: not before the next order.
+            channel.receive_wait()?;
             handover_guest::end(Status(7));
         }
     }
