@@ -59,6 +59,13 @@ pub fn read_byte() -> Option<u8> {
     if read(FR) & FR_RXFE != 0 { None } else { Some(read(DR) as u8) }
 }
 
+/// Has the console's interrupt ([`UART_INTID`](handover_abi::layout::UART_INTID)) pending while there is input.
+pub fn enable_input() {
+    /// UARTIMSC: the receive and the receive timeout interrupts.
+    const IMSC: usize = 0x38;
+    write(IMSC, 1 << 4 | 1 << 6);
+}
+
 /// Writes bytes as they are, without turning `\n` into `\r\n`.
 pub fn write_bytes(bytes: &[u8]) {
     let _masked = Masked::new();

@@ -3,6 +3,7 @@
 use alloc::{string::String, vec::Vec};
 use core::{ptr, slice};
 
+use handover_files::{Files, Limits};
 use handover_guest::{
     Status,
     abi::{
@@ -21,7 +22,7 @@ use crate::{
     arch::{self, table::zeroed},
     asids::Asids,
     interrupt,
-    kernel::{self, Kernel, Limits},
+    kernel::{self, Kernel},
     task::{End, shown},
 };
 
@@ -83,7 +84,9 @@ fn prepare(x0: u64) -> Result<Kernel, String> {
     let files: &'static [u8] = unsafe { slice::from_raw_parts(files, info.files_size as usize) };
     let archive = Archive::read(files).map_err(|damage| alloc::format!("the boot archive is {damage}"))?;
     let command = command(&archive)?;
-    let mut kernel = kernel(frames, archive)?;
+    let limits = Limits { pages: heap::free() as u64 / PAGE / 2, ..Limits::default() };
+    let files = Files::new(files, limits).map_err(|damage| alloc::format!("the boot archive is {damage}"))?;
+    let mut kernel = kernel(frames, files)?;
     let path = command.first().cloned().ok_or("no program is named")?;
     kernel
         .begin(&path, command)
@@ -91,14 +94,14 @@ fn prepare(x0: u64) -> Result<Kernel, String> {
     Ok(kernel)
 }
 
-fn kernel(mut frames: Frames, archive: Archive<'static>) -> Result<Kernel, String> {
+fn kernel(mut frames: Frames, files: Files) -> Result<Kernel, String> {
     let seeds = Hypercalls.seeds().ok_or("the control OS has no random numbers")?;
     let nowhere = zeroed(&mut frames).ok_or("there is no memory")?;
     arch::set_address_space(nowhere, 0);
     arch::forget_everything();
     // No program may have more than three quarters, so that others can do something about one that takes all it gets.
-    let limits = Limits { space: frames.total() / 4 * 3, reserve: 512 << 10 };
-    Ok(Kernel::new(frames, Asids::new(), ChaCha20Rng::from_seed(seeds.random), limits, nowhere, archive))
+    let limits = kernel::Limits { space: frames.total() / 4 * 3, reserve: 512 << 10 };
+    Ok(Kernel::new(frames, Asids::new(), ChaCha20Rng::from_seed(seeds.random), limits, nowhere, files))
 }
 
 /// The first program and its arguments.

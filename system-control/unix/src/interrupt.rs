@@ -2,8 +2,8 @@
 
 use handover_guest::{
     Error,
-    abi::layout::{EVENT_INTID, VIRTUAL_TIMER_INTID},
-    hvc,
+    abi::layout::{EVENT_INTID, UART_INTID, VIRTUAL_TIMER_INTID},
+    console, hvc,
     interrupts::{self, Trigger},
     timer,
 };
@@ -14,19 +14,39 @@ use crate::kernel::Kernel;
 pub fn init() -> Result<(), Error> {
     interrupts::init()?;
     // They are acknowledged by `take`, so no handler is called.
-    interrupts::enable(VIRTUAL_TIMER_INTID, Trigger::Level, |_| {})
+    interrupts::enable(VIRTUAL_TIMER_INTID, Trigger::Level, |_| {})?;
+    console::enable_input();
+    interrupts::enable(UART_INTID, Trigger::Level, |_| {})
 }
 
 /// Takes all interrupts that are pending.
-pub fn take(_kernel: &mut Kernel) {
+pub fn take(kernel: &mut Kernel) {
     while let Some(intid) = interrupts::acknowledge() {
         match intid {
             // Its line is high until it is stopped; whoever goes on sets it again.
             VIRTUAL_TIMER_INTID => timer::stop(),
+            UART_INTID => take_input(kernel),
             EVENT_INTID => take_events(),
             _ => {}
         }
         interrupts::end(intid);
+    }
+}
+
+fn take_input(kernel: &mut Kernel) {
+    let mut bytes = [0; 64];
+    loop {
+        let mut count = 0;
+        while count < bytes.len()
+            && let Some(byte) = console::read_byte()
+        {
+            bytes[count] = byte;
+            count += 1;
+        }
+        if count == 0 {
+            return;
+        }
+        kernel.console_input(&bytes[..count]);
     }
 }
 

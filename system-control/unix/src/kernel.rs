@@ -3,6 +3,7 @@
 use alloc::{boxed::Box, collections::BTreeMap, rc::Rc, vec::Vec};
 use core::{cell::RefCell, cell::UnsafeCell};
 
+use handover_files::{Caller, Files, TerminalSignal};
 use handover_guest::{interrupts, println, timer};
 use handover_unix::{
     Errno,
@@ -11,6 +12,7 @@ use handover_unix::{
     futex::Futexes,
     registers::Registers,
     schedule::{Queue, TURN},
+    signal::Signal,
     timers::Timers,
 };
 use rand_chacha::ChaCha20Rng;
@@ -18,6 +20,7 @@ use rand_chacha::ChaCha20Rng;
 use crate::{
     arch,
     asids::Asids,
+    host::Host,
     interrupt,
     memory::Space,
     shared,
@@ -38,7 +41,7 @@ pub struct Kernel {
     /// Nanoseconds between 1970 and the counter's zero.
     pub epoch: Nanoseconds,
     pub limits: Limits,
-    pub archive: handover_loader::cpio::Archive<'static>,
+    pub files: Files,
     ready: Queue<Tid>,
     timers: Timers<Tid>,
     sleepers: BTreeMap<Key, Vec<Tid>>,
@@ -112,7 +115,7 @@ impl Kernel {
         random: ChaCha20Rng,
         limits: Limits,
         nowhere: u64,
-        archive: handover_loader::cpio::Archive<'static>,
+        files: Files,
     ) -> Kernel {
         Kernel {
             tasks: Tasks::default(),
@@ -124,7 +127,7 @@ impl Kernel {
             statistics: Statistics::default(),
             epoch: 0,
             limits,
-            archive,
+            files,
             ready: Queue::default(),
             timers: Timers::default(),
             sleepers: BTreeMap::new(),
@@ -198,6 +201,56 @@ impl Kernel {
     pub fn read_string(&mut self, address: u64, most: usize) -> Result<Option<Vec<u8>>, Errno> {
         let space = self.space()?;
         space.borrow_mut().read_string(&mut self.frames, address, most)
+    }
+
+    /// Calls `call` with the caller's descriptors and the files, and with the frames for the program's memory.
+    pub fn with_files<R>(
+        &mut self,
+        call: impl FnOnce(&mut Caller<'_>, &mut Frames) -> R,
+    ) -> Result<R, Errno> {
+        let now = self.now();
+        let caller = self.pid();
+        let descriptors = self.process()?.descriptors.clone().ok_or(Errno::SRCH)?;
+        let mut host = Host {
+            tasks: &self.tasks,
+            random: &mut self.random,
+            statistics: &self.statistics,
+            caller,
+            now,
+            epoch: self.epoch,
+            frames: (self.frames.total(), self.frames.free()),
+        };
+        let mut descriptors = descriptors.borrow_mut();
+        Ok(call(&mut Caller::new(&mut self.files, &mut descriptors, &mut host), &mut self.frames))
+    }
+
+    /// Calls `call` with the files and what they need of the kernel, for a process (0: none).
+    pub fn with_host<R>(&mut self, caller: Pid, call: impl FnOnce(&mut Files, &mut Host<'_>) -> R) -> R {
+        let now = self.now();
+        let mut host = Host {
+            tasks: &self.tasks,
+            random: &mut self.random,
+            statistics: &self.statistics,
+            caller,
+            now,
+            epoch: self.epoch,
+            frames: (self.frames.total(), self.frames.free()),
+        };
+        call(&mut self.files, &mut host)
+    }
+
+    /// Bytes have come from the console.
+    pub fn console_input(&mut self, bytes: &[u8]) {
+        self.with_host(0, |files, host| files.console_input(host, bytes));
+        while let Some((what, group)) = self.files.take_terminal_signal() {
+            let signal = match what {
+                TerminalSignal::Interrupt => Signal::INT,
+                TerminalSignal::Quit => Signal::QUIT,
+                TerminalSignal::Suspend => Signal::TSTP,
+                TerminalSignal::WindowChange => Signal::WINCH,
+            };
+            self.send_group_signal(group, signal);
+        }
     }
 
     // Waiting.
@@ -354,6 +407,11 @@ impl Kernel {
         loop {
             shared::release_unused(&mut self.frames);
             self.wake_due();
+            if self.files.has_wakeups() {
+                for key in self.files.take_wakeups() {
+                    self.wake_all(Key::File(key));
+                }
+            }
             if !self.choose() {
                 self.idle();
                 continue;

@@ -10,7 +10,6 @@ extern crate std;
 pub mod areas;
 pub mod clock;
 pub mod elf;
-pub mod errno;
 pub mod fault;
 pub mod frames;
 pub mod futex;
@@ -22,4 +21,4 @@ pub mod signal_frame;
 pub mod stack;
 pub mod timers;
 
-pub use errno::Errno;
+pub use handover_files::Errno;

@@ -10,7 +10,7 @@ use handover_unix::{
     registers::Registers,
     stack,
 };
-use linux_raw_sys::auxvec;
+use linux_raw_sys::{auxvec, general as linux};
 use rand_chacha::rand_core::RngCore;
 
 use crate::{
@@ -61,12 +61,9 @@ pub fn load(
 ) -> Result<Program, Errno> {
     let mut file_path = path.to_vec();
     for _ in 0..SCRIPTS_MAX {
-        let file = open(kernel, &file_path)?;
-        let mut head = alloc::vec![0; HEAD];
-        let size = file.read(0, &mut head).ok_or(Errno::NOEXEC)?;
-        head.truncate(size);
+        let (file, size, head) = open(kernel, &file_path)?;
         let Some(line) = script(&head) else {
-            return load_program(kernel, file, &head, file_path, &arguments, environment);
+            return load_program(kernel, file, size, &head, file_path, &arguments, environment);
         };
         // The interpreter, its argument, the script, and what the script was given.
         let mut words = line.splitn(2, |&byte| byte == b' ');
@@ -88,21 +85,34 @@ fn script(head: &[u8]) -> Option<&[u8]> {
     Some(line[..end].trim_ascii())
 }
 
-fn open(kernel: &Kernel, path: &[u8]) -> Result<Rc<FileSource>, Errno> {
-    let name = core::str::from_utf8(path).map_err(|_| Errno::NOENT)?;
-    let file = kernel.archive.file(name.trim_start_matches('/')).ok_or(Errno::NOENT)?;
-    Ok(Rc::new(FileSource::new(file.data)))
+/// A program's file, and its first bytes.
+fn open(kernel: &mut Kernel, path: &[u8]) -> Result<(Rc<FileSource>, u64, Vec<u8>), Errno> {
+    kernel.with_files(|caller, _| {
+        caller.faccessat(linux::AT_FDCWD, path, linux::X_OK, 0)?;
+        let hold = caller.hold_path(linux::AT_FDCWD, path)?;
+        let read = (|| {
+            let mut head = alloc::vec![0; HEAD];
+            let size = caller.read_held(&hold, 0, &mut &mut head[..])?;
+            head.truncate(size);
+            let source = FileSource::new(caller, &hold, 0, u64::MAX, false)?;
+            let size = caller.statat(linux::AT_FDCWD, path, 0)?.size;
+            Ok((Rc::new(source), size, head))
+        })();
+        caller.files.release(hold, caller.system);
+        read
+    })?
 }
 
 fn load_program(
     kernel: &mut Kernel,
     file: Rc<FileSource>,
+    size: u64,
     head: &[u8],
     path: Vec<u8>,
     arguments: &[Vec<u8>],
     environment: &[Vec<u8>],
 ) -> Result<Program, Errno> {
-    let plan = elf::plan(head, file.size())?;
+    let plan = elf::plan(head, size)?;
     let mut random = [0; 16];
     kernel.random.fill_bytes(&mut random);
     let auxiliary = [

@@ -12,6 +12,8 @@ mod asids;
 #[cfg(target_os = "none")]
 mod boot;
 #[cfg(target_os = "none")]
+mod host;
+#[cfg(target_os = "none")]
 mod interrupt;
 #[cfg(target_os = "none")]
 mod kernel;
@@ -29,6 +31,8 @@ mod syscall;
 mod task;
 #[cfg(target_os = "none")]
 mod trap;
+#[cfg(target_os = "none")]
+mod user;
 
 #[cfg(target_os = "none")]
 use boot::finish;

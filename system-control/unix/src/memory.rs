@@ -6,7 +6,7 @@ use core::{ops::Range, slice};
 use handover_guest::mapping;
 use handover_unix::{
     Errno,
-    areas::{Areas, Backing, Protection, user_range},
+    areas::{Area, Areas, Backing, Protection, user_range},
     fault::{Access, Content, Plan, Present, plan},
     frames::Frames,
     layout::{BREAK_MAX, MAPPING_TOP, PAGE, TRAMPOLINE, page_ceiling, page_floor},
@@ -33,6 +33,13 @@ pub enum Stuff {
         /// Where the area starts in it.
         offset: u64,
     },
+    /// A file from an offset on, the file's own pages.
+    SharedFile {
+        /// The file.
+        file: Rc<FileSource>,
+        /// Where the area starts in it.
+        offset: u64,
+    },
     /// Pages that address spaces share.
     Shared {
         /// The pages.
@@ -47,6 +54,9 @@ impl Backing for Stuff {
         match self {
             Stuff::Anonymous => Stuff::Anonymous,
             Stuff::File { file, offset } => Stuff::File { file: file.clone(), offset: offset + bytes },
+            Stuff::SharedFile { file, offset } => {
+                Stuff::SharedFile { file: file.clone(), offset: offset + bytes }
+            }
             Stuff::Shared { pages, offset } => Stuff::Shared { pages: pages.clone(), offset: offset + bytes },
         }
     }
@@ -54,7 +64,8 @@ impl Backing for Stuff {
     fn continues(&self, bytes: u64, next: &Stuff) -> bool {
         match (self, next) {
             (Stuff::Anonymous, Stuff::Anonymous) => true,
-            (Stuff::File { file, offset }, Stuff::File { file: other, offset: at }) => {
+            (Stuff::File { file, offset }, Stuff::File { file: other, offset: at })
+            | (Stuff::SharedFile { file, offset }, Stuff::SharedFile { file: other, offset: at }) => {
                 Rc::ptr_eq(file, other) && offset + bytes == *at
             }
             (Stuff::Shared { pages, offset }, Stuff::Shared { pages: other, offset: at }) => {
@@ -62,6 +73,13 @@ impl Backing for Stuff {
             }
             _ => false,
         }
+    }
+}
+
+impl Stuff {
+    /// Whether a write reaches others.
+    fn is_shared(&self) -> bool {
+        matches!(self, Stuff::Shared { .. } | Stuff::SharedFile { .. })
     }
 }
 
@@ -144,6 +162,16 @@ impl Space {
         (self.break_start, self.break_end) = (start, start);
     }
 
+    /// Bytes in all areas, and of pages that are there.
+    pub fn sizes(&self) -> (u64, u64) {
+        (self.areas.bytes(), self.resident * PAGE)
+    }
+
+    /// All areas.
+    pub fn areas(&self) -> impl Iterator<Item = (u64, &Area<Stuff>)> {
+        self.areas.iter()
+    }
+
     // Pages.
 
     /// A new frame of zeroes, on this space's account.
@@ -178,7 +206,7 @@ impl Space {
         let content = match stuff {
             Stuff::Anonymous => Content::Anonymous,
             Stuff::File { .. } => Content::PrivateFile,
-            Stuff::Shared { .. } => Content::Shared,
+            Stuff::Shared { .. } | Stuff::SharedFile { .. } => Content::Shared,
         };
         let entry = self.table.get(page);
         let present = match entry {
@@ -201,7 +229,7 @@ impl Space {
             }
             (Plan::MapFile, _) => {
                 let Stuff::File { file, offset } = &stuff else { return Err(Fault::Bus) };
-                match file.archive_page(*offset) {
+                match file.physical(*offset) {
                     Some(frame) => {
                         if protection.contains(Protection::EXECUTE) {
                             arch::synchronize_code(mapping::address(frame), PAGE as usize);
@@ -213,8 +241,13 @@ impl Space {
             }
             (Plan::CopyFile, _) => self.copy_file(frames, page, &stuff, protection),
             (Plan::MapShared, _) => {
-                let Stuff::Shared { pages, offset } = &stuff else { return Err(Fault::Bus) };
-                let frame = pages.page(frames, *offset).ok_or(Fault::OutOfMemory)?;
+                let frame = match &stuff {
+                    Stuff::Shared { pages, offset } => {
+                        pages.page(frames, *offset).ok_or(Fault::OutOfMemory)?
+                    }
+                    Stuff::SharedFile { file, offset } => file.physical(*offset).ok_or(Fault::Bus)?,
+                    Stuff::Anonymous | Stuff::File { .. } => return Err(Fault::Bus),
+                };
                 self.map(frames, page, frame, protection)
             }
             (Plan::Copy, Some(entry)) => self.copy(frames, page, entry, protection),
@@ -234,7 +267,7 @@ impl Space {
         let frame = self.fresh(frames)?;
         // SAFETY: a frame that is this space's alone, in the kernel's map.
         let bytes = unsafe { slice::from_raw_parts_mut(arch::frame(frame), PAGE as usize) };
-        if file.read(*offset, bytes).is_none() {
+        if file.copy(*offset, bytes).is_none() {
             frames.release(frame);
             return Err(Fault::Bus);
         }
@@ -366,8 +399,7 @@ impl Space {
     /// The physical address of a word, and whether other address spaces may have it mapped too.
     pub fn physical(&mut self, frames: &mut Frames, address: u64) -> Result<(u64, bool), Errno> {
         let (place, _) = self.translate(frames, address, Access::Read).map_err(|_| Errno::FAULT)?;
-        let shared =
-            self.areas.find(address).is_some_and(|(_, area)| matches!(area.backing, Stuff::Shared { .. }));
+        let shared = self.areas.find(address).is_some_and(|(_, area)| area.backing.is_shared());
         Ok((mapping::ipa(place), shared))
     }
 
@@ -469,8 +501,7 @@ impl Space {
         let mut changed = false;
         self.table.for_each(range.clone(), |address, entry| {
             let Some(old) = *entry else { return };
-            let shared =
-                areas.find(address).is_some_and(|(_, area)| matches!(area.backing, Stuff::Shared { .. }));
+            let shared = areas.find(address).is_some_and(|(_, area)| area.backing.is_shared());
             // What is not the program's alone is copied at the next write.
             let sole = shared || frames.holders(old.physical()) == 1;
             let allowed = if sole { protection } else { protection.difference(Protection::WRITE) };
@@ -578,7 +609,7 @@ impl Space {
         };
         let mut failed = false;
         for (start, area) in self.areas.iter() {
-            let shared = matches!(area.backing, Stuff::Shared { .. });
+            let shared = area.backing.is_shared();
             let protection =
                 if shared { area.protection } else { area.protection.difference(Protection::WRITE) };
             self.table.for_each(start..area.end, |address, entry| {

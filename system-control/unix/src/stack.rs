@@ -2,6 +2,8 @@
 
 use alloc::vec::Vec;
 
+use linux_raw_sys::errno::E2BIG;
+
 use crate::Errno;
 
 /// Bytes that arguments and environment may take together.
@@ -20,7 +22,7 @@ pub struct Image {
 ///
 /// # Errors
 ///
-/// [`Errno::TWOBIG`] for too many arguments.
+/// `E2BIG` for too many arguments.
 pub fn build(
     top: u64,
     path: &[u8],
@@ -32,7 +34,7 @@ pub fn build(
     let strings: usize = arguments.iter().chain(environment).map(|string| string.len() + 1).sum();
     let words = arguments.len() + environment.len();
     if strings + 8 * words > ARGUMENTS_MAX {
-        return Err(Errno::TWOBIG);
+        return Err(Errno::from_number(E2BIG as u16));
     }
     let mut data = Vec::new();
     let mut offsets = Vec::new();
@@ -122,7 +124,10 @@ mod tests {
     #[test]
     fn too_many_arguments() {
         let long = vec![vec![b'a'; 1000]; 200];
-        assert_eq!(build(TOP, b"x", &long, &[], [0; 16], &[]), Err(Errno::TWOBIG));
-        assert_eq!(build(TOP, b"x", &[], &vec![vec![]; 100_000], [0; 16], &[]), Err(Errno::TWOBIG));
+        assert_eq!(build(TOP, b"x", &long, &[], [0; 16], &[]), Err(Errno::from_number(E2BIG as u16)));
+        assert_eq!(
+            build(TOP, b"x", &[], &vec![vec![]; 100_000], [0; 16], &[]),
+            Err(Errno::from_number(E2BIG as u16))
+        );
     }
 }

@@ -3,6 +3,7 @@
 use alloc::{boxed::Box, collections::BTreeMap, rc::Rc, string::String, vec::Vec};
 use core::cell::RefCell;
 
+use handover_files::{Descriptors, WaitKey};
 use handover_unix::{
     clock::Nanoseconds,
     futex::Word,
@@ -21,6 +22,8 @@ pub type Pid = u32;
 /// What a blocked thread waits for besides a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
+    /// A file to be ready.
+    File(WaitKey),
     /// A child of this process to end, stop or go on.
     Child(Pid),
     /// This process to have an address space of its own, or to end.
@@ -131,6 +134,8 @@ pub struct Process {
     pub threads: Vec<Tid>,
     /// `None` once it has ended.
     pub space: Option<Rc<RefCell<Space>>>,
+    /// `None` once it has ended.
+    pub descriptors: Option<Rc<RefCell<Descriptors>>>,
     pub actions: Rc<RefCell<Actions>>,
     pub pending: Pending,
     /// Set when it has ended and its parent has not asked yet.
@@ -145,6 +150,8 @@ pub struct Process {
     pub executable: Vec<u8>,
     /// Each ended by a zero byte.
     pub command_line: Vec<u8>,
+    /// When it was made.
+    pub started: Nanoseconds,
     /// Time it has run.
     pub used: Nanoseconds,
     /// Time its ended children have.

@@ -2,9 +2,11 @@
 
 use alloc::rc::Rc;
 
+use handover_files::Fd;
 use handover_unix::{
     Errno,
     areas::{Protection, user_range},
+    layout::PAGE,
 };
 use linux_raw_sys::general as linux;
 
@@ -13,25 +15,51 @@ use crate::{
     kernel::Kernel,
     memory::{Place, Stuff},
     shared::SharedPages,
+    source::FileSource,
 };
 
 /// `mmap`.
-pub fn map(kernel: &mut Kernel, [address, length, protection, flags, _fd, _offset]: [u64; 6]) -> Outcome {
+pub fn map(kernel: &mut Kernel, [address, length, protection, flags, fd, offset]: [u64; 6]) -> Outcome {
     let protection = Protection::new(protection)?;
     let flags = flags as u32;
-    if flags & linux::MAP_ANONYMOUS == 0 {
-        return Err(Errno::NODEV.into());
-    }
-    let stuff = match flags & linux::MAP_TYPE {
-        linux::MAP_PRIVATE => Stuff::Anonymous,
-        linux::MAP_SHARED | linux::MAP_SHARED_VALIDATE => {
-            Stuff::Shared { pages: Rc::new(SharedPages::default()), offset: 0 }
-        }
+    let shared = match flags & linux::MAP_TYPE {
+        linux::MAP_PRIVATE => false,
+        linux::MAP_SHARED | linux::MAP_SHARED_VALIDATE => true,
         _ => return Err(Errno::INVAL.into()),
+    };
+    let stuff = if flags & linux::MAP_ANONYMOUS == 0 {
+        let file = source(kernel, fd as Fd, [length, offset], shared, protection)?;
+        if shared { Stuff::SharedFile { file, offset } } else { Stuff::File { file, offset } }
+    } else if shared {
+        Stuff::Shared { pages: Rc::new(SharedPages::default()), offset: 0 }
+    } else {
+        Stuff::Anonymous
     };
     let place = place(address, flags);
     let space = kernel.space()?;
     Ok(space.borrow_mut().map_area(&mut kernel.frames, place, length, protection, stuff)?)
+}
+
+/// The pages of a file that are to be mapped.
+fn source(
+    kernel: &mut Kernel,
+    fd: Fd,
+    [length, offset]: [u64; 2],
+    shared: bool,
+    protection: Protection,
+) -> Result<Rc<FileSource>, Errno> {
+    if length == 0 || !offset.is_multiple_of(PAGE) {
+        return Err(Errno::INVAL);
+    }
+    kernel.with_files(|caller, _| {
+        let writes = protection.contains(Protection::WRITE);
+        caller.check_map(fd, shared, writes)?;
+        let hold = caller.hold(fd)?;
+        // A page of the archive cannot be written, and one that is not whole cannot be shared, but only be copied.
+        let source = FileSource::new(caller, &hold, offset / PAGE, length.div_ceil(PAGE), shared);
+        caller.files.release(hold, caller.system);
+        source.map(Rc::new)
+    })?
 }
 
 fn place(address: u64, flags: u32) -> Place {

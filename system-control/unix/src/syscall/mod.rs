@@ -1,6 +1,6 @@
 //! System calls: Linux's numbers, arguments in x0 to x5, the result or a negative error in x0.
 
-mod console;
+mod file;
 mod futex;
 mod memory;
 pub mod process;
@@ -43,10 +43,53 @@ pub fn carry_out(kernel: &mut Kernel, number: u64, arguments: [u64; 6]) -> Outco
     }
     let [a, b, c, d, e, f] = arguments;
     match number {
-        linux::__NR_write => console::write(kernel, a, b, c),
-        linux::__NR_writev => console::write_vector(kernel, a, b, c),
-        linux::__NR_ioctl => Err(Errno::NOTTY.into()),
-        linux::__NR_ppoll => Ok(0),
+        linux::__NR_openat => file::open(kernel, a, b, c, d),
+        linux::__NR_close => file::close(kernel, a),
+        linux::__NR_close_range => file::close_range(kernel, a, b, c),
+        linux::__NR_pipe2 => file::pipe(kernel, a, b),
+        linux::__NR_dup => file::dup(kernel, a),
+        linux::__NR_dup3 => file::dup3(kernel, a, b, c),
+        linux::__NR_fcntl => file::control(kernel, a, b, c),
+        linux::__NR_ioctl => file::request(kernel, a, b, c),
+        linux::__NR_read => file::read(kernel, a, b, c),
+        linux::__NR_readv => file::read_vector(kernel, a, b, c),
+        linux::__NR_write => file::write(kernel, a, b, c),
+        linux::__NR_writev => file::write_vector(kernel, a, b, c),
+        linux::__NR_pread64 => file::read_at(kernel, a, b, c, d),
+        linux::__NR_pwrite64 => file::write_at(kernel, a, b, c, d),
+        linux::__NR_lseek => file::seek(kernel, a, b, c),
+        linux::__NR_ftruncate => file::truncate(kernel, a, b),
+        linux::__NR_truncate => file::truncate_path(kernel, a, b),
+        linux::__NR_fallocate => file::allocate(kernel, a, b, c, d),
+        linux::__NR_fsync | linux::__NR_fdatasync => file::synchronize(kernel, a),
+        linux::__NR_sync => Ok(0),
+        linux::__NR_getdents64 => file::list(kernel, a, b, c),
+        linux::__NR_fstat => file::status(kernel, a, b),
+        linux::__NR_newfstatat => file::status_at(kernel, a, b, c, d),
+        linux::__NR_statx => file::extended_status(kernel, [a, b, c, d, e]),
+        linux::__NR_statfs => file::system_status(kernel, a, b),
+        linux::__NR_fstatfs => file::system_status_of(kernel, a, b),
+        linux::__NR_faccessat => file::access(kernel, a, b, c, 0),
+        linux::__NR_faccessat2 => file::access(kernel, a, b, c, d),
+        linux::__NR_fchmod => file::change_mode(kernel, a, b),
+        linux::__NR_fchmodat => file::change_mode_at(kernel, a, b, c),
+        linux::__NR_fchown => file::change_owner(kernel, a, b, c),
+        linux::__NR_fchownat => file::change_owner_at(kernel, [a, b, c, d, e]),
+        linux::__NR_utimensat => file::set_times(kernel, a, b, c, d),
+        linux::__NR_mkdirat => file::make_directory(kernel, a, b, c),
+        linux::__NR_mknodat => file::make_node(kernel, a, b, c, d),
+        linux::__NR_unlinkat => file::remove(kernel, a, b, c),
+        linux::__NR_symlinkat => file::make_symbolic_link(kernel, a, b, c),
+        linux::__NR_linkat => file::make_link(kernel, [a, b, c, d, e]),
+        linux::__NR_renameat => file::rename(kernel, [a, b, c, d, 0]),
+        linux::__NR_renameat2 => file::rename(kernel, [a, b, c, d, e]),
+        linux::__NR_readlinkat => file::read_link(kernel, a, b, c, d),
+        linux::__NR_chdir => file::change_directory(kernel, a),
+        linux::__NR_fchdir => file::change_directory_to(kernel, a),
+        linux::__NR_getcwd => file::directory(kernel, a, b),
+        linux::__NR_umask => file::mask(kernel, a),
+        linux::__NR_ppoll => file::poll(kernel, [a, b, c, d, e]),
+        linux::__NR_pselect6 => file::select(kernel, arguments),
 
         linux::__NR_mmap => memory::map(kernel, [a, b, c, d, e, f]),
         linux::__NR_munmap => memory::unmap(kernel, a, b),

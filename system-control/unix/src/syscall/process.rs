@@ -3,6 +3,7 @@
 use alloc::{boxed::Box, rc::Rc, vec::Vec};
 use core::cell::RefCell;
 
+use handover_files::Descriptors;
 use handover_unix::{
     Errno,
     clock::{Nanoseconds, SECOND},
@@ -164,7 +165,9 @@ fn fork(kernel: &mut Kernel, pid: Pid, shares_memory: bool, flags: u32) -> Resul
     }
     let space = kernel.space()?;
     let space = if shares_memory { space } else { fork_space(kernel, &space)? };
-    let parent = kernel.pid();
+    let (now, parent) = (kernel.now(), kernel.pid());
+    let descriptors = kernel.process()?.descriptors.clone().ok_or(Errno::SRCH)?;
+    let descriptors = descriptors.borrow().fork(&mut kernel.files);
     let process = kernel.process()?;
     let actions = process.actions.borrow().clone();
     let child = Process {
@@ -174,11 +177,13 @@ fn fork(kernel: &mut Kernel, pid: Pid, shares_memory: bool, flags: u32) -> Resul
         session: process.session,
         threads: Vec::new(),
         space: Some(space),
+        descriptors: Some(Rc::new(RefCell::new(descriptors))),
         actions: Rc::new(RefCell::new(actions)),
         pending: Pending::default(),
         end: None,
         news: None,
         end_signal: (flags & linux::CSIGNAL) as u8,
+        started: now,
         stopped: false,
         name: process.name.clone(),
         executable: process.executable.clone(),
@@ -223,8 +228,12 @@ fn read_strings(kernel: &mut Kernel, vector: u64, room: &mut usize) -> Result<Ve
         if address == 0 {
             return Ok(strings);
         }
-        let string = kernel.read_string(address, *room)?.ok_or(Errno::TWOBIG)?;
-        *room = room.checked_sub(string.len() + 1 + 8).ok_or(Errno::TWOBIG)?;
+        let string = kernel
+            .read_string(address, *room)?
+            .ok_or(Errno::from_number(linux_raw_sys::errno::E2BIG as u16))?;
+        *room = room
+            .checked_sub(string.len() + 1 + 8)
+            .ok_or(Errno::from_number(linux_raw_sys::errno::E2BIG as u16))?;
         strings.push(string);
     }
 }
@@ -385,6 +394,7 @@ impl Kernel {
     /// The first process, which runs a program of the archive.
     pub fn begin(&mut self, path: &[u8], arguments: Vec<Vec<u8>>) -> Result<(), Errno> {
         let tid = self.tasks.number();
+        let descriptors = self.files.descriptors();
         let thread = Thread {
             registers: Registers::default(),
             pid: tid,
@@ -406,11 +416,13 @@ impl Kernel {
             session: tid,
             threads: [tid].into(),
             space: None,
+            descriptors: Some(Rc::new(RefCell::new(descriptors))),
             actions: Rc::default(),
             pending: Pending::default(),
             end: None,
             news: None,
             end_signal: 0,
+            started: self.now(),
             stopped: false,
             name: Vec::new(),
             executable: Vec::new(),
@@ -422,6 +434,12 @@ impl Kernel {
         self.tasks.processes.insert(tid, process);
         self.statistics.processes += 1;
         self.current = tid;
+        // Its input, output and errors.
+        self.with_files(|caller, _| {
+            let console = caller.openat(linux::AT_FDCWD, b"/dev/console", linux::O_RDWR, 0)?;
+            caller.dup(console)?;
+            caller.dup(console)
+        })??;
         let environment = [b"PATH=/bin".to_vec(), b"HOME=/tmp".to_vec(), b"TERM=vt100".to_vec()];
         let program = load::load(self, path, arguments, &environment)?;
         self.become_program(program);
@@ -458,11 +476,22 @@ impl Kernel {
         process.executable = program.path;
         process.command_line = program.command_line;
         process.actions.borrow_mut().begin_program();
+        let descriptors = process.descriptors.clone();
         let old = process.space.replace(Rc::new(RefCell::new(program.space)));
         if let Some(old) = old {
             self.release_space(old);
         }
+        if let Some(descriptors) = descriptors {
+            self.with_host(0, |files, host| descriptors.borrow_mut().exec(files, host));
+        }
         self.wake_all(Key::Released(pid));
+    }
+
+    /// A process lets go of its descriptors.
+    fn release_descriptors(&mut self, descriptors: Option<Rc<RefCell<Descriptors>>>) {
+        if let Some(descriptors) = descriptors.and_then(Rc::into_inner) {
+            self.with_host(0, |files, host| descriptors.into_inner().close_all(files, host));
+        }
     }
 
     /// A process lets go of an address space.
@@ -482,10 +511,11 @@ impl Kernel {
 
     /// A child that never ran goes again.
     fn abandon(&mut self, pid: Pid) {
-        if let Some(process) = self.tasks.processes.remove(&pid)
-            && let Some(space) = process.space
-        {
-            self.release_space(space);
+        if let Some(process) = self.tasks.processes.remove(&pid) {
+            self.release_descriptors(process.descriptors);
+            if let Some(space) = process.space {
+                self.release_space(space);
+            }
         }
     }
 
@@ -498,7 +528,7 @@ impl Kernel {
         process.end = Some(end);
         let (parent, signal) = (process.parent, process.end_signal);
         let threads = core::mem::take(&mut process.threads);
-        let space = process.space.take();
+        let (space, descriptors) = (process.space.take(), process.descriptors.take());
         if self.pid() == pid {
             self.used();
         }
@@ -508,6 +538,7 @@ impl Kernel {
         if let Some(space) = space {
             self.release_space(space);
         }
+        self.release_descriptors(descriptors);
         if pid == 1 {
             crate::finish(self, end);
         }

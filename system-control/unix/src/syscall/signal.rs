@@ -271,6 +271,15 @@ impl Kernel {
         }
     }
 
+    /// A process group gets a signal.
+    pub fn send_group_signal(&mut self, group: Pid, signal: Signal) {
+        let members: Vec<Pid> =
+            self.tasks.processes.values().filter(|one| one.group == group).map(|one| one.pid).collect();
+        for pid in members {
+            self.send_signal(pid, signal, Info::default());
+        }
+    }
+
     /// A thread gets a signal of its own.
     pub fn send_thread_signal(&mut self, tid: Tid, signal: Signal, info: Info) {
         let Some(thread) = self.tasks.threads.get_mut(&tid) else { return };

@@ -1,0 +1,107 @@
+//! A program's buffers, as files fill and empty them.
+
+use alloc::{rc::Rc, vec::Vec};
+use core::cell::RefCell;
+
+use handover_files::{Errno, Sink, Source};
+use handover_unix::{fault::Access, frames::Frames};
+
+use crate::memory::Space;
+
+/// The most bytes of one transfer: as Linux has it.
+pub const TRANSFER_MAX: usize = 0x7fff_f000;
+
+/// Buffers, one after another.
+pub struct Buffers<'a> {
+    space: Rc<RefCell<Space>>,
+    frames: &'a mut Frames,
+    /// Address and bytes of each that is left, the last one first.
+    pieces: Vec<(u64, usize)>,
+}
+
+impl<'a> Buffers<'a> {
+    /// The buffers without their first `skip` bytes, and without what is too much.
+    pub fn new(
+        space: Rc<RefCell<Space>>,
+        frames: &'a mut Frames,
+        buffers: &[(u64, u64)],
+        mut skip: usize,
+    ) -> Buffers<'a> {
+        let mut room = TRANSFER_MAX;
+        let mut pieces = Vec::new();
+        for &(address, length) in buffers {
+            let length = usize::try_from(length).unwrap_or(usize::MAX);
+            let skipped = skip.min(length);
+            skip -= skipped;
+            let left = (length - skipped).min(room);
+            room -= left;
+            if left > 0 {
+                pieces.push((address.wrapping_add(skipped as u64), left));
+            }
+        }
+        pieces.reverse();
+        Buffers { space, frames, pieces }
+    }
+
+    fn bytes(&self) -> usize {
+        self.pieces.iter().map(|&(_, length)| length).sum()
+    }
+
+    /// Moves `length` bytes, piece by piece, each within a page.
+    fn each(
+        &mut self,
+        length: usize,
+        access: Access,
+        mut copy: impl FnMut(usize, *mut u8, usize),
+    ) -> Result<usize, Errno> {
+        let mut done = 0;
+        while done < length {
+            let Some((address, left)) = self.pieces.last_mut() else { break };
+            let found = self.space.borrow_mut().translate(self.frames, *address, access);
+            let (place, room) = match found {
+                Ok(found) => found,
+                Err(_) if done == 0 => return Err(Errno::FAULT),
+                Err(_) => break,
+            };
+            let size = room.min(*left).min(length - done);
+            copy(done, core::ptr::with_exposed_provenance_mut(place), size);
+            done += size;
+            *left -= size;
+            *address += size as u64;
+            if *left == 0 {
+                self.pieces.pop();
+            }
+        }
+        Ok(done)
+    }
+}
+
+impl Sink for Buffers<'_> {
+    fn room(&self) -> usize {
+        self.bytes()
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
+        self.each(bytes.len(), Access::Write, |done, to, size| {
+            let from = &bytes[done..done + size];
+            // SAFETY: part of one page that the program may write, where the kernel has it mapped; no program runs meanwhile, and `from` is the
+            // kernel's own or the archive's, which no program can write.
+            unsafe { to.copy_from(from.as_ptr(), size) };
+        })
+    }
+}
+
+impl Source for Buffers<'_> {
+    fn remaining(&self) -> usize {
+        self.bytes()
+    }
+
+    fn take(&mut self, into: &mut [u8]) -> Result<usize, Errno> {
+        let length = into.len();
+        self.each(length, Access::Read, |done, from, size| {
+            let to = &mut into[done..done + size];
+            // SAFETY: part of one page that the program may read, where the kernel has it mapped; no program runs meanwhile.
+            unsafe { to.as_mut_ptr().copy_from(from, size) };
+        })
+    }
+}
