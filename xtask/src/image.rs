@@ -31,6 +31,8 @@ pub(crate) struct Image {
 
 /// The name of system-control's partition.
 pub(crate) const SYSTEM_CONTROL: &str = "system-control";
+/// An initramfs: the demonstration's with the program of this name, which says how Linux does what system-control's kernel does too.
+const CONFORMANCE: &str = "conformance";
 /// The package of the kernel that runs programs.
 const UNIX_KERNEL: &str = "handover-unix";
 
@@ -74,7 +76,11 @@ pub(crate) fn make(workspace: &Workspace, manifest: &Manifest, folder: &Path, ou
         partition.kernel = files.add("kernel", &source, &content)?;
         if let Some(source) = &partition.initramfs {
             let content = match source.as_str() {
-                "demo" => demo(workspace, &host, linux.as_ref().context("Linux was not provisioned")?)?,
+                "demo" => demo(workspace, &host, linux.as_ref().context("Linux was not provisioned")?, &[])?,
+                CONFORMANCE => {
+                    let linux = linux.as_ref().context("Linux was not provisioned")?;
+                    demo(workspace, &host, linux, &[CONFORMANCE])?
+                }
                 path => read(&folder.join(path))?,
             };
             partition.initramfs = Some(files.add("initramfs", source, &content)?);
@@ -257,20 +263,23 @@ fn told(guests: &[String]) -> String {
 fn linux_of(workspace: &Workspace, host: &Host, manifest: &Manifest) -> Result<Option<Linux>> {
     let needed = manifest.partitions.iter().any(|partition| {
         KernelSource::new(&partition.kernel) == KernelSource::Debian
-            || partition.initramfs.as_deref() == Some("demo")
+            || matches!(partition.initramfs.as_deref(), Some("demo" | CONFORMANCE))
     });
     let needed = needed || manifest.system_control.programs.iter().any(|program| program == BUSYBOX);
     needed.then(|| provision::linux::find(host, &workspace.output_folder("provision")?)).transpose()
 }
 
-/// The demonstration's initramfs, with everything built.
-pub(crate) fn demo(workspace: &Workspace, host: &Host, linux: &Linux) -> Result<Vec<u8>> {
+/// The demonstration's initramfs with everything built, and with these programs of system-control's.
+pub(crate) fn demo(workspace: &Workspace, host: &Host, linux: &Linux, programs: &[&str]) -> Result<Vec<u8>> {
+    let packages: Vec<_> = programs.iter().map(|name| Package::new(name)).collect();
+    let built = cargo::build(workspace, LINUX, &packages)?;
     let tool = cargo::build(workspace, LINUX, &[Package::with_binary("handover-tool", "handover")])?;
     initramfs::demo(&Demo {
         busybox: &linux.busybox,
         init: &workspace.source("guests/linux/initramfs/init"),
         module: &linux_module::build(workspace, host, linux)?,
         tool: &tool[0],
+        programs: &built,
     })
 }
 

@@ -2,7 +2,10 @@
 
 use anyhow::{Context, Result};
 use cpio::newc::{self, ModeFileType};
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// An archive under way. The same content makes the same bytes.
 pub(crate) struct Archive {
@@ -77,6 +80,8 @@ pub(crate) struct Demo<'a> {
     pub(crate) init: &'a Path,
     pub(crate) module: &'a Path,
     pub(crate) tool: &'a Path,
+    /// More for `/bin`, under their files' names.
+    pub(crate) programs: &'a [PathBuf],
 }
 
 /// Busybox, our module, our tool, and the script that starts them.
@@ -94,6 +99,10 @@ pub(crate) fn demo(parts: &Demo<'_>) -> Result<Vec<u8>> {
     archive.file("init", &read(parts.init)?)?;
     archive.file("lib/handover.ko", &read(parts.module)?)?;
     archive.file("bin/handover", &read(parts.tool)?)?;
+    for program in parts.programs {
+        let name = program.file_name().context("a program without a name")?.to_string_lossy();
+        archive.file(&format!("bin/{name}"), &read(program)?)?;
+    }
     archive.finish()
 }
 

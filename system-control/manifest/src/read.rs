@@ -76,7 +76,9 @@ fn check_files(manifest: &Manifest, folder: &Path) -> Result<(), Problem> {
                 problem("kernel", format!("{} cannot be started: {found}", path.display()))
             })?;
         }
-        if let Some(path) = partition.initramfs.as_deref().filter(|name| *name != "demo") {
+        if let Some(path) =
+            partition.initramfs.as_deref().filter(|name| !matches!(*name, "demo" | "conformance"))
+        {
             let path = folder.join(path);
             head(&path).map_err(|error| problem("initramfs", unreadable(&path, error)))?;
         }

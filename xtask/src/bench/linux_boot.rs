@@ -43,7 +43,7 @@ pub(super) fn run(workspace: &Workspace, qemu: &Qemu, figures: &mut Figures) -> 
     let manifest = manifest(MEASURE)?;
     let partition = &manifest.partitions[0];
     let initramfs = folder.join("linux-boot.cpio");
-    fs::write(&initramfs, image::demo(workspace, &Host::this(), &linux)?)
+    fs::write(&initramfs, image::demo(workspace, &Host::this(), &linux, &[])?)
         .context("cannot write the initramfs")?;
     let bare = BareLinux {
         kernel: &linux.kernel,

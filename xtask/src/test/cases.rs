@@ -2,7 +2,7 @@
 
 use super::machine::{
     Case,
-    Line::{Count, Has, Lacks},
+    Line::{Count, Has, Lacks, Same},
 };
 
 /// All cases, short ones first.
@@ -205,6 +205,22 @@ macro_rules! linux {
             "\"\n",
             $services,
             "\n"
+        )
+    };
+}
+
+/// What the program prints on every kernel.
+const CONFORMANCE: &str = include_str!("../../../system-control/programs/conformance/expected.txt");
+
+/// System-control's kernel with these programs, of which it runs one, and nothing beside it.
+macro_rules! unix {
+    ($programs:literal, $command_line:literal) => {
+        concat!(
+            "[system-control]\nkernel = \"unix\"\nprograms = [",
+            $programs,
+            "]\ncommand-line = \"",
+            $command_line,
+            "\"\n[machine]\nprocessors = 1\nmemory = \"128 MiB\"\n"
         )
     };
 }
@@ -554,11 +570,50 @@ fn linux() -> Vec<Case> {
             limit: 900,
         },
         Case {
-            name: "unix-hello",
+            name: "conformance-unix",
+            manifest: unix!("\"conformance\"", "/bin/conformance"),
+            lines: &[
+                Same("system-control", CONFORMANCE),
+                Has("system-control", "(conformance) gets signal 11 at"),
+                Has("system-control", "the first program has exited with status 0"),
+            ],
+            status: 0,
+            limit: 240,
+        },
+        Case {
+            name: "conformance-linux",
             manifest: concat!(
-                "[system-control]\nkernel = \"unix\"\nprograms = [\"hello\"]\ncommand-line = \"/bin/hello one two\"\n",
-                "[machine]\nprocessors = 1\nmemory = \"128 MiB\"\n"
+                machine!("512 MiB", "[\"linux\"]"),
+                "[[partition]]\nname = \"linux\"\nkernel = \"debian\"\ninitramfs = \"conformance\"\nprocessors = 1\n\
+                 memory = \"256 MiB\"\ncommand-line = \"console=ttyAMA0 quiet handover.run=/bin/conformance\"\n"
             ),
+            lines: &[Same("linux", CONFORMANCE)],
+            status: 0,
+            limit: 480,
+        },
+        Case {
+            name: "unix-shell",
+            manifest: unix!(
+                "\"busybox\"",
+                "/bin/sh -c echo${IFS}through|cat|wc${IFS}-c;ls${IFS}/bin|sort|head${IFS}-n${IFS}2;echo${IFS}kept>/tmp/x;\
+                 cat${IFS}/tmp/x;sleep${IFS}100&kill${IFS}$!;wait${IFS}$!;echo${IFS}ended:$?;ps;exit${IFS}3"
+            ),
+            lines: &[
+                Has("system-control", "8"),
+                Has("system-control", "ash"),
+                Has("system-control", "busybox"),
+                Has("system-control", "kept"),
+                Has("system-control", "ended:143"),
+                Has("system-control", "PID"),
+                Has("system-control", "/bin/sh -c"),
+                Has("system-control", "the first program has exited with status 3"),
+            ],
+            status: 3,
+            limit: 120,
+        },
+        Case {
+            name: "unix-hello",
+            manifest: unix!("\"hello\"", "/bin/hello one two"),
             lines: &[Has("system-control", "hello from process 1: /bin/hello one two")],
             status: 0,
             limit: 120,

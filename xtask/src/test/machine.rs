@@ -46,6 +46,8 @@ pub(crate) enum Line {
     Count(&'static str, &'static str, usize),
     /// No line of this console contains this text.
     Lacks(&'static str, &'static str),
+    /// The lines of this console that start like the text's first one, up to a colon, are the text's.
+    Same(&'static str, &'static str),
 }
 
 /// A case with everything built.
@@ -175,6 +177,21 @@ fn wrong(case: &Case, consoles: &BTreeMap<String, Vec<String>>, ending: &Ending)
                     wrong.push(format!("{} said `{text}` {found} times, not {expected}", shown(console)));
                 }
             }
+            Line::Same(console, text) => {
+                let start = text.split_inclusive(':').next().unwrap_or_default();
+                let mut found = of(console).iter().filter(|line| line.starts_with(start));
+                let mut expected = text.lines();
+                loop {
+                    match (found.next(), expected.next()) {
+                        (None, None) => break,
+                        (found, expected) if found.map(String::as_str) == expected => {}
+                        (found, expected) => {
+                            wrong.push(format!("{} said {found:?}, not {expected:?}", shown(console)));
+                            break;
+                        }
+                    }
+                }
+            }
             Line::Lacks(console, text) => {
                 if let Some(line) = of(console).iter().find(|line| line.contains(text)) {
                     wrong.push(format!("{} said `{}`", shown(console), line.escape_debug()));
@@ -209,6 +226,16 @@ mod tests {
         assert_eq!(judge(LINES, &["one two"], &good).len(), 2);
         assert_eq!(judge(LINES, &["one", "two", "bad"], &good).len(), 1);
         assert_eq!(judge(&[Line::Has("b", "one")], &["one"], &good).len(), 1);
+    }
+
+    #[test]
+    fn lines_of_a_kind_must_be_the_same() {
+        const LINES: &[Line] = &[Line::Same("a", "x: one\nx: two")];
+        let good = Ending::Status(3);
+        assert!(judge(LINES, &["other", "x: one", "", "x: two"], &good).is_empty());
+        assert_eq!(judge(LINES, &["x: one"], &good).len(), 1);
+        assert_eq!(judge(LINES, &["x: two", "x: one"], &good).len(), 1);
+        assert_eq!(judge(LINES, &["x: one", "x: two", "x: three"], &good).len(), 1);
     }
 
     #[test]

@@ -11,7 +11,9 @@ use std::{
 pub(crate) fn be(arguments: &[String]) -> ExitCode {
     match arguments.first().map(String::as_str) {
         Some("echo") => println!("{}", arguments[1..].join(" ")),
-        Some("variable") => println!("{:?} {}", env::var("CONFORMANCE"), env::current_dir().unwrap().display()),
+        Some("variable") => {
+            println!("{:?} {}", env::var("CONFORMANCE"), env::current_dir().unwrap().display())
+        }
         Some("upper") => {
             let mut text = String::new();
             std::io::stdin().read_to_string(&mut text).unwrap();

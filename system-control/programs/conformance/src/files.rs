@@ -55,8 +55,10 @@ fn names(folder: &Path) {
     tell("links", fs::metadata(folder.join("hard")).unwrap().nlink());
     tell("through the link", fs::metadata(folder.join("link")).unwrap().len());
     tell("is a link", fs::symlink_metadata(folder.join("link")).unwrap().is_symlink());
-    let mut names: Vec<_> =
-        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     tell("directory", names);
     tell("canonical", fs::canonicalize(folder.join("a/../link")).unwrap());
@@ -76,7 +78,10 @@ fn errors(folder: &Path) {
     tell("not a directory", kind(File::open(folder.join("copy/x")).map(drop)));
     tell("is a directory", kind(File::create(folder.join("a")).map(drop)));
     tell("a new file that exists", kind(File::create_new(folder.join("copy")).map(drop)));
-    tell("read of what is open to write", kind(File::create(folder.join("w")).unwrap().read(&mut [0; 4]).map(drop)));
+    tell(
+        "read of what is open to write",
+        kind(File::create(folder.join("w")).unwrap().read(&mut [0; 4]).map(drop)),
+    );
     tell("a loop", {
         symlink("loop", folder.join("loop")).unwrap();
         kind(File::open(folder.join("loop")).map(drop))
@@ -87,7 +92,10 @@ fn devices() {
     let mut bytes = [1; 16];
     File::open("/dev/zero").unwrap().read_exact(&mut bytes).unwrap();
     tell("zeroes", bytes);
-    tell("null", (File::create("/dev/null").unwrap().write(b"gone").unwrap(), fs::read("/dev/null").unwrap().len()));
+    tell(
+        "null",
+        (File::create("/dev/null").unwrap().write(b"gone").unwrap(), fs::read("/dev/null").unwrap().len()),
+    );
     let mut random = [[0; 32]; 2];
     let mut source = File::open("/dev/urandom").unwrap();
     random.iter_mut().for_each(|bytes| source.read_exact(bytes).unwrap());

@@ -34,8 +34,7 @@ pub(crate) fn all() {
 }
 
 fn pipes() {
-    let mut upper =
-        child(&["upper"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut upper = child(&["upper"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     upper.stdin.take().unwrap().write_all(b"small letters").unwrap();
     tell("through a child", String::from_utf8_lossy(&upper.wait_with_output().unwrap().stdout));
     // One child's output is another's input.
@@ -67,7 +66,8 @@ fn many() {
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let bytes: usize = lines.map(|line| line.unwrap().len() + 1).sum();
     tell("20,000 lines", (bytes, child.wait().unwrap().code()));
-    let children: Vec<_> = (0..10).map(|n| self::child(&["status", &n.to_string()]).spawn().unwrap()).collect();
+    let children: Vec<_> =
+        (0..10).map(|n| self::child(&["status", &n.to_string()]).spawn().unwrap()).collect();
     let codes: Vec<_> = children.into_iter().map(|mut child| child.wait().unwrap().code().unwrap()).collect();
     tell("ten children", codes);
 }

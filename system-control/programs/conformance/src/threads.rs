@@ -18,8 +18,10 @@ thread_local! {
 }
 
 pub(crate) fn all() {
-    let sums: Vec<u64> =
-        (0..8u64).map(|n| thread::spawn(move || (0..10_000).map(|i| i * n).sum())).map(|t| t.join().unwrap()).collect();
+    let sums: Vec<u64> = (0..8u64)
+        .map(|n| thread::spawn(move || (0..10_000).map(|i| i * n).sum()))
+        .map(|t| t.join().unwrap())
+        .collect();
     tell("sums of eight threads", sums);
     shared();
     channels();
