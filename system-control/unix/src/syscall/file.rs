@@ -27,7 +27,10 @@ const BUFFERS_MAX: u64 = 1024;
 const POLL_MAX: u64 = 1024;
 
 /// Calls `call` with the files.
-fn with<R>(kernel: &mut Kernel, call: impl FnOnce(&mut Caller<'_>) -> Result<R, Errno>) -> Result<R, Stop> {
+pub(super) fn with<R>(
+    kernel: &mut Kernel,
+    call: impl FnOnce(&mut Caller<'_>) -> Result<R, Errno>,
+) -> Result<R, Stop> {
     Ok(kernel.with_files(|caller, _| call(caller))??)
 }
 
@@ -456,7 +459,7 @@ fn look(kernel: &mut Kernel, watched: &mut [Watched]) -> Result<(u64, Vec<Key>),
 }
 
 /// Puts another signal mask in place for the length of a wait.
-fn mask_for_wait(kernel: &mut Kernel, set: u64, size: u64) -> Result<(), Errno> {
+pub(super) fn mask_for_wait(kernel: &mut Kernel, set: u64, size: u64) -> Result<(), Errno> {
     if set == 0 || kernel.call().is_some() {
         return Ok(());
     }
@@ -471,7 +474,7 @@ fn mask_for_wait(kernel: &mut Kernel, set: u64, size: u64) -> Result<(), Errno> 
 }
 
 /// The old mask comes back when the wait is over.
-fn unmask(kernel: &mut Kernel) -> Result<(), Errno> {
+pub(super) fn unmask(kernel: &mut Kernel) -> Result<(), Errno> {
     let thread = kernel.thread()?;
     if let Some(mask) = thread.saved_mask.take() {
         thread.mask = mask;

@@ -1,5 +1,6 @@
 //! System calls: Linux's numbers, arguments in x0 to x5, the result or a negative error in x0.
 
+mod epoll;
 mod file;
 mod futex;
 mod memory;
@@ -89,6 +90,10 @@ pub fn carry_out(kernel: &mut Kernel, number: u64, arguments: [u64; 6]) -> Outco
         linux::__NR_getcwd => file::directory(kernel, a, b),
         linux::__NR_umask => file::mask(kernel, a),
         linux::__NR_ppoll => file::poll(kernel, [a, b, c, d, e]),
+        linux::__NR_epoll_create1 => epoll::create(kernel, a),
+        linux::__NR_epoll_ctl => epoll::control(kernel, a, b, c, d),
+        linux::__NR_epoll_pwait => epoll::wait(kernel, [a, b, c, d, e, f]),
+        linux::__NR_eventfd2 => epoll::event_counter(kernel, a, b),
         linux::__NR_pselect6 => file::select(kernel, arguments),
 
         linux::__NR_mmap => memory::map(kernel, [a, b, c, d, e, f]),
