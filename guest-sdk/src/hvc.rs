@@ -173,6 +173,14 @@ pub fn region_create(size: u64, address: u64) -> Result<RegionHandle, Error> {
     Ok(RegionHandle::new(handle as u32))
 }
 
+/// [`Call::RegionCreate`] for the channel of `port`: of the cache colours declared for it, if any are.
+#[inline]
+pub fn region_create_for(port: Port, size: u64, address: u64) -> Result<RegionHandle, Error> {
+    // A size that does not fit is none that a region has.
+    let size = if size >> 32 == 0 { size } else { 0 };
+    region_create(u64::from(port.get()) << 32 | size, address)
+}
+
 /// [`Call::RegionDestroy`].
 ///
 /// # Safety

@@ -8,7 +8,7 @@ use core::{
 
 use handover_abi::{Error, RegionHandle, region_order};
 
-use crate::{hvc, mapping, window::WINDOW};
+use crate::{Channel, hvc, mapping, window::WINDOW};
 
 /// A message region that this partition owns, mapped in its message window. Dereferences to its bytes.
 ///
@@ -30,12 +30,26 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] for any other size; [`Error::Limit`] and [`Error::NoMemory`] from the control OS;
+    /// [`Error::InvalidArgument`] for any other size; [`Error::Limit`] and [`Error::NoMemory`] from the control OS, and
+    /// [`Error::TooLarge`] for more than 2 MiB in a partition that is confined to cache colours;
     /// [`Error::InUse`] when the message window is full.
     pub fn create(size: usize) -> Result<Region, Error> {
+        Region::make(size, |address| hvc::region_create(size as u64, address))
+    }
+
+    /// The same, of the cache colours that are declared for a channel: the only ones that it takes, if any are.
+    ///
+    /// # Errors
+    ///
+    /// As [`Region::create`]; [`Error::TooLarge`] for more than 2 MiB, if colours are declared.
+    pub fn create_for(channel: &Channel, size: usize) -> Result<Region, Error> {
+        Region::make(size, |address| hvc::region_create_for(channel.port(), size as u64, address))
+    }
+
+    fn make(size: usize, create: impl FnOnce(u64) -> Result<RegionHandle, Error>) -> Result<Region, Error> {
         let order = region_order(size as u64).ok_or(Error::InvalidArgument)?;
         let address = WINDOW.claim(order).ok_or(Error::InUse)?;
-        match hvc::region_create(size as u64, address) {
+        match create(address) {
             Ok(handle) => Ok(Region { handle, address, order }),
             Err(error) => {
                 WINDOW.release(address);

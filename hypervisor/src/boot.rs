@@ -99,6 +99,7 @@ fn start(mapper: &mut Mapper, image: &Image, (fdt, tree): (&Fdt, Range), machine
     taken[RANGES_MAX + 1] = mapped[1];
     taken[RANGES_MAX + 2] = machine.archive;
 
+    let palette = arch::cache::palette();
     let processor = Processor::adopt(0);
     let mpidr = MPIDR_EL1.get() & AFFINITY;
     processor.set_mpidr(mpidr);
@@ -110,8 +111,9 @@ fn start(mapper: &mut Mapper, image: &Image, (fdt, tree): (&Fdt, Range), machine
         hardware.uart_intid = machine.uart_intid;
         hardware.gic = machine.gic;
         kernel.system.set_attributes(Attributes { fwb: capabilities.forced_write_back });
+        kernel.system.set_palette(palette);
         // SAFETY: the device tree's memory, all of it mapped above, less everything that is used.
-        unsafe { hardware.memory.add(&machine.memory, &taken, !capabilities.forced_write_back) };
+        unsafe { hardware.memory.add(&machine.memory, &taken, !capabilities.forced_write_back, palette) };
     }
     find_devices(fdt, machine);
     entropy::start(&machine.seed[..machine.seed_size], capabilities.random);

@@ -376,6 +376,10 @@ fn privileged(kernel: &mut Kernel, who: PartitionIndex, context: &mut Context, c
             let partition = find(&kernel.system, a)?;
             watchdog::set(kernel, partition, b).map(|()| NOTHING)
         }
+        Call::PartitionSetColours => {
+            kernel.system.set_colours(&mut kernel.hardware, id_of(a)?, b, c).map(|()| NOTHING)
+        }
+        Call::CacheInfo => Ok(results(context, [u64::from(kernel.system.palette().count())])),
         Call::MachineOff => power::off(kernel, a),
         Call::MachineInfo => {
             Ok(results(context, [processor::count() as u64, kernel.hardware.memory.free_bytes()]))

@@ -4,7 +4,9 @@ use handover_abi::layout::EVENT_INTID;
 use handover_core::maintenance::{Capabilities as MaintenanceCapabilities, Step};
 use handover_core::schedule::Schedule;
 use handover_core::vgic::Kick;
-use handover_core::{Interrupt, Machine, Maintenance, PARTITIONS_MAX, Pa, PartitionIndex, Progress, System};
+use handover_core::{
+    Colours, Interrupt, Machine, Maintenance, PARTITIONS_MAX, Pa, PartitionIndex, Progress, System,
+};
 
 use crate::arch;
 use crate::arch::features::Capabilities;
@@ -145,6 +147,10 @@ fn carry_out(maintenance_step: Step) {
 impl Machine for Hardware {
     fn allocate(&mut self, order: u8) -> Option<Pa> {
         self.memory.allocate(order)
+    }
+
+    fn allocate_coloured(&mut self, colours: Colours) -> Option<Pa> {
+        self.memory.allocate_coloured(colours)
     }
 
     fn free(&mut self, pa: Pa, order: u8) {

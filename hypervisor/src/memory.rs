@@ -4,8 +4,8 @@ use core::alloc::Layout;
 use core::ptr::NonNull;
 
 use buddy_system_allocator::Heap;
-use handover_core::Pa;
-use handover_core::frames::{ChunkRecord, Chunks, Frames};
+use handover_core::frames::{ChunkRecord, Chunks, ColourRecord, Frames};
+use handover_core::{Colours, Pa, Palette};
 
 use crate::arch;
 
@@ -71,15 +71,18 @@ impl Memory {
     }
 
     /// Takes over the machine's memory: `ranges` less `taken`, in whole chunks. Zeroes it, and cleans it to the point of coherency if
-    /// guests can look past the caches; keeps a little for its own records.
+    /// guests can look past the caches; keeps a little for its own records. The pages have these colours.
     ///
     /// # Safety
     /// The ranges are memory, mapped writable at EL2, and nobody uses what is not in `taken`.
-    pub unsafe fn add(&mut self, ranges: &[Range], taken: &[Range], clean: bool) {
+    pub unsafe fn add(&mut self, ranges: &[Range], taken: &[Range], clean: bool, palette: Palette) {
         let lowest = ranges.iter().map(|r| r.start).min().unwrap_or(0) & !(CHUNK - 1);
         let highest = ranges.iter().map(|r| r.end).max().unwrap_or(0);
         let chunk_count = (highest - lowest).div_ceil(CHUNK) as usize;
-        let records_size = (chunk_count * size_of::<ChunkRecord>()) as u64;
+        let coloured_count = if palette == Palette::NONE { 0 } else { chunk_count };
+        let coloured_at =
+            (chunk_count * size_of::<ChunkRecord>()).next_multiple_of(align_of::<ColourRecord>());
+        let records_size = (coloured_at + coloured_count * size_of::<ColourRecord>()) as u64;
         let mut records_at = None;
         for range in ranges {
             let mut at = range.start.next_multiple_of(CHUNK);
@@ -117,12 +120,24 @@ impl Memory {
         }
         // SAFETY: just initialised, and nobody else's.
         let records = unsafe { core::slice::from_raw_parts_mut(records, chunk_count) };
-        self.frames = Frames::new(Pa::new(lowest), records);
+        let coloured = (records_at + coloured_at as u64) as *mut ColourRecord;
+        for n in 0..coloured_count {
+            // SAFETY: `records_size` has room for these too, from `coloured_at` on, which is aligned for them.
+            unsafe { coloured.add(n).write(ColourRecord::default()) };
+        }
+        // SAFETY: just initialised, and nobody else's.
+        let coloured = unsafe { core::slice::from_raw_parts_mut(coloured, coloured_count) };
+        self.frames = Frames::with_colours(Pa::new(lowest), records, palette, coloured);
     }
 
     /// Zeroed memory of `1 << order` bytes: a frame, or from 2 MiB on.
     pub fn allocate(&mut self, order: u8) -> Option<Pa> {
         if order < CHUNK_ORDER { self.frames.allocate(&mut self.coarse) } else { self.coarse.take(order) }
+    }
+
+    /// A zeroed frame of some colours.
+    pub fn allocate_coloured(&mut self, colours: Colours) -> Option<Pa> {
+        self.frames.allocate_coloured(&mut self.coarse, colours)
     }
 
     /// Takes it back, zeroed.

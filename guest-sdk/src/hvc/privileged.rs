@@ -57,6 +57,28 @@ pub fn partition_add_memory(partition: PartitionId, address: u64, size: u64) -> 
     }
 }
 
+/// [`Call::PartitionSetColours`]: sets of cache colours, bit by bit: its own (0: any), and those of the channels that it accepts (0: none
+/// declared).
+pub fn partition_set_colours(partition: PartitionId, own: u64, channels: u64) -> Result<(), Error> {
+    // SAFETY: changes no memory of the caller's.
+    unsafe {
+        hvc!(
+            Call::PartitionSetColours,
+            inlateout("x1") id(partition) => _,
+            in("x2") own,
+            in("x3") channels
+        )
+    }
+}
+
+/// [`Call::CacheInfo`]: how many cache colours the machine's pages have.
+pub fn cache_info() -> Result<u32, Error> {
+    let colours: u64;
+    // SAFETY: changes no memory.
+    unsafe { hvc!(Call::CacheInfo, lateout("x1") colours) }?;
+    Ok(colours as u32)
+}
+
 /// [`Call::PartitionWrite`]: copies `data` to `address` in a partition that has not started.
 pub fn partition_write(partition: PartitionId, address: u64, data: &[u8]) -> Result<(), Error> {
     // SAFETY: reads `data`, at the address that the start code has mapped it from.

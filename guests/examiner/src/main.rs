@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+mod colours;
 mod costs;
 mod counters;
 mod cycles;
@@ -33,6 +34,7 @@ const CASES: &[Case] = &[
     ("cycles", cycles::run),
     ("costs", costs::run),
     ("devices", devices::run),
+    ("colours", colours::run),
 ];
 
 /// `x0` is the address of the boot information.

@@ -78,7 +78,7 @@ const PAIRS: &[Pair] = {
         Identify: Done;
         End: Done => "does not return; each guest of the test ends by it";
         AccountRead: Done, Fails(BadHandle), Fails(Denied), Fails(InvalidArgument);
-        RegionCreate: Done, Fails(InvalidArgument), Fails(BadAddress), Fails(InUse), Fails(TooLarge), Fails(NoMemory),
+        RegionCreate: Done, Fails(BadHandle), Fails(InvalidArgument), Fails(BadAddress), Fails(InUse), Fails(TooLarge), Fails(NoMemory),
             Limit(Memory), Limit(ControlMemory), Limit(AddressSpace) => "the whole window is within the limit";
         RegionDestroy: Done, Fails(BadHandle);
         RegionMap: Done, Fails(BadHandle), Fails(InvalidArgument), Fails(BadAddress), Fails(InUse), Fails(TooLarge),
@@ -129,6 +129,8 @@ const PAIRS: &[Pair] = {
         DeviceInfo: Fails(Denied);
         DeviceAssign: Fails(Denied);
         DeviceRevoke: Fails(Denied);
+        PartitionSetColours: Fails(Denied);
+        CacheInfo: Fails(Denied);
         PartitionPause: Fails(Denied);
         PartitionResume: Fails(Denied);
         PartitionShutdown: Fails(Denied);

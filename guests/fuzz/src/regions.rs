@@ -24,9 +24,12 @@ impl Stream {
             0 => self.random.next(),
             1 => self.random.one_of(&[0, 1, 4095, 4097, 3 << 12, 1 << 11, 1 << 31, 1 << 63, u64::MAX]),
             2 => REGION_MAX,
+            // For a channel, if it names a port.
+            3 => 1 << order | self.random.below(24) << 32,
             _ => 1 << order,
         };
-        if self.regions.is_full() || (size > 1 << 16 && size <= 1 << 23 && self.holds_enough()) {
+        let bytes = size & 0xffff_ffff;
+        if self.regions.is_full() || (bytes > 1 << 16 && bytes <= 1 << 23 && self.holds_enough()) {
             return self.destroy();
         }
         let answer = self.call(Call::RegionCreate, &[size, at]);

@@ -112,8 +112,9 @@ calls! {
     /// `x1` use, `x2` limit.
     AccountRead = 0x03;
 
-    /// Makes a message region of zeroes. `x1` size in bytes (a power of two, 4 KiB to 1 GiB), `x2` where in the message window to map
-    /// it, or 0. → `x1` region handle.
+    /// Makes a message region of zeroes. `x1` size in bytes (a power of two, 4 KiB to 1 GiB) in bits 31:0, and in 63:32 the port whose channel
+    /// it is for, or 0: it is made of the channel's cache colours, if any are declared, and else of the partition's own. `x2` where in the
+    /// message window to map it, or 0. → `x1` region handle.
     RegionCreate = 0x10;
     /// Zeroes a region and gives its memory back. `x1` region handle.
     RegionDestroy = 0x11;
@@ -212,6 +213,12 @@ calls! {
     /// Privileged. `x1` partition id, `x2` the logical processor's number there. → `x1` to `x3` [`ProcessorClaim`](crate::ProcessorClaim), `x4` nanoseconds
     /// it has run, `x5` nanoseconds it has wanted to run and did not, `x6` the physical processor that serves it.
     ProcessorRead = 0x8B;
+
+    /// Privileged. Confines a partition that has not started and has no memory to cache colours. `x1` partition id, `x2` the colours that its
+    /// memory, tables and records are made of, bit by bit, 0: any; `x3` those declared for the channels that it accepts, 0: none.
+    PartitionSetColours = 0x90;
+    /// Privileged. → `x1` how many cache colours the machine's pages have; 1: none that could be told apart.
+    CacheInfo = 0x91;
 
     /// Privileged. What a [device](crate::device) is. `x1` device number, from 0 on without gaps. → `x1` first address of its registers in the
     /// machine, `x2` bytes, a multiple of 4096, `x3` [`DeviceState`](crate::device::DeviceState), `x4` the partition that holds it or 0, `x5`

@@ -115,8 +115,10 @@ impl Request {
 #[derive(Debug)]
 pub(crate) struct PortRecord {
     pub(crate) queue: Queue,
-    /// Messages that may wait here: none if none may be sent here.
+    /// Messages that may wait here and need no look at their regions: none if none may be sent here, or if the channel has [colours](crate::colour).
     pub(crate) depth: u32,
+    /// Whether messages may be sent here.
+    pub(crate) messages: bool,
     /// The peer's port; the server (port 0) while there is no answer; none once it is gone.
     pub(crate) peer: Link,
     pub(crate) state: PortState,
@@ -132,6 +134,8 @@ pub(crate) struct PortRecord {
     peer_id: PartitionId,
     /// Of a refusal.
     reason: u32,
+    /// Of the channel, bit by bit; 0: none are declared.
+    pub(crate) colours: u64,
 }
 
 impl Default for PortRecord {
@@ -145,6 +149,7 @@ impl PortRecord {
         PortRecord {
             queue: Queue::EMPTY,
             depth: QUEUE_DEPTH,
+            messages: true,
             peer,
             state,
             signals: true,
@@ -154,6 +159,7 @@ impl PortRecord {
             members: Members::NONE,
             peer_id,
             reason: 0,
+            colours: 0,
         }
     }
 
@@ -171,6 +177,7 @@ impl PortRecord {
         };
         if flags.intersects(receives | RequestFlags::EVENTS) {
             self.depth = 0;
+            self.messages = false;
         }
         self.signals = !(flags.contains(RequestFlags::EVENTS) && flags.intersects(sends));
         self
@@ -304,7 +311,7 @@ impl System {
         let sequence = self.requests.wrapping_add(1);
         let p = self.caller(who)?;
         let grow = p.port_growth()?;
-        let (page, _) = frames(m, grow, false)?;
+        let (page, _) = frames(m, &p.colours, grow, false)?;
         let mut record = PortRecord::new(PortState::Requested, Link::new(server, 0), id);
         record.request = Request { word: word.to_register(), sequence, ..Request::NONE };
         let port = p.port_add(m, page, record.end(word.flags, true))?;
@@ -356,13 +363,16 @@ impl System {
         let flags = RequestWord::from_register(word).map_or(RequestFlags::empty(), |word| word.flags);
         let p = self.caller(who)?;
         let grow = p.port_growth()?;
-        let (page, _) = frames(m, grow, false)?;
-        let record = PortRecord::new(PortState::Connected, client, client_id).end(flags, false);
+        let (page, _) = frames(m, &p.colours, grow, false)?;
+        let colours = p.channel_colours;
+        let mut record = PortRecord::new(PortState::Connected, client, client_id).end(flags, false);
+        record.declare(colours);
         let port = p.port_add(m, page, record)?;
         self.withdraw(client);
         if let Some(record) = self.port_at_mut(client) {
             record.state = PortState::Connected;
             record.peer = Link::new(who, port);
+            record.declare(colours);
         }
         self.raise(m, client.partition(), client.port(), Causes::CONNECTED);
         self.raise(m, who, port, Causes::CONNECTED);
@@ -409,7 +419,7 @@ impl System {
         causes.set(Causes::MESSAGE, port.queue.count > 0 && !undone);
         if port.state == PortState::Connected {
             causes |= Causes::CONNECTED;
-            let room = self.port_at(port.peer).is_some_and(|peer| peer.queue.count < peer.depth);
+            let room = self.port_at(port.peer).is_some_and(|peer| peer.queue.count < peer.capacity());
             causes.set(Causes::SPACE, room);
         }
         Ok((causes, port.peer_id, port.reason))

@@ -305,7 +305,7 @@ impl System {
         p.accounts.check(Account::Devices, 1)?;
         p.accounts.check(Account::AddressSpace, device.size)?;
         p.accounts.check(Account::ControlMemory, tables)?;
-        let fresh = crate::region::frames(m, second == 0, third == 0)?;
+        let fresh = crate::region::frames(m, &p.colours, second == 0, third == 0)?;
         // From here on it cannot fail.
         let second = fresh.0.unwrap_or(stage2::address(second));
         let third = fresh.1.unwrap_or(stage2::address(third));

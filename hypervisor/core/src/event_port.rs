@@ -21,7 +21,7 @@ impl System {
     ) -> Result<(), Failure> {
         let p = self.caller(who)?;
         let record = p.port(port)?;
-        if record.depth != 0 || record.signals {
+        if record.messages || record.signals {
             return Err(Error::WrongState.into());
         }
         let (intid, processor) = choice(p, intid, processor)?;

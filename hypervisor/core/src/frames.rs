@@ -3,10 +3,19 @@
 //! Each chunk has a record with a bitmap of its free frames; the records of chunks with free frames form a list. Allocating
 //! looks at the list's head and at most eight words of its bitmap, freeing at the frame's own chunk, so that both cost the same
 //! with one fragment or a hundred thousand.
+//!
+//! Frames of some [colours](crate::colour) come out of chunks of their own, which are in one list for each colour that they have frames of, so
+//! that they cost the same too. Frames of any colour come from there only when there are no other chunks.
 
-use crate::Pa;
+mod coloured;
+
 use crate::addr::{BLOCK, PAGE};
+use crate::colour::COLOURS_MAX;
 use crate::list::{List, Node, Nodes};
+use crate::{Pa, Palette};
+
+pub use coloured::ColourRecord;
+use coloured::Coloured;
 
 const ORDER: u8 = 21;
 const FRAMES: u16 = (BLOCK / PAGE) as u16;
@@ -26,7 +35,45 @@ pub struct ChunkRecord {
     free: [u64; WORDS],
     node: Node,
     count: u16,
-    split: bool,
+    split: Split,
+}
+
+/// What a chunk is split for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Split {
+    #[default]
+    Not,
+    Any,
+    Coloured,
+}
+
+impl ChunkRecord {
+    const fn split(split: Split) -> ChunkRecord {
+        ChunkRecord { free: [u64::MAX; WORDS], node: Node::new(), count: FRAMES, split }
+    }
+
+    /// Takes the first free frame that `every` word has a bit for.
+    #[inline]
+    fn take(&mut self, every: u64) -> Option<u64> {
+        let (at, word) = self.free.iter_mut().enumerate().find(|(_, word)| **word & every != 0)?;
+        let bit = (*word & every).trailing_zeros();
+        *word &= !(1 << bit);
+        self.count = self.count.saturating_sub(1);
+        Some((at as u64) << 6 | u64::from(bit))
+    }
+
+    /// Takes a frame back. → how many are free; `None` if it was.
+    #[inline]
+    fn give(&mut self, frame: u64) -> Option<u16> {
+        let word = self.free.get_mut((frame >> 6) as usize)?;
+        let bit = 1 << (frame & 63);
+        if *word & bit != 0 {
+            return None;
+        }
+        *word |= bit;
+        self.count = self.count.saturating_add(1);
+        Some(self.count)
+    }
 }
 
 /// A frame was given back that is not allocated.
@@ -41,6 +88,7 @@ pub struct Frames {
     /// A chunk whose frames are all free, kept so that one frame going to and fro does not fetch and return a chunk each time.
     spare: Option<u32>,
     free: u64,
+    coloured: Coloured,
 }
 
 struct Records {
@@ -70,45 +118,62 @@ impl Frames {
     /// Nothing is split yet. `records` has one for each 2 MiB from `base` (2 MiB aligned) on.
     #[must_use]
     pub const fn new(base: Pa, records: &'static mut [ChunkRecord]) -> Frames {
+        Frames::with_colours(base, records, Palette::NONE, &mut [])
+    }
+
+    /// The same, and the frames have colours; there are as many of both records.
+    #[must_use]
+    pub const fn with_colours(
+        base: Pa,
+        records: &'static mut [ChunkRecord],
+        palette: Palette,
+        coloured: &'static mut [ColourRecord],
+    ) -> Frames {
         let records = Records {
             records,
             #[cfg(test)]
             looks: 0,
         };
-        Frames { base, records, partly_free: List::new(), spare: None, free: 0 }
+        let coloured = Coloured::new(palette, coloured);
+        Frames { base, records, partly_free: List::new(), spare: None, free: 0, coloured }
     }
 
     /// A frame of zeroes.
     pub fn allocate(&mut self, chunks: &mut impl Chunks) -> Option<Pa> {
         let index = match self.partly_free.head() {
             Some(index) => index,
-            None => self.split(chunks)?,
+            None => match self.split(chunks, Split::Any) {
+                Some(index) => index,
+                None => return self.take_coloured(u64::MAX),
+            },
         };
         if self.spare == Some(index) {
             self.spare = None;
         }
         let record = self.records.get(index)?;
-        let (at, word) = record.free.iter_mut().enumerate().find(|(_, word)| **word != 0)?;
-        let bit = word.trailing_zeros();
-        *word &= word.wrapping_sub(1);
-        record.count = record.count.saturating_sub(1);
+        let frame = record.take(u64::MAX)?;
         if record.count == 0 {
             self.partly_free.remove(&mut self.records, index);
         }
         self.free = self.free.saturating_sub(1);
-        let frame = (at as u64) << 6 | u64::from(bit);
-        Some(self.base.plus(u64::from(index) * BLOCK + frame * PAGE))
+        Some(self.pa(index, frame))
     }
 
-    fn split(&mut self, chunks: &mut impl Chunks) -> Option<u32> {
+    fn pa(&self, index: u32, frame: u64) -> Pa {
+        self.base.plus(u64::from(index) * BLOCK + frame * PAGE)
+    }
+
+    fn split(&mut self, chunks: &mut impl Chunks, split: Split) -> Option<u32> {
         let chunk = chunks.take(ORDER)?;
         let index = self.index(chunk);
         let Some((index, record)) = index.and_then(|index| Some((index, self.records.get(index)?))) else {
             chunks.give(chunk, ORDER);
             return None;
         };
-        *record = ChunkRecord { free: [u64::MAX; WORDS], node: Node::new(), count: FRAMES, split: true };
-        self.partly_free.push_back(&mut self.records, index);
+        *record = ChunkRecord::split(split);
+        if split == Split::Any {
+            self.partly_free.push_back(&mut self.records, index);
+        }
         self.free = self.free.saturating_add(u64::from(FRAMES));
         Some(index)
     }
@@ -122,15 +187,10 @@ impl Frames {
         let error = NotAllocated(pa);
         let index = self.index(pa).filter(|_| pa.is_aligned(PAGE)).ok_or(error)?;
         let frame = pa.get() % BLOCK / PAGE;
-        let record = self.records.get(index).filter(|record| record.split).ok_or(error)?;
-        let word = record.free.get_mut((frame >> 6) as usize).ok_or(error)?;
-        let bit = 1 << (frame & 63);
-        if *word & bit != 0 {
-            return Err(error);
-        }
-        *word |= bit;
-        record.count = record.count.saturating_add(1);
-        let count = record.count;
+        let Some(record) = self.records.get(index).filter(|record| record.split == Split::Any) else {
+            return self.free_coloured(chunks, index, frame).ok_or(error);
+        };
+        let count = record.give(frame).ok_or(error)?;
         self.free = self.free.saturating_add(1);
         if count == 1 {
             self.partly_free.push_back(&mut self.records, index);
@@ -145,6 +205,11 @@ impl Frames {
 
     fn join(&mut self, chunks: &mut impl Chunks, index: u32) {
         self.partly_free.remove(&mut self.records, index);
+        self.forget(chunks, index);
+    }
+
+    /// Gives back a chunk whose frames are all free, and that is in no list any more.
+    fn forget(&mut self, chunks: &mut impl Chunks, index: u32) {
         if let Some(record) = self.records.get(index) {
             *record = ChunkRecord::default();
         }
@@ -152,10 +217,13 @@ impl Frames {
         chunks.give(self.base.plus(u64::from(index) * BLOCK), ORDER);
     }
 
-    /// Gives the chunk that is kept back too.
+    /// Gives the chunks that are kept back too.
     pub fn trim(&mut self, chunks: &mut impl Chunks) {
         if let Some(index) = self.spare.take() {
             self.join(chunks, index);
+        }
+        if let Some(index) = self.coloured.spare.take() {
+            self.join_coloured(chunks, index);
         }
     }
 
@@ -166,102 +234,7 @@ impl Frames {
     }
 }
 
+const _: () = assert!(u64::BITS == COLOURS_MAX && WORDS * 64 == FRAMES as usize);
+
 #[cfg(test)]
-mod tests {
-    extern crate std;
-    use std::boxed::Box;
-    use std::collections::BTreeSet;
-    use std::vec::Vec;
-
-    use super::*;
-
-    struct Pool {
-        chunks: BTreeSet<Pa>,
-    }
-
-    impl Chunks for Pool {
-        fn take(&mut self, order: u8) -> Option<Pa> {
-            assert_eq!(order, ORDER);
-            self.chunks.pop_first()
-        }
-        fn give(&mut self, pa: Pa, order: u8) {
-            assert_eq!(order, ORDER);
-            assert!(pa.is_aligned(BLOCK));
-            assert!(self.chunks.insert(pa), "given back twice");
-        }
-    }
-
-    const BASE: u64 = 0x4000_0000;
-
-    fn setup(chunks: u32) -> (Frames, Pool) {
-        let records = Box::leak(std::vec![ChunkRecord::default(); chunks as usize].into_boxed_slice());
-        let pool = Pool { chunks: (0..u64::from(chunks)).map(|n| Pa::new(BASE + n * BLOCK)).collect() };
-        (Frames::new(Pa::new(BASE), records), pool)
-    }
-
-    #[test]
-    fn every_frame_once_and_all_back() {
-        let (mut frames, mut pool) = setup(3);
-        let mut all: Vec<Pa> = std::iter::from_fn(|| frames.allocate(&mut pool)).collect();
-        assert_eq!(all.len(), 3 * 512);
-        assert_eq!(frames.free_frames(), 0);
-        all.sort();
-        all.dedup();
-        assert_eq!(all.len(), 3 * 512);
-        assert!(all.iter().all(|pa| pa.is_aligned(PAGE) && pa.get() >= BASE && pa.get() < BASE + 3 * BLOCK));
-        // Every second one first, so that all chunks are partly free at once.
-        for &pa in all.iter().step_by(2).chain(all.iter().skip(1).step_by(2)) {
-            frames.free(&mut pool, pa).unwrap();
-        }
-        assert_eq!(pool.chunks.len(), 2);
-        assert_eq!(frames.free_frames(), 512);
-        frames.trim(&mut pool);
-        assert_eq!((pool.chunks.len(), frames.free_frames()), (3, 0));
-    }
-
-    #[test]
-    fn what_is_not_allocated_cannot_be_freed() {
-        let (mut frames, mut pool) = setup(2);
-        let pa = frames.allocate(&mut pool).unwrap();
-        for bad in [0, BASE - PAGE, BASE + 1, BASE + PAGE * 3, BASE + BLOCK, BASE + 2 * BLOCK, !0xfff] {
-            assert_eq!(frames.free(&mut pool, Pa::new(bad)), Err(NotAllocated(Pa::new(bad))), "{bad:#x}");
-        }
-        frames.free(&mut pool, pa).unwrap();
-        assert_eq!(frames.free(&mut pool, pa), Err(NotAllocated(pa)));
-        frames.trim(&mut pool);
-        assert_eq!(frames.free(&mut pool, pa), Err(NotAllocated(pa)));
-    }
-
-    #[test]
-    fn one_frame_to_and_fro_takes_one_chunk() {
-        let (mut frames, mut pool) = setup(2);
-        for _ in 0..10 {
-            let pa = frames.allocate(&mut pool).unwrap();
-            frames.free(&mut pool, pa).unwrap();
-            assert_eq!(pool.chunks.len(), 1);
-        }
-    }
-
-    #[test]
-    fn cost_does_not_grow_with_fragments() {
-        let fragments = if cfg!(miri) { 2_000 } else { 100_000 };
-        let (mut frames, mut pool) = setup(2 * fragments / 512 + 2);
-        let all: Vec<Pa> = (0..2 * fragments).map(|_| frames.allocate(&mut pool).unwrap()).collect();
-        // Free every second frame: as many fragments as there can be.
-        for &pa in all.iter().step_by(2) {
-            frames.free(&mut pool, pa).unwrap();
-        }
-        let mut most = 0;
-        for _ in 0..fragments {
-            let before = frames.records.looks;
-            let pa = frames.allocate(&mut pool).unwrap();
-            let allocated = frames.records.looks;
-            frames.free(&mut pool, pa).unwrap();
-            let freed = frames.records.looks;
-            most = most.max(allocated - before).max(freed - allocated);
-            // The next round meets another fragment.
-            frames.allocate(&mut pool).unwrap();
-        }
-        assert!(most <= 5, "{most} records looked at");
-    }
-}
+mod tests;

@@ -1,12 +1,14 @@
 //! The machine as the rules see it.
 
-use crate::{Interrupt, Maintenance, Pa, PartitionIndex, Progress};
+use crate::{Colours, Interrupt, Maintenance, Pa, PartitionIndex, Progress};
 
 /// What the rules need of the machine. Physical addresses passed in are always ones that [`Machine::allocate`] handed out.
 pub trait Machine {
     /// Zeroed memory of `1 << order` bytes, aligned to its size. `order` is 12, or 21 to 30.
     fn allocate(&mut self, order: u8) -> Option<Pa>;
-    /// Takes back what `allocate` gave. It is all zeroes again.
+    /// A zeroed frame of 4096 bytes of one of these [colours](crate::colour), of different ones by turns; `colours` is not [`Colours::ANY`].
+    fn allocate_coloured(&mut self, colours: Colours) -> Option<Pa>;
+    /// Takes back what `allocate` or (as of order 12) `allocate_coloured` gave. It is all zeroes again.
     fn free(&mut self, pa: Pa, order: u8);
     /// Zeroes `size` bytes, a multiple of 4096.
     fn zero(&mut self, pa: Pa, size: u64);

@@ -10,8 +10,8 @@ use crate::addr::{BLOCK, GIB};
 use crate::region::{STEP, clear_block};
 use crate::stage2::{self, ENTRIES, Kind, Span};
 use crate::{
-    Attributes, Failure, Ipa, Machine, Maintenance, PAGE, Pa, Partition, PartitionIndex, Phase, Progress,
-    System,
+    Attributes, Colours, Failure, Ipa, Machine, Maintenance, PAGE, Pa, Partition, PartitionIndex, Phase,
+    Progress, System,
 };
 
 const PAGE_ORDER: u8 = 12;
@@ -95,9 +95,9 @@ impl Tables {
     }
 
     /// Takes frames for those that are missing, all or none.
-    fn make(&mut self, m: &mut impl Machine) -> Result<(), Failure> {
+    fn make(&mut self, m: &mut impl Machine, colours: Colours) -> Result<(), Failure> {
         let [first, second] = self.missing;
-        let (first, second) = crate::region::frames(m, first, second)?;
+        let (first, second) = crate::region::frames(m, &colours, first, second)?;
         for (table, fresh) in self.tables.iter_mut().zip([first, second]) {
             *table = fresh.unwrap_or(*table);
         }
@@ -140,10 +140,12 @@ impl Tables {
 
 impl System {
     /// Gives a partition that has not ended `size` bytes of zeroed memory at `at`, both multiples of 2 MiB, all or nothing. The partition
-    /// pays: [`Account::Memory`], [`Account::AddressSpace`], and [`Account::ControlMemory`] for a table each GiB.
+    /// pays: [`Account::Memory`], [`Account::AddressSpace`], and [`Account::ControlMemory`] for a table each GiB, and one each 2 MiB if it is confined
+    /// to [colours](crate::colour).
     ///
     /// [`Error::WrongState`]: it has ended. [`Error::InvalidArgument`]: misaligned, no bytes, or more than 1 GiB.
-    /// [`Error::BadAddress`]: not where memory goes. [`Error::InUse`]: some is there. [`Error::Limit`], [`Error::NoMemory`].
+    /// [`Error::BadAddress`]: not where memory goes. [`Error::InUse`]: some is there. [`Error::TooLarge`]: more than 2 MiB, for a partition that is
+    /// confined to colours. [`Error::Limit`], [`Error::NoMemory`].
     pub fn add_memory(
         &mut self,
         m: &mut impl Machine,
@@ -282,6 +284,19 @@ impl System {
     }
 }
 
+/// One step of zeroing and freeing the pages of a table that no walk reaches, from the one numbered `from` on; the `last` one frees the table.
+fn clear_pages(m: &mut impl Machine, table: Pa, from: u32, last: bool) {
+    for index in from..from.saturating_add(STEP) {
+        let pa = stage2::address(m.entry(table, index as usize));
+        m.set_entry(table, index as usize, 0);
+        m.zero(pa, PAGE);
+        m.free(pa, PAGE_ORDER);
+    }
+    if last {
+        stage2::free_table(m, table);
+    }
+}
+
 /// Whether a granule is on its way out.
 fn is_leaving(descriptor: u64) -> bool {
     descriptor != 0 && !stage2::is_valid(descriptor)
@@ -300,26 +315,54 @@ impl Partition {
         }
         self.accounts.check(Account::Memory, range.size())?;
         self.accounts.check(Account::AddressSpace, range.size())?;
-        self.accounts.check(Account::ControlMemory, tables.cost())?;
-        tables.make(m)?;
+        if !self.colours.is_any() && range.size() > BLOCK {
+            return Err(Failure::too_large(BLOCK));
+        }
+        let cost = tables.cost().saturating_add(if self.colours.is_any() { 0 } else { PAGE });
+        self.accounts.check(Account::ControlMemory, cost)?;
+        tables.make(m, self.colours)?;
         // No walk follows any of it before all is there: what a running guest has seen could not be taken back without maintenance.
         for granule in range.granules() {
-            let Some(pa) = m.allocate(BLOCK_ORDER) else {
+            let Some(descriptor) = self.take_granule(m, attributes) else {
                 tables.give_back(m, Range { end: granule, ..range });
                 return Err(Error::NoMemory.into());
             };
-            tables.set(m, granule, stage2::leaving(attributes.block(pa, Kind::Memory), 0));
+            tables.set(m, granule, stage2::leaving(descriptor, 0));
         }
         for granule in range.granules() {
-            let pa = stage2::address(tables.entry_made(m, granule));
-            tables.set(m, granule, attributes.block(pa, Kind::Memory));
+            let taken = tables.entry_made(m, granule);
+            let pa = stage2::address(taken);
+            let is_paged = stage2::is_table(taken);
+            let descriptor = if is_paged { stage2::table(pa) } else { attributes.block(pa, Kind::Memory) };
+            tables.set(m, granule, descriptor);
         }
         tables.link(m, self.root);
         self.accounts.charge(Account::Memory, range.size());
         self.accounts.charge(Account::AddressSpace, range.size());
-        self.accounts.charge(Account::ControlMemory, tables.cost());
+        self.accounts.charge(Account::ControlMemory, cost);
         m.maintain(self.vmid, Maintenance::Link);
         Ok(())
+    }
+
+    /// The descriptor of 2 MiB of zeroes: a block, or, if the partition is confined to colours, a table of pages.
+    fn take_granule(&self, m: &mut impl Machine, attributes: Attributes) -> Option<u64> {
+        if self.colours.is_any() {
+            return m.allocate(BLOCK_ORDER).map(|pa| attributes.block(pa, Kind::Memory));
+        }
+        let table = self.colours.frame(m)?;
+        for index in 0..ENTRIES {
+            let Some(pa) = self.colours.frame(m) else {
+                for index in 0..index {
+                    let pa = stage2::address(m.entry(table, index));
+                    m.set_entry(table, index, 0);
+                    m.free(pa, PAGE_ORDER);
+                }
+                stage2::free_table(m, table);
+                return None;
+            };
+            m.set_entry(table, index, attributes.page(pa, Kind::Memory));
+        }
+        Some(stage2::table(table))
     }
 
     /// Makes a range of memory leave: when this returns, no processor reaches it.
@@ -332,7 +375,11 @@ impl Partition {
             tables.set(m, granule, stage2::leaving(descriptor, 0));
         }
         let gone = match range.size() {
-            BLOCK => Maintenance::Unlink { at: Ipa::new(range.start), order: BLOCK_ORDER, entries: 1 },
+            BLOCK => {
+                let is_paged = stage2::is_table(tables.entry(m, range.start));
+                let entries = if is_paged { ENTRIES as u16 } else { 1 };
+                Maintenance::Unlink { at: Ipa::new(range.start), order: BLOCK_ORDER, entries }
+            }
             _ => Maintenance::All,
         };
         m.maintain(self.vmid, gone);
@@ -347,7 +394,12 @@ impl Partition {
         // The entry goes before the memory does, so that it never names what is somebody else's.
         let left = if last { 0 } else { stage2::leaving(descriptor, cleared.saturating_add(STEP)) };
         m.set_entry(table, index, left);
-        clear_block(m, stage2::address(descriptor), BLOCK_ORDER, &mut cleared, &mut { STEP });
+        if stage2::is_table(descriptor) {
+            clear_pages(m, stage2::address(descriptor), cleared, last);
+            self.accounts.release(Account::ControlMemory, if last { PAGE } else { 0 });
+        } else {
+            clear_block(m, stage2::address(descriptor), BLOCK_ORDER, &mut cleared, &mut { STEP });
+        }
         if last {
             self.accounts.release(Account::Memory, BLOCK);
             self.accounts.release(Account::AddressSpace, BLOCK);

@@ -25,7 +25,8 @@ impl System {
     /// `Send`: puts a message, and with it a region, into the peer's queue. When it returns, no processor reaches the region. → its bytes.
     ///
     /// [`Error::InvalidArgument`]: longer than 128 bytes. [`Error::BadHandle`], [`Error::NotConnected`], [`Error::TimedOut`], [`Error::PeerClosed`],
-    /// [`Error::QueueFull`], [`Error::Denied`]: only the peer sends. [`Error::Limit`], [`Error::NoMemory`].
+    /// [`Error::QueueFull`], [`Error::Denied`]: only the peer sends. [`Error::Limit`]: of [`Account::CacheColours`], the region has other
+    /// colours than the channel; [`Error::NoMemory`].
     pub fn send(
         &mut self,
         m: &mut impl Machine,
@@ -48,7 +49,7 @@ impl System {
         let at = self.port_at(peer).ok_or(Error::PeerClosed)?;
         let (queue, depth) = (at.queue, at.depth);
         if queue.count >= depth {
-            return Err(if depth == 0 { Error::Denied } else { Error::QueueFull }.into());
+            self.check_room(m, who, at, word.region().map(|region| region.get()))?;
         }
         if grow {
             self.grow_entries(m, who)?;
@@ -90,7 +91,7 @@ impl System {
             return Err(Failure::limit(Account::ControlMemory));
         }
         p.accounts.check(Account::ControlMemory, PAGE)?;
-        if let (Some(frame), _) = frames(m, true, false)? {
+        if let (Some(frame), _) = frames(m, &p.colours, true, false)? {
             p.accounts.charge(Account::ControlMemory, PAGE);
             p.entries.grow(m, frame);
         }
@@ -116,15 +117,15 @@ impl System {
         let p = self.caller(who)?;
         let port = p.ports.get(number).ok_or(Error::BadHandle)?;
         let (queue, peer, severed) = (port.queue, port.peer, port.state == PortState::Severed);
-        let depth = port.depth;
+        let messages = port.messages;
         if !severed {
             port.connected()?;
         }
         if queue.count == 0 {
-            return Err(match depth {
-                0 if !severed => Error::Denied,
+            return Err(match messages {
                 _ if severed => Error::PeerClosed,
-                _ => Error::WouldBlock,
+                false => Error::Denied,
+                true => Error::WouldBlock,
             }
             .into());
         }
@@ -170,7 +171,7 @@ impl System {
             p.accounts.check(Account::Memory, body.size())?;
             p.accounts.check(Account::ControlMemory, pages + body.control())?;
         }
-        let (page, table) = frames(m, grow, needs_table)?;
+        let (page, table) = frames(m, &p.colours, grow, needs_table)?;
         if let Some(sender) = self.get_mut(from) {
             sender.release_body(&body);
         }

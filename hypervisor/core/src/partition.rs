@@ -9,7 +9,7 @@ use crate::message::Entries;
 use crate::reap::Reap;
 use crate::region::Regions;
 use crate::signal::{Ended, Signals};
-use crate::{Accounts, Pa};
+use crate::{Accounts, Colours, Pa};
 
 /// Where a partition is in the system's table. Used again after [`crate::System::destroy`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,6 +69,10 @@ pub struct Partition {
     pub(crate) root: Pa,
     pub(crate) vmid: u16,
     pub(crate) accounts: Accounts,
+    /// What its memory, tables and records are made of.
+    pub(crate) colours: Colours,
+    /// What is declared for the channels that it accepts; 0: nothing.
+    pub(crate) channel_colours: u64,
     pub(crate) regions: Regions,
     pub(crate) ports: Ports,
     pub(crate) entries: Entries,
@@ -102,6 +106,8 @@ impl Partition {
             root: Pa::new(0),
             vmid: 0,
             accounts: Accounts::new(),
+            colours: Colours::ANY,
+            channel_colours: 0,
             regions: Regions::new(),
             ports: Ports::new(),
             entries: Entries::new(),

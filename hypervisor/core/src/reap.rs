@@ -9,7 +9,9 @@ use crate::list::List;
 use crate::region::STEP;
 use crate::signal::Signals;
 use crate::stage2::{self, ENTRIES};
-use crate::{Failure, Machine, Maintenance, PAGE, Pa, Partition, PartitionIndex, Phase, Progress, System};
+use crate::{
+    Colours, Failure, Machine, Maintenance, PAGE, Pa, Partition, PartitionIndex, Phase, Progress, System,
+};
 
 const PAGE_ORDER: u8 = 12;
 
@@ -85,6 +87,9 @@ impl System {
                     m.free(frame, PAGE_ORDER);
                     Reap::Records
                 } else {
+                    p.accounts.release(Account::CacheColours, p.accounts.used(Account::CacheColours));
+                    p.colours = Colours::ANY;
+                    p.channel_colours = 0;
                     p.phase = Phase::Terminated;
                     self.tell_creator(m, ix);
                     return Progress::Done;

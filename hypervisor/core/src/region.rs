@@ -33,7 +33,7 @@ use handover_abi::{Account, Error, RegionHandle, region_order};
 use crate::addr::{BLOCK, GIB};
 use crate::stage2::{self, ENTRIES, Kind, Mapping, Place};
 use crate::table::{PagedTable, per_page};
-use crate::{Attributes, Failure, Machine, PAGE, Pa, PartitionIndex, Progress, System};
+use crate::{Attributes, Colours, Failure, Machine, PAGE, Pa, PartitionIndex, Progress, System};
 
 const PAGE_ORDER: u8 = 12;
 const BLOCK_ORDER: u8 = 21;
@@ -86,11 +86,19 @@ impl Body {
         }
     }
 
-    /// A region of `1 << order` bytes of zeroes; `None` when the machine has not that much. `table` says that it may have a table.
-    fn allocate(m: &mut impl Machine, attributes: Attributes, order: u8, table: bool) -> Option<Body> {
+    /// A region of `1 << order` bytes of zeroes, of up to 2 MiB if it has `colours`; `None` when the machine has not that much. `table` says that
+    /// it may have a table.
+    fn allocate(
+        m: &mut impl Machine,
+        attributes: Attributes,
+        order: u8,
+        table: bool,
+        colours: Colours,
+    ) -> Option<Body> {
         let body =
             |descriptor| Some(Body { descriptor, cleared: 0, order: NonZeroU32::new(u32::from(order))? });
-        if (order == BLOCK_ORDER || order == GIB_ORDER)
+        if colours.is_any()
+            && (order == BLOCK_ORDER || order == GIB_ORDER)
             && let Some(pa) = m.allocate(order)
         {
             return body(attributes.block(pa, Kind::Region));
@@ -99,9 +107,10 @@ impl Body {
             return None;
         }
         let leaf = leaf_order(order);
-        let table = m.allocate(PAGE_ORDER)?;
+        let table = colours.frame(m)?;
         for index in 0..1usize << order.saturating_sub(leaf) {
-            let Some(pa) = m.allocate(leaf) else {
+            let pa = if leaf == PAGE_ORDER { colours.frame(m) } else { m.allocate(leaf) };
+            let Some(pa) = pa else {
                 for index in 0..index {
                     let descriptor = m.entry(table, index);
                     m.set_entry(table, index, 0);
@@ -117,6 +126,14 @@ impl Body {
             m.set_entry(table, index, descriptor);
         }
         body(stage2::table(table))
+    }
+
+    /// The addresses of its pages; `None` where it is not made of pages.
+    pub(crate) fn pages(&self, m: &impl Machine) -> Option<impl Iterator<Item = Pa>> {
+        let table = stage2::address(self.descriptor);
+        let is_paged = stage2::is_table(self.descriptor) && self.order() <= BLOCK_ORDER;
+        let count = usize::from(self.leaves());
+        is_paged.then(|| (0..count).map(move |index| stage2::address(m.entry(table, index))))
     }
 
     /// One step of zeroing and freeing it, taking its cost from `budget` (pages). → whether nothing is left.
@@ -235,23 +252,25 @@ fn named(handle: u64) -> Result<u32, Failure> {
 #[inline(always)]
 pub(crate) fn frames(
     m: &mut impl Machine,
+    colours: &Colours,
     first: bool,
     second: bool,
 ) -> Result<(Option<Pa>, Option<Pa>), Failure> {
     if !first && !second {
         return Ok((None, None));
     }
-    fetch_frames(m, first, second)
+    fetch_frames(m, *colours, first, second)
 }
 
 #[cold]
 fn fetch_frames(
     m: &mut impl Machine,
+    colours: Colours,
     first: bool,
     second: bool,
 ) -> Result<(Option<Pa>, Option<Pa>), Failure> {
     let mut one = |wanted: bool| match wanted {
-        true => m.allocate(PAGE_ORDER).map(Some),
+        true => colours.frame(m).map(Some),
         false => Some(None),
     };
     let Some(a) = one(first) else { return Err(Error::NoMemory.into()) };
@@ -267,32 +286,39 @@ fn fetch_frames(
 }
 
 impl System {
-    /// `RegionCreate`: makes a region of zeroes, of `size` bytes, and maps it at `at` unless that is 0.
+    /// `RegionCreate`: makes a region of zeroes and maps it at `at` unless that is 0. `what` has its bytes in the lower half, and in the upper one the
+    /// port whose channel it is for, or 0: that decides which [colours](crate::colour) it is made of.
     ///
     /// [`Error::InvalidArgument`]: not a power of two from 4 KiB to 1 GiB; and, as for [`Error::BadAddress`], [`Error::TooLarge`],
-    /// [`Error::InUse`], the address. [`Error::Limit`], [`Error::NoMemory`].
+    /// [`Error::InUse`], the address. [`Error::TooLarge`] also: more than 2 MiB, of some colours only. [`Error::BadHandle`]: no such port.
+    /// [`Error::Limit`], [`Error::NoMemory`].
     pub fn region_create(
         &mut self,
         m: &mut impl Machine,
         who: PartitionIndex,
-        size: u64,
+        what: u64,
         at: u64,
     ) -> Result<RegionHandle, Failure> {
         let attributes = self.attributes;
-        let p = self.caller(who)?;
+        let (size, port) = (what & 0xffff_ffff, what >> 32);
         let order = region_order(size).ok_or(Error::InvalidArgument)?;
+        let colours = self.region_colours(who, port)?;
+        let p = self.caller(who)?;
+        if order > BLOCK_ORDER && !colours.is_any() {
+            return Err(Failure::too_large(BLOCK));
+        }
         let place = optional_place(m, p.root, at, order)?;
         let (grow, needs_table) = p.growth(p.regions.is_full(), p.regions.can_grow(), &place)?;
         let pages = u64::from(grow) * PAGE + u64::from(needs_table) * PAGE;
         p.accounts.check(Account::Memory, size)?;
         p.accounts.check(Account::AddressSpace, taken(&place))?;
-        let whole = order == BLOCK_ORDER || order == GIB_ORDER;
+        let whole = colours.is_any() && (order == BLOCK_ORDER || order == GIB_ORDER);
         p.accounts.check(Account::ControlMemory, if whole { pages } else { pages + PAGE })?;
-        // A whole GiB may be in pieces only.
+        // A whole GiB may be in pieces only; 2 MiB of some colours always are.
         let table_limit = p.accounts.check(Account::ControlMemory, pages + PAGE);
-        let (page, table) = frames(m, grow, needs_table)?;
-        let table_fits = order != BLOCK_ORDER && table_limit.is_ok();
-        let Some(body) = Body::allocate(m, attributes, order, table_fits) else {
+        let (page, table) = frames(m, &p.colours, grow, needs_table)?;
+        let table_fits = (order != BLOCK_ORDER || !whole) && table_limit.is_ok();
+        let Some(body) = Body::allocate(m, attributes, order, table_fits, colours) else {
             for frame in [page, table].into_iter().flatten() {
                 m.free(frame, PAGE_ORDER);
             }
@@ -335,7 +361,7 @@ impl System {
         let (_, needs_table) = p.growth(false, true, &Some(place))?;
         p.accounts.check(Account::AddressSpace, place.size())?;
         p.accounts.check(Account::ControlMemory, u64::from(needs_table) * PAGE)?;
-        let (_, table) = frames(m, false, needs_table)?;
+        let (_, table) = frames(m, &p.colours, false, needs_table)?;
         let mapping = p.link(m, place, table, region.body.descriptor());
         if let Some(region) = p.regions.get_mut(handle) {
             region.mapping = mapping;

@@ -55,7 +55,7 @@ impl System {
         let p = self.caller(who)?;
         let (intid, processor) = choice(p, intid, processor)?;
         let grow = p.port_growth()?;
-        let (page, _) = frames(m, grow, false)?;
+        let (page, _) = frames(m, &p.colours, grow, false)?;
         let mut record = PortRecord::new(PortState::Set, Link::NONE, PartitionId::new(0));
         record.intid = intid;
         let set = p.port_add(m, page, record)?;

@@ -7,7 +7,7 @@ use crate::addr::PAGE;
 use crate::device::Devices;
 use crate::reap::Reap;
 use crate::timeout::Wheel;
-use crate::{Accounts, Attributes, Failure, Machine, Pa, Partition, PartitionIndex, Phase};
+use crate::{Accounts, Attributes, Colours, Failure, Machine, Pa, Palette, Partition, PartitionIndex, Phase};
 
 /// Partitions at one time.
 pub const PARTITIONS_MAX: usize = 128;
@@ -21,6 +21,7 @@ pub struct System {
     last_id: u32,
     /// Requests to connect so far.
     pub(crate) requests: u32,
+    pub(crate) palette: Palette,
     /// When they are given up.
     pub(crate) timeouts: Wheel,
     pub(crate) devices: Devices,
@@ -34,6 +35,7 @@ impl System {
             partitions: [const { None }; PARTITIONS_MAX],
             attributes: Attributes { fwb: true },
             devices: Devices::new(),
+            palette: Palette::NONE,
             last_id: 0,
             requests: 0,
             timeouts: Wheel::new(),
@@ -113,6 +115,8 @@ impl System {
                 shell.root = root;
                 shell.vmid = ix.vmid();
                 shell.accounts = Accounts::new();
+                shell.colours = Colours::ANY;
+                shell.channel_colours = 0;
                 shell.creator = creator;
                 shell.shell_bytes = shell_bytes;
                 shell.reap = Reap::Unlink;

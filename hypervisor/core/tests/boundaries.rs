@@ -12,7 +12,7 @@ use std::{cell::Cell, collections::BTreeMap};
 
 use handover_abi::{Account, EndReason, Error, MessageWord, Name, PartitionId, Port, RegionHandle, layout};
 use handover_core::{Failure, Ipa, PAGE, Pa, Partition, PartitionIndex, Phase, Progress, System};
-use machine::{Model, books};
+use machine::{Model, PALETTE, books};
 
 const SHELL: u64 = 3 * PAGE;
 const MIB: u64 = 1 << 20;
@@ -52,6 +52,13 @@ struct World {
     /// Made and not started; ended and not forgotten.
     newborn: PartitionIndex,
     dead: PartitionIndex,
+    /// Confined to colours, for the operations that say so: it is the last of the ring and serves the actor.
+    tinted: PartitionIndex,
+    /// Made and without memory.
+    blank: PartitionIndex,
+    /// The tinted one's port to the actor, and a region for that.
+    tinted_port: u64,
+    tinted_region: u64,
 }
 
 impl World {
@@ -73,7 +80,12 @@ impl World {
             token: 0,
             newborn: nobody,
             dead: nobody,
+            tinted: nobody,
+            blank: nobody,
+            tinted_port: 0,
+            tinted_region: 0,
         };
+        w.system.set_palette(PALETTE);
         for number in 0..count {
             let creator = (number > 0).then(|| w.ring[0]);
             let ix = w.partition(creator).unwrap();
@@ -195,6 +207,32 @@ impl World {
         self.dead = self.partition(Some(actor)).unwrap();
         self.end(self.dead);
         self.finish(self.dead);
+    }
+
+    /// A world for an operation.
+    fn of(name: &str, count: usize) -> World {
+        let mut w = World::new(count);
+        if name.contains("colours") {
+            w.tint();
+        }
+        w
+    }
+
+    fn tint(&mut self) {
+        self.blank = self.partition(Some(self.actor)).unwrap();
+        self.tinted = self.partition(Some(self.actor)).unwrap();
+        let ix = self.tinted;
+        let id = self.system.partition(ix).unwrap().id();
+        self.system.set_colours(&mut self.machine, id, 0x0f, 0x30).unwrap();
+        self.system.add_memory(&mut self.machine, ix, Ipa::new(MEMORY), 2 * MIB).unwrap();
+        self.write(ix, MEMORY + 3 * PAGE);
+        self.system.start(ix).unwrap();
+        let (_, port) = self.join_last(self.actor, ix);
+        self.tinted_port = u64::from(port.get());
+        self.region(ix, 16 << 10, WINDOW);
+        let size = self.tinted_port << 32 | 16 << 10;
+        self.tinted_region = u64::from(self.region(ix, size, WINDOW + 2 * MIB).get());
+        self.ring.push(ix);
     }
 
     /// The same as [`World::join`] where other requests wait.
@@ -355,6 +393,26 @@ const OPERATIONS: &[(&str, Operation)] = &[
     ("signal_next", |w| done(w.system.signal_next(w.actor))),
     ("memory_add", |w| done(w.system.memory_add(&mut w.machine, w.actor, MEMORY + GIB - 2 * MIB, 6 * MIB))),
     ("memory_remove", |w| w.system.memory_remove(&mut w.machine, w.actor, MEMORY, 2 * MIB)),
+    ("set_colours", |w| {
+        let id = w.system.partition(w.blank).unwrap().id();
+        done(w.system.set_colours(&mut w.machine, id, 0xf0, 0x300))
+    }),
+    ("add_memory, of colours", |w| {
+        done(w.system.add_memory(&mut w.machine, w.tinted, Ipa::new(MEMORY + GIB), 2 * MIB))
+    }),
+    ("memory_remove, of colours", |w| w.system.memory_remove(&mut w.machine, w.tinted, MEMORY, 2 * MIB)),
+    ("region_create 2 MiB, of colours", |w| {
+        done(w.system.region_create(&mut w.machine, w.tinted, 2 * MIB, FRESH))
+    }),
+    ("region_create for a channel, of colours", |w| {
+        let size = w.tinted_port << 32 | 64 << 10;
+        done(w.system.region_create(&mut w.machine, w.tinted, size, FRESH))
+    }),
+    ("send a region, of colours", |w| {
+        let region = RegionHandle::from_register(w.tinted_region);
+        let word = MessageWord::new(Port::new(w.tinted_port as u32), region, 128);
+        done(w.system.send(&mut w.machine, w.tinted, word, &[7; 16]))
+    }),
     ("memory_info", |w| done(w.system.memory_info(&w.machine, w.actor, MEMORY))),
 ];
 
@@ -369,8 +427,8 @@ struct Driven {
 }
 
 /// Runs an operation to its end, all trees being watched. → what boundaries it has.
-fn measure(count: usize, operation: Operation) -> Driven {
-    let mut w = World::new(count);
+fn measure(name: &str, count: usize, operation: Operation) -> Driven {
+    let mut w = World::of(name, count);
     w.check(true);
     w.watch();
     (w.machine.calls, w.machine.allocations) = (0, 0);
@@ -388,7 +446,7 @@ fn measure(count: usize, operation: Operation) -> Driven {
 
 /// Makes an operation's allocation number `nth` fail: it fails, and has done nothing. Then `victim` is killed.
 fn starve(name: &str, count: usize, operation: Operation, nth: u32, victim: usize) {
-    let mut w = World::new(count);
+    let mut w = World::of(name, count);
     w.watch();
     let before = w.state();
     w.machine.allowance = Some(nth);
@@ -432,10 +490,10 @@ fn go_on(w: &mut World, operation: Operation, over: &mut bool) {
 }
 
 /// Kills `victim` after `steps` steps of an operation, which then goes on if it can, between the steps of the victim's end. → how many those are.
-fn kill(count: usize, operation: Operation, steps: u32, victim: usize) -> u32 {
-    let mut w = World::new(count);
-    // More partitions do not make other boundaries inside a step.
-    if count == 3 {
+fn kill(name: &str, count: usize, operation: Operation, steps: u32, victim: usize) -> u32 {
+    let mut w = World::of(name, count);
+    // More partitions do not make other boundaries inside a step, and the trees of colours are large.
+    if count == 3 && w.blank == w.tinted {
         w.watch();
     }
     let mut over = advance(&mut w, operation, steps);
@@ -458,8 +516,15 @@ fn kill(count: usize, operation: Operation, steps: u32, victim: usize) -> u32 {
 }
 
 /// Kills `first` after `steps` steps of an operation, and `second` after `reaped` steps of that end; then both ends go on by turns.
-fn kill_twice(operation: Operation, count: usize, steps: u32, [first, second]: [usize; 2], reaped: u32) {
-    let mut w = World::new(count);
+fn kill_twice(
+    name: &str,
+    operation: Operation,
+    count: usize,
+    steps: u32,
+    [first, second]: [usize; 2],
+    reaped: u32,
+) {
+    let mut w = World::of(name, count);
     let mut over = advance(&mut w, operation, steps);
     let (first, second) = (w.ring[first], w.ring[second]);
     w.end(first);
@@ -483,29 +548,40 @@ fn kill_twice(operation: Operation, count: usize, steps: u32, [first, second]: [
     w.close();
 }
 
+/// All numbers below `end`, or, of very many alike, the first and last ones and some between.
+fn some(end: u32, few: bool) -> impl Iterator<Item = u32> {
+    (0..end).filter(move |number| !few || *number < 4 || *number + 3 > end || number.is_multiple_of(101))
+}
+
 #[test]
 #[cfg_attr(miri, ignore = "takes hours")]
 fn every_boundary_of_every_operation_among_two_to_eight_partitions() {
     let mut driven = BTreeMap::<&str, Driven>::new();
     for count in 2..=8 {
+        let of_colours = |name: &str| name.contains("colours");
         let (actor, peer) = (count / 2, (count / 2 + 1) % count);
-        for &(name, operation) in OPERATIONS {
-            let has = measure(count, operation);
+        // What is made page by page has hundreds of boundaries alike.
+        for &(name, operation) in OPERATIONS.iter().filter(|(name, _)| count < 4 || !of_colours(name)) {
+            let has = measure(name, count, operation);
+            let colours = of_colours(name);
             let sum = driven.entry(name).or_default();
             sum.calls += has.calls;
-            for nth in 0..has.allocations {
+            for nth in some(has.allocations, colours) {
                 for victim in [actor, peer] {
                     starve(name, count, operation, nth, victim);
                     sum.allocations += 1;
                 }
             }
-            for steps in 0..=has.steps {
+            for steps in some(has.steps + 1, colours) {
                 // Beside these two all are alike, but for the one that made them.
                 let mut victims = vec![actor, peer, 0, (peer + 1) % count];
+                if colours {
+                    victims.push(count);
+                }
                 victims.sort();
                 victims.dedup();
                 for victim in victims {
-                    kill(count, operation, steps, victim);
+                    kill(name, count, operation, steps, victim);
                     sum.kills += 1;
                 }
                 sum.steps += 1;
@@ -514,7 +590,8 @@ fn every_boundary_of_every_operation_among_two_to_eight_partitions() {
     }
     for (name, driven) in &driven {
         println!("{name}: {driven:?}");
-        assert!(driven.steps >= 2 * 7 && driven.kills >= 3 * 7, "{name}: {driven:?}");
+        let worlds = if name.contains("colours") { 2 } else { 7 };
+        assert!(driven.steps >= 2 * worlds && driven.kills >= 3 * u64::from(worlds), "{name}: {driven:?}");
     }
     let total = |of: fn(&Driven) -> u64| driven.values().map(of).sum::<u64>();
     assert_eq!(driven.len(), OPERATIONS.len());
@@ -527,16 +604,16 @@ fn every_step_of_an_end_is_a_boundary_for_another_end() {
     let count = 3;
     let (actor, peer) = (count / 2, (count / 2 + 1) % count);
     let mut driven = Driven::default();
-    for &(_, operation) in OPERATIONS {
-        let has = measure(count, operation);
+    for &(name, operation) in OPERATIONS.iter().filter(|(name, _)| !name.contains("colours")) {
+        let has = measure(name, count, operation);
         // Before the first step, after the first, and after the last; what lies between is the same operation cut elsewhere.
         let mut cuts = vec![0, 1, has.steps];
         cuts.dedup();
         for steps in cuts {
             for victims in [[actor, peer], [peer, actor]] {
-                let end = kill(count, operation, steps, victims[0]);
+                let end = kill(name, count, operation, steps, victims[0]);
                 for reaped in 0..=end {
-                    kill_twice(operation, count, steps, victims, reaped);
+                    kill_twice(name, operation, count, steps, victims, reaped);
                     driven.double_kills += 1;
                 }
             }

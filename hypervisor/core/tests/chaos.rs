@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use handover_abi::{Account, EndReason, Error, MessageWord, Name, PartitionId, Port, RegionHandle, layout};
 use handover_core::{Failure, Ipa, PAGE, Pa, Partition, PartitionIndex, Phase, Progress, System, Timeout};
-use machine::{Model, Random, books};
+use machine::{Model, PALETTE, Random, books};
 
 const SHELL: u64 = 2 * PAGE;
 const MIB: u64 = 1 << 20;
@@ -56,6 +56,7 @@ impl Chaos {
             done: BTreeMap::new(),
         };
         chaos.add_devices();
+        chaos.system.set_palette(PALETTE);
         chaos.create(None);
         chaos
     }
@@ -90,12 +91,16 @@ impl Chaos {
                         _ if plenty => u64::MAX,
                         Account::Ports => self.random.next() % 12,
                         Account::Devices => self.random.next() % 3,
+                        Account::CacheColours => self.random.next() % 20,
                         Account::ControlMemory => self.random.next() % 40 * PAGE,
                         Account::AddressSpace if self.random.chance(2) => layout::WINDOW_SIZE,
                         Account::AddressSpace => self.random.next() % 24 * MIB,
                         _ => self.random.next() % 12 * MIB,
                     };
                     self.system.set_limit(id, account as u64, limit).unwrap();
+                }
+                if self.random.chance(3) {
+                    self.set_colours(id);
                 }
                 for _ in 0..self.random.below(3) {
                     let at = layout::MEMORY_BASE + self.random.next() % 600 * (2 * MIB);
@@ -118,6 +123,14 @@ impl Chaos {
                 self.judge::<()>("create", Err(failure), &before);
             }
         }
+    }
+
+    fn set_colours(&mut self, id: PartitionId) {
+        let own = self.random.pick(&[0, 0x00ff, 0xff00, 0x0ff0, PALETTE.all(), 1 << 16]).unwrap();
+        let channels = self.random.pick(&[0, 0, 0xf000, 0xff00, PALETTE.all()]).unwrap();
+        let before = self.state();
+        let result = self.system.set_colours(&mut self.machine, id, own, channels);
+        self.judge("set_colours", result, &before);
     }
 
     fn state(&self) -> State {
@@ -235,6 +248,7 @@ impl Chaos {
                 let order =
                     self.random.pick(&[12, 12, 12, 12, 13, 13, 16, 17, 20, 21, 21, 22, 23, 30]).unwrap();
                 let size = (1u64 << order) + u64::from(self.random.chance(20));
+                let size = if self.random.chance(4) { size | port << 32 } else { size };
                 let result = system.region_create(machine, who, size, at);
                 self.judge("region_create", result, &before);
             }
@@ -552,6 +566,6 @@ fn nothing_is_lost_whatever_happens() {
     }
     if !cfg!(miri) {
         // It does reach everything.
-        assert!(done.len() == 35 && done.values().all(|n| *n >= 10), "{}: {done:?}", done.len());
+        assert!(done.len() == 36 && done.values().all(|n| *n >= 10), "{}: {done:?}", done.len());
     }
 }

@@ -1,5 +1,6 @@
 //! Everything that is particular to the processor: nothing above this module names a system register.
 
+pub mod cache;
 pub mod context;
 pub mod exception;
 pub mod features;

@@ -123,6 +123,9 @@ registers! {
     // Identification.
     MIDR_EL1 = "s3_0_c0_c0_0";
     MPIDR_EL1 = "s3_0_c0_c0_5";
+    CLIDR_EL1 = "s3_1_c0_c0_1";
+    CCSIDR_EL1 = "s3_1_c0_c0_0";
+    CSSELR_EL1 = "s3_2_c0_c0_0";
     CTR_EL0 = "s3_3_c0_c0_1";
     DCZID_EL0 = "s3_3_c0_c0_7";
     ID_AA64PFR0_EL1 = "s3_0_c0_c4_0";

@@ -120,6 +120,8 @@ mod tests {
             work_conserving: false,
             bound_to: vec![],
             owns: vec![],
+            colours: vec![],
+            channel_colours: vec![],
         };
         Manifest {
             end_with: end_with.iter().map(|&name| name.into()).collect(),

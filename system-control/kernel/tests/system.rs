@@ -46,11 +46,14 @@ struct Partition {
     name: String,
     limits: BTreeMap<u64, u64>,
     claims: BTreeMap<u32, ProcessorClaim>,
+    colours: (u64, u64),
     memory: Vec<u8>,
     started: Option<(u64, u64)>,
     end: Option<(EndReason, u64)>,
 }
 
+/// Cache colours of the machine.
+const COLOURS: u32 = 16;
 /// The token of a request that its client has taken back.
 const WITHDRAWN: u64 = 77;
 
@@ -109,6 +112,7 @@ impl Control for Model {
             name: name.to_string(),
             limits: BTreeMap::new(),
             claims: BTreeMap::new(),
+            colours: (0, 0),
             memory: vec![],
             started: None,
             end: None,
@@ -127,7 +131,24 @@ impl Control for Model {
         Ok(())
     }
 
+    fn set_colours(&mut self, id: PartitionId, own: u64, channels: u64) -> Result<(), Error> {
+        let partition = self.new_one(id)?;
+        assert!(partition.memory.is_empty());
+        if (own | channels) >> COLOURS != 0 {
+            return Err(Error::InvalidArgument);
+        }
+        let limit = partition.limits.get(&(Account::CacheColours as u64));
+        assert_eq!(limit, Some(&u64::from((own | channels).count_ones())));
+        partition.colours = (own, channels);
+        Ok(())
+    }
+
+    fn colours(&mut self) -> Result<u32, Error> {
+        Ok(COLOURS)
+    }
+
     fn add_memory(&mut self, id: PartitionId, address: u64, size: u64) -> Result<(), Error> {
+        assert!(size == 2 * MIB || self.new_one(id)?.colours.0 == 0, "page by page");
         if size > ADD_MEMORY_MAX || !size.is_multiple_of(2 * MIB) {
             return Err(Error::InvalidArgument);
         }
@@ -335,6 +356,29 @@ fn gives_devices_and_says_why_not() {
     );
     assert_eq!(refused("virtio,mmio"), refused("virtio_mmio@a000200"));
     assert!(refused("pl031@9020000").contains("but the machine has pl031@9010000 (arm,pl031), virtio"));
+}
+
+#[test]
+fn colours_come_before_memory_and_need_tables() {
+    let with = |keys: &str| MANIFEST.replacen("[[partition]]", &format!("[[partition]]\n{keys}"), 1);
+    let run = |keys: &str| {
+        let mut model = Model::new(1 << 30);
+        System::boot(&mut model, &archive(&with(keys), &kernel())).unwrap();
+        let linux = &model.partitions[&2];
+        (linux.colours, linux.limits[&(Account::ControlMemory as u64)])
+    };
+    let (none, plain) = run("");
+    assert_eq!(none, (0, 0));
+    assert_eq!(run("channel-colours = [5]"), ((0, 1 << 5), plain));
+    let (both, more) = run("colours = [0, 15]\nchannel-colours = [15, 2]");
+    assert_eq!(both, (0x8001, 0x8004));
+    // A table for each 2 MiB of 256 MiB, and of half as much for regions.
+    assert_eq!(more - plain, 192 * 4096);
+    let text = failure(1 << 30, &archive(&with("colours = [16]"), &kernel()));
+    assert!(
+        text.contains("cannot be given its cache colours") && text.contains("this machine has 16"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -37,6 +37,10 @@ pub trait Control {
     fn set_limit(&mut self, id: PartitionId, account: Account, limit: u64) -> Result<(), Error>;
     /// `ProcessorSet`.
     fn claim(&mut self, id: PartitionId, processor: u32, claim: ProcessorClaim) -> Result<(), Error>;
+    /// `PartitionSetColours`.
+    fn set_colours(&mut self, id: PartitionId, own: u64, channels: u64) -> Result<(), Error>;
+    /// `CacheInfo`: how many cache colours the machine has.
+    fn colours(&mut self) -> Result<u32, Error>;
     /// `PartitionAddMemory`, of at most [`ADD_MEMORY_MAX`](handover_abi::layout::ADD_MEMORY_MAX) bytes.
     fn add_memory(&mut self, id: PartitionId, address: u64, size: u64) -> Result<(), Error>;
     /// `PartitionWrite`, of at most [`WRITE_MAX`](handover_abi::layout::WRITE_MAX) bytes.

@@ -30,6 +30,14 @@ impl Control for Hypercalls {
         hvc::processor_set(id, processor, claim)
     }
 
+    fn set_colours(&mut self, id: PartitionId, own: u64, channels: u64) -> Result<(), Error> {
+        hvc::partition_set_colours(id, own, channels)
+    }
+
+    fn colours(&mut self) -> Result<u32, Error> {
+        hvc::cache_info()
+    }
+
     fn add_memory(&mut self, id: PartitionId, address: u64, size: u64) -> Result<(), Error> {
         hvc::partition_add_memory(id, address, size)
     }

@@ -4,9 +4,9 @@ use alloc::{format, string::String, vec::Vec};
 use core::fmt;
 use handover_abi::{
     Account, Error, Name, PROCESSOR_WHOLE, PartitionId, ProcessorClaim,
-    layout::{ADD_MEMORY_MAX, MEMORY_BASE, WINDOW_SIZE, WRITE_MAX},
+    layout::{ADD_MEMORY_MAX, MEMORY_BASE, MEMORY_GRANULE, WINDOW_SIZE, WRITE_MAX},
 };
-use handover_manifest::{Manifest, MemorySize, Partition};
+use handover_manifest::{Manifest, MemorySize, Partition, colour_set};
 
 use crate::{
     archive::{Failure, files_of},
@@ -26,18 +26,22 @@ const PORTS: u64 = 1024;
 
 /// The limits of a partition: of each account that is not left at zero.
 #[must_use]
-pub fn limits(partition: &Partition) -> [(Account, u64); 6] {
+pub fn limits(partition: &Partition) -> [(Account, u64); 7] {
     let memory = partition.memory.0;
     let memory = memory.saturating_add((memory / 2).max(REGIONS_MIN));
+    let (own, channels) = colours(partition);
+    // Memory of some colours takes a table for each 2 MiB.
+    let tables = if own == 0 { 0 } else { memory / 512 };
     [
         // What its manifest asks for, and room for as much as it can use.
         (Account::ProcessorTime, u64::from(partition.processors) * PROCESSOR_WHOLE),
         (Account::Memory, memory),
         // All of that may be added to its memory, and the whole message window is its own to use.
         (Account::AddressSpace, memory.saturating_add(WINDOW_SIZE)),
-        (Account::ControlMemory, CONTROL_MEMORY),
+        (Account::ControlMemory, CONTROL_MEMORY.saturating_add(tables)),
         (Account::Ports, PORTS),
         (Account::Devices, partition.devices.len() as u64),
+        (Account::CacheColours, u64::from((own | channels).count_ones())),
     ]
 }
 
@@ -58,6 +62,11 @@ fn claims(partition: &Partition) -> impl Iterator<Item = (u32, ProcessorClaim)> 
         alone: false,
     };
     (0..partition.processors).zip(owned.chain(core::iter::repeat(shared)))
+}
+
+/// A partition's own colours and those of the channels to it, bit by bit.
+fn colours(partition: &Partition) -> (u64, u64) {
+    (colour_set(&partition.colours), colour_set(&partition.channel_colours))
 }
 
 /// What a partition is filled with, at hand before it exists.
@@ -107,16 +116,33 @@ pub fn give(control: &mut impl Control, partition: &Partition, id: PartitionId) 
             failed(name, format_args!("promised the time of processor {processor}"), error)
         })?;
     }
+    let (own, channels) = colours(partition);
+    if own | channels != 0 {
+        control.set_colours(id, own, channels).map_err(|error| no_colours(control, partition, error))?;
+    }
     let size = partition.memory.0;
+    let most = if own == 0 { ADD_MEMORY_MAX } else { MEMORY_GRANULE };
     let mut given = 0;
     while given < size {
-        let step = (size - given).min(ADD_MEMORY_MAX);
+        let step = (size - given).min(most);
         if let Err(error) = control.add_memory(id, MEMORY_BASE + given, step) {
             return Err(no_memory(control, partition, error));
         }
         given += step;
     }
     devices::give(control, partition, id)
+}
+
+fn no_colours(control: &mut impl Control, partition: &Partition, error: Error) -> Failure {
+    let Failure(mut text) = failed(&partition.name, format_args!("given its cache colours"), error);
+    match (error, control.colours()) {
+        (Error::NotSupported, _) => text += "; this machine's caches have none: leave them out",
+        (Error::InvalidArgument, Ok(count)) => {
+            text += &format!("; this machine has {count}, counted from 0: choose others");
+        }
+        _ => {}
+    }
+    Failure(text)
 }
 
 fn no_memory(control: &mut impl Control, partition: &Partition, error: Error) -> Failure {

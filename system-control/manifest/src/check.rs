@@ -1,8 +1,8 @@
 //! What the types alone cannot say about a manifest: names are unique, services meet, everything fits the machine.
 
 use crate::{
-    BUDGET_MIN, KernelSource, MAX_DEVICES, MAX_NAME, MAX_PHYSICAL, MAX_PROCESSORS, MEMORY_GRANULE, Manifest,
-    MemorySize, PERIOD_MAX, Partition, UNIX,
+    BUDGET_MIN, COLOURS, KernelSource, MAX_DEVICES, MAX_NAME, MAX_PHYSICAL, MAX_PROCESSORS, MEMORY_GRANULE,
+    Manifest, MemorySize, PERIOD_MAX, Partition, UNIX,
 };
 use alloc::{format, string::String};
 
@@ -52,6 +52,8 @@ impl Manifest {
         }
         for (index, partition) in self.partitions.iter().enumerate() {
             self.check_partition(index, partition)?;
+            check_colours(index, "colours", &partition.colours)?;
+            check_colours(index, "channel-colours", &partition.channel_colours)?;
         }
         self.check_services()?;
         self.check_devices()?;
@@ -254,6 +256,22 @@ fn check_name(name: &str, of: &str, place: Place) -> Result<(), Problem> {
         place,
         format!("`{name}` cannot be the name of a {of}: use 1 to {MAX_NAME} of `a-z`, `0-9` and `-`"),
     )
+}
+
+fn check_colours(partition: usize, key: &'static str, colours: &[u32]) -> Result<(), Problem> {
+    for (index, colour) in colours.iter().enumerate() {
+        let place = Place::Partition(partition, Key::Element(key, index));
+        if *colour >= COLOURS {
+            return wrong(
+                place,
+                format!("there is no colour {colour}: they are counted from 0 to {} at most", COLOURS - 1),
+            );
+        }
+        if colours[..index].contains(colour) {
+            return wrong(place, format!("colour {colour} is there twice"));
+        }
+    }
+    Ok(())
 }
 
 fn check_granule(memory: MemorySize, place: Place) -> Result<(), Problem> {

@@ -160,6 +160,20 @@ pub struct Partition {
     /// Physical processors that serve nobody else, each for one of its logical processors, from the first on. Never number 0.
     #[serde(default)]
     pub owns: Vec<u32>,
+    /// The cache colours that its memory is made of, each below [`COLOURS`]; any, if there are none.
+    #[serde(default)]
+    pub colours: Vec<u32>,
+    /// Those that the regions of the channels to it are made of; whatever their senders have, if there are none.
+    #[serde(default)]
+    pub channel_colours: Vec<u32>,
+}
+
+/// The most cache colours that a machine can have.
+pub const COLOURS: u32 = 64;
+
+/// A list of colours below [`COLOURS`], bit by bit.
+pub fn colour_set(colours: &[u32]) -> u64 {
+    colours.iter().fold(0, |set, colour| set | 1u64.checked_shl(*colour).unwrap_or(0))
 }
 
 /// A service that some partition offers.

@@ -1,7 +1,7 @@
 //! Reads manifests as a person writes them, right and wrong.
 #![allow(missing_docs, reason = "a test binary has no readers of its documentation")]
 
-use handover_manifest::{Manifest, MemorySize, Service, UnpackError, parse, read};
+use handover_manifest::{Manifest, MemorySize, Service, UnpackError, colour_set, parse, read};
 use std::{fs, path::Path};
 
 const GOOD: &str = r#"
@@ -66,6 +66,24 @@ fn numbers_services_in_manifest_order() {
     assert_eq!(services[2], Service { id: 3, name: "files", provider: 1 });
     assert_eq!(manifest.service("files"), Some(services[2]));
     assert_eq!(manifest.service("none"), None);
+}
+
+#[test]
+fn reads_colours() {
+    let text = GOOD.replacen("[[partition]]", "[[partition]]\ncolours = [0, 3]\nchannel-colours = [63]", 1);
+    let manifest = parse(&text, Path::new("m.toml")).unwrap();
+    let echo = &manifest.partitions[0];
+    assert_eq!((colour_set(&echo.colours), colour_set(&echo.channel_colours)), (0b1001, 1 << 63));
+    assert!(manifest.partitions[1].colours.is_empty());
+    assert_eq!(Manifest::unpack(&manifest.pack()), Ok(manifest));
+}
+
+#[test]
+fn refuses_colours_that_no_machine_has() {
+    refuses("[[partition]]", "[[partition]]\ncolours = [\n0,\n64]", 11, "there is no colour 64");
+    refuses("[[partition]]", "[[partition]]\nchannel-colours = [64]", 9, "counted from 0 to 63");
+    refuses("[[partition]]", "[[partition]]\ncolours = [1, 2, 1]", 9, "colour 1 is there twice");
+    refuses("[[partition]]", "[[partition]]\ncolours = [-1]", 9, "expected u32");
 }
 
 #[test]

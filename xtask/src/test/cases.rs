@@ -367,6 +367,23 @@ fn bare_metal() -> Vec<Case> {
             limit: 240,
         },
         Case {
+            name: "examine-colours",
+            manifest: "[system-control]\nkernel = \"guest:examiner\"\ncommand-line = \"case=colours\"\n\
+                 [machine]\nprocessors = 2\nmemory = \"128 MiB\"\n\
+                 [[partition]]\nname = \"subject\"\nkernel = \"guest:subject\"\nprocessors = 2\nmemory = \"4 MiB\"\n\
+                 colours = [0, 1, 5]\n\
+                 [[partition]]\nname = \"echo\"\nkernel = \"guest:echo\"\nprocessors = 1\nmemory = \"4 MiB\"\n\
+                 provides = [\"echo\"]\ncolours = [2, 3]\nchannel-colours = [4]\n",
+            lines: &[
+                Has("system-control", " cache colours"),
+                Has("echo", "echo: serving"),
+                Has("system-control", "examiner: colours ok"),
+                Lacks("", "panic"),
+            ],
+            status: 0,
+            limit: 240,
+        },
+        Case {
             name: "cycles",
             manifest: "[system-control]\nkernel = \"guest:examiner\"\n\
                  command-line = \"case=cycles rounds=1000 alive=3 longest=1000\"\n\

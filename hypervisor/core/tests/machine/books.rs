@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use handover_abi::{Account, PartitionId};
+use handover_abi::{Account, PartitionId, layout::WINDOW_BASE as WINDOW};
 use handover_core::{Ipa, PAGE, PARTITIONS_MAX, Pa, PartitionIndex, Phase, System};
 
-use super::{BASE, Model, Tables, devices};
+use super::{BASE, Model, PALETTE, Tables, devices};
 
 const MIB: u64 = 1 << 20;
 const ADDRESS: u64 = 0xffff_ffff_f000;
@@ -15,6 +15,8 @@ const ADDRESS: u64 = 0xffff_ffff_f000;
 pub struct Tree {
     pub leaves: Vec<(u64, u64)>,
     pub tables: Vec<u64>,
+    /// Frames that are the partition's and no region's: memory, and the tables that map it or the window.
+    pub own: Vec<(u64, u64)>,
     touched: Vec<Ipa>,
     /// Pages of what is no memory of the machine's, and where they are mapped.
     pub others: Vec<(u64, u64)>,
@@ -24,6 +26,7 @@ impl Tree {
     /// Everything that walks from a root find.
     pub fn of(tables: &Tables, root: Pa) -> Tree {
         let mut tree = Tree::default();
+        tree.own.push((root.get(), PAGE));
         tree.branch(tables, root, 0, 39);
         tree
     }
@@ -35,6 +38,11 @@ impl Tree {
         for (index, entry) in words.iter().enumerate().filter(|(_, entry)| **entry & 1 != 0) {
             let pa = entry & ADDRESS;
             let at = at + ((index as u64) << shift);
+            // Bit 55: a window table of its own.
+            if pa >= BASE && (at < WINDOW || shift == 30 && entry & 1 << 55 != 0) {
+                let is_table = shift > 12 && entry & 2 != 0;
+                self.own.push((pa, if is_table { PAGE } else { 1 << shift }));
+            }
             if shift > 12 && entry & 2 != 0 {
                 self.tables.push(pa);
                 self.branch(tables, Pa::new(pa), at, shift);
@@ -111,6 +119,11 @@ pub fn balance(
         once(p.root().get(), "a root");
         let tree = Tree::of(&machine.tables, p.root());
         devices::balance(system, machine, ix, &tree.others);
+        let colours = p.colours();
+        for (pa, size) in tree.own.iter().filter(|_| !colours.is_any()) {
+            assert_eq!(*size, PAGE);
+            assert!(colours.bits() >> PALETTE.of(Pa::new(*pa)) & 1 != 0, "{pa:#x} is of another colour");
+        }
         for (pa, size) in tree.leaves {
             let order = size.trailing_zeros() as u8;
             assert_eq!(machine.owner(Pa::new(pa)), Some((pa, order)), "mapped, but not allocated");

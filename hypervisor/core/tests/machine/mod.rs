@@ -9,15 +9,19 @@ use std::any::{Any, TypeId};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use handover_core::frames::{ChunkRecord, Chunks, Frames};
+use handover_core::frames::{ChunkRecord, Chunks, ColourRecord, Frames};
 use handover_core::maintenance::{Capabilities, Step};
-use handover_core::{Interrupt, Ipa, Machine, Maintenance, PAGE, Pa, PartitionIndex, Progress};
+use handover_core::{
+    Colours, Interrupt, Ipa, Machine, Maintenance, PAGE, Pa, Palette, PartitionIndex, Progress,
+};
 
 use tlb::{Tlb, Visible};
 
 /// Where the model's memory starts: not at zero, and not where guests see theirs.
 pub const BASE: u64 = 0x1_0000_0000;
 const BLOCK: u64 = 1 << 21;
+/// What the model's cache makes of it.
+pub const PALETTE: Palette = Palette::new(16);
 
 /// Whole chunks, first fit.
 pub struct Pool {
@@ -135,8 +139,9 @@ pub struct Model {
 impl Model {
     pub fn new(chunks: usize, tlb_range: bool) -> Model {
         let records = Box::leak(vec![ChunkRecord::default(); chunks].into_boxed_slice());
+        let coloured = Box::leak(vec![ColourRecord::default(); chunks].into_boxed_slice());
         Model {
-            frames: Frames::new(Pa::new(BASE), records),
+            frames: Frames::with_colours(Pa::new(BASE), records, PALETTE, coloured),
             pool: Pool { free: vec![true; chunks] },
             total: chunks as u64 * BLOCK,
             allocated: BTreeMap::new(),
@@ -178,6 +183,24 @@ impl Model {
                 }
             }
         }
+    }
+
+    /// Somebody asks for memory. → whether there is any.
+    fn ask(&mut self) -> Option<()> {
+        self.boundary(None);
+        self.allocations += 1;
+        if let Some(allowance) = &mut self.allowance {
+            *allowance = allowance.checked_sub(1)?;
+        }
+        Some(())
+    }
+
+    fn give_out(&mut self, pa: Pa, order: u8) -> Pa {
+        assert_eq!(self.owner(pa), None, "allocated twice");
+        self.assert_zero(pa, 1 << order);
+        self.allocated.insert(pa.get(), order);
+        self.hash ^= mix([pa.get(), u64::from(order), 1]);
+        pa
     }
 
     pub fn allocated_bytes(&self) -> u64 {
@@ -253,20 +276,20 @@ impl Model {
 impl Machine for Model {
     fn allocate(&mut self, order: u8) -> Option<Pa> {
         assert!(order == 12 || (21..=30).contains(&order), "order {order}");
-        self.boundary(None);
-        self.allocations += 1;
-        if let Some(allowance) = &mut self.allowance {
-            *allowance = allowance.checked_sub(1)?;
-        }
+        self.ask()?;
         let pa = match order {
             12 => self.frames.allocate(&mut self.pool)?,
             _ => self.pool.take(order)?,
         };
-        assert_eq!(self.owner(pa), None, "allocated twice");
-        self.assert_zero(pa, 1 << order);
-        self.allocated.insert(pa.get(), order);
-        self.hash ^= mix([pa.get(), u64::from(order), 1]);
-        Some(pa)
+        Some(self.give_out(pa, order))
+    }
+
+    fn allocate_coloured(&mut self, colours: Colours) -> Option<Pa> {
+        assert!(!colours.is_any() && colours.bits() & !PALETTE.all() == 0);
+        self.ask()?;
+        let pa = self.frames.allocate_coloured(&mut self.pool, colours)?;
+        assert!(colours.bits() >> PALETTE.of(pa) & 1 != 0, "a frame of another colour");
+        Some(self.give_out(pa, 12))
     }
 
     fn free(&mut self, pa: Pa, order: u8) {
