@@ -84,7 +84,8 @@ fn prepare(x0: u64) -> Result<Kernel, String> {
     let files: &'static [u8] = unsafe { slice::from_raw_parts(files, info.files_size as usize) };
     let archive = Archive::read(files).map_err(|damage| alloc::format!("the boot archive is {damage}"))?;
     let command = command(&archive)?;
-    let limits = Limits { pages: heap::free() as u64 / PAGE / 2, ..Limits::default() };
+    // Half of the heap: a page of a file and its count of users take two pages of it.
+    let limits = Limits { pages: heap::free() as u64 / PAGE / 4, ..Limits::default() };
     let files = Files::new(files, limits).map_err(|damage| alloc::format!("the boot archive is {damage}"))?;
     let mut kernel = kernel(frames, files)?;
     let path = command.first().cloned().ok_or("no program is named")?;
@@ -115,12 +116,12 @@ fn command(archive: &Archive<'_>) -> Result<Vec<Vec<u8>>, String> {
     Ok(line.split_ascii_whitespace().map(|word| word.as_bytes().to_vec()).collect())
 }
 
-/// A quarter of the memory behind the image is the kernel's heap, the rest is for programs.
+/// A third of the memory behind the image is the kernel's heap, the rest is for programs.
 fn divide_memory(info: &BootInfo) -> Result<Frames, String> {
     let begin = start::image_end().next_multiple_of(PAGE);
     let end = info.memory_base + info.memory_size - PAGE;
     let size = end.checked_sub(begin).ok_or("system-control has too little memory")?;
-    let middle = begin + (size / 4).next_multiple_of(PAGE);
+    let middle = begin + (size / 3).next_multiple_of(PAGE);
     // SAFETY: this partition's memory behind the image, which the start code maps read-write, but for the last page with `BootInfo`;
     // `main` is called once, so it is given once, and the frames are what is left.
     unsafe { heap::add(begin..middle) };

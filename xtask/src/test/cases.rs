@@ -609,6 +609,48 @@ fn linux() -> Vec<Case> {
             limit: 480,
         },
         Case {
+            name: "unix-reckless",
+            manifest: unix!("\"reckless\"", "/bin/reckless"),
+            lines: &[
+                Has(
+                    "system-control",
+                    "reckless: who touches all memory: None, signal Some(6); honest: Some(0)",
+                ),
+                Has(
+                    "system-control",
+                    "reckless: who maps more and more: Some(12), signal None; honest: Some(0)",
+                ),
+                Has(
+                    "system-control",
+                    "reckless: who opens until it cannot: Some(24), signal None; honest: Some(0)",
+                ),
+                Has(
+                    "system-control",
+                    "reckless: who fills the file system: Some(28), signal None; honest: Some(0)",
+                ),
+                Has(
+                    "system-control",
+                    "reckless: who forks until it cannot: Some(11), signal None; honest: Some(0)",
+                ),
+                Has(
+                    "system-control",
+                    "reckless: who starts threads until it cannot: Some(11), signal None; honest: Some(0)",
+                ),
+                Has(
+                    "system-control",
+                    "reckless: who overflows its stack: None, signal Some(11); honest: Some(0)",
+                ),
+                Has(
+                    "system-control",
+                    "reckless: who passes wild pointers: Some(14), signal None; honest: Some(0)",
+                ),
+                Has("system-control", "reckless: who loops: None, signal Some(9); honest: Some(0)"),
+                Has("system-control", "reckless: all others are well"),
+            ],
+            status: 0,
+            limit: 240,
+        },
+        Case {
             name: "unix-shell",
             manifest: unix!(
                 "\"busybox\"",

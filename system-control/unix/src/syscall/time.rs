@@ -92,11 +92,8 @@ pub fn sleep_on(kernel: &mut Kernel, which: u64, flags: u64, request: u64, remai
         _ => return Err(Errno::INVAL.into()),
     };
     let deadline = kernel.deadline(|kernel| {
-        if absolute {
-            Ok(Some(read_time(kernel, request)?.saturating_sub(offset)))
-        } else {
-            deadline_after(kernel, request)
-        }
+        let time = read_time(kernel, request)?;
+        Ok(Some(if absolute { time.saturating_sub(offset) } else { kernel.now().saturating_add(time) }))
     })?;
     if kernel.is_over(deadline) {
         return Ok(0);
