@@ -13,6 +13,7 @@ mod progress;
 mod provision;
 mod run;
 mod session;
+mod symbols;
 mod terminal;
 mod test;
 mod view;

@@ -7,6 +7,7 @@ use crate::{
     machine::{self, Event, Machine},
     provision::qemu,
     session::{self, Ending, Log, Viewer},
+    symbols::{Named, Symbols},
     terminal::{self, RawMode},
     view::View,
     workspace::Workspace,
@@ -93,8 +94,9 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
         }
         viewer.direct = Some((name.clone(), Some(Keyboard::of(&mut machine, raw.is_some())?)));
     }
+    let mut viewer = Named::new(viewer, Symbols::new(&image.symbols, &workspace.source("")));
     let ending = session::watch(machine, &mut log, &mut viewer, options.timeout.map(Duration::from_secs));
-    viewer.view.finish()?;
+    viewer.viewer.view.finish()?;
     drop(raw);
     conclude(ending?, &logs)
 }

@@ -15,6 +15,7 @@
 
 mod account;
 mod addr;
+mod backtrace;
 mod channel;
 mod close;
 pub mod colour;
@@ -37,6 +38,7 @@ pub mod schedule;
 mod set;
 mod signal;
 mod stage2;
+mod syndrome;
 mod system;
 mod table;
 mod timeout;
@@ -44,6 +46,7 @@ pub mod vgic;
 
 pub use account::Accounts;
 pub use addr::{Ipa, PAGE, Pa};
+pub use backtrace::{Backtrace, CALLERS_MAX};
 pub use channel::QUEUE_DEPTH;
 pub use colour::{Colours, Palette};
 pub use device::{DEVICES_MAX, Device, Interrupt};
@@ -52,5 +55,6 @@ pub use machine::Machine;
 pub use maintenance::Maintenance;
 pub use partition::{Partition, PartitionIndex, Phase};
 pub use stage2::{Attributes, Span};
+pub use syndrome::SyndromeWords;
 pub use system::{PARTITIONS_MAX, System};
 pub use timeout::Timeout;

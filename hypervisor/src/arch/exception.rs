@@ -125,6 +125,20 @@ pub fn fault_va() -> u64 {
     FAR_EL2.get()
 }
 
+/// Where a virtual address leads by the tables of the guest that runs here, read at EL1; `None` where they lead nowhere. Its stage-2 tables
+/// guard the walk, and PTW keeps it from devices, so that nothing but PAR_EL1 can come of it (Arm ARM D8.16).
+pub fn stage1(va: u64) -> Option<u64> {
+    const FAULT: u64 = 1;
+    const PAGE_OFFSET: u64 = 0xfff;
+    const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+    let before = PAR_EL1.get();
+    // SAFETY: changes PAR_EL1 alone, which is put back.
+    unsafe { core::arch::asm!("at s1e1r, {}", "isb", in(reg) va, options(nostack, preserves_flags)) };
+    let result = PAR_EL1.get();
+    PAR_EL1.set(before);
+    (result & FAULT == 0).then_some(result & ADDRESS | va & PAGE_OFFSET)
+}
+
 /// Whether the guest was in AArch32 state (PSTATE.M[4]).
 #[inline]
 pub fn is_aarch32(context: &Context) -> bool {

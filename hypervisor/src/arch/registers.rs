@@ -111,6 +111,7 @@ registers! {
     HFGITR2_EL2 = "s3_4_c3_c1_7";
 
     // EL1's own, switched with each logical processor.
+    SP_EL0 = "s3_0_c4_c1_0";
     SP_EL1 = "s3_4_c4_c1_0";
     ELR_EL1 = "s3_0_c4_c0_1";
     SPSR_EL1 = "s3_0_c4_c0_0";
@@ -118,6 +119,10 @@ registers! {
     ESR_EL1 = "s3_0_c5_c2_0";
     FAR_EL1 = "s3_0_c6_c0_0";
     VBAR_EL1 = "s3_0_c12_c0_0";
+    TTBR0_EL1 = "s3_0_c2_c0_0";
+    TTBR1_EL1 = "s3_0_c2_c0_1";
+    TCR_EL1 = "s3_0_c2_c0_2";
+    PAR_EL1 = "s3_0_c7_c4_0";
     MDSCR_EL1 = "s2_0_c0_c2_2";
 
     // Identification.

@@ -267,7 +267,15 @@ fn bare_metal() -> Vec<Case> {
             lines: &[
                 Has("victim", "crash: branching to address 0"),
                 Has("", "victim: processor 0 cannot go on: its exception vector is nowhere in its memory"),
+                Has(
+                    "",
+                    "victim: instruction abort from a lower level: translation fault, level 1, on a fetch",
+                ),
                 Has("", "victim: PC 0x0000000000000000"),
+                Has("", "victim: nothing of its own at IPA 0x0"),
+                Has("", "victim: has taken no exception itself"),
+                Has("", "victim: at 0x0000000000000000"),
+                Has("", "(guests/crash/src/main.rs:"),
                 Has("system-control", "victim died: fatal fault"),
                 Has("client", "bench: region_destroy_2m "),
                 Has("system-control", "client has exited with status 0"),

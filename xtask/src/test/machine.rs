@@ -7,6 +7,7 @@ use crate::{
     machine::{self, Machine},
     provision::qemu::{self, Qemu},
     session::{self, Ending, Log, Transcript},
+    symbols::{Named, Symbols},
     workspace::Workspace,
 };
 use anyhow::{Context, Result};
@@ -56,6 +57,8 @@ struct Ready<'a> {
     manifest: Manifest,
     image: Image,
     folder: PathBuf,
+    /// Where the sources are.
+    root: PathBuf,
 }
 
 /// Builds and runs cases, `jobs` machines at a time.
@@ -97,18 +100,19 @@ fn build<'a>(workspace: &Workspace, case: &'a Case) -> Result<Ready<'a>> {
     let manifest = handover_manifest::parse(case.manifest, &workspace.source(case.name))?;
     let output = format!("test/{}", case.name);
     let image = image::make(workspace, &manifest, &workspace.source(""), &output)?;
-    Ok(Ready { case, manifest, image, folder: workspace.output(&output) })
+    Ok(Ready { case, manifest, image, folder: workspace.output(&output), root: workspace.source("") })
 }
 
 /// Runs a case and returns everything that is wrong with it, and how long it took.
 fn carry_out(qemu: &Qemu, ready: &Ready<'_>) -> Result<(Vec<String>, Duration)> {
     let start = Instant::now();
     let command = machine::command(qemu, &ready.image, &ready.manifest.machine, machine::Options::default());
-    let mut transcript = Transcript::default();
+    let symbols = Symbols::new(&ready.image.symbols, &ready.root);
+    let mut transcript = Named::new(Transcript::default(), symbols);
     let mut log = Log::create(&ready.folder)?;
     let limit = Duration::from_secs(ready.case.limit);
     let ending = session::watch(Machine::start(command)?, &mut log, &mut transcript, Some(limit))?;
-    Ok((wrong(ready.case, &transcript.finish(), &ending), start.elapsed()))
+    Ok((wrong(ready.case, &transcript.viewer.finish(), &ending), start.elapsed()))
 }
 
 fn report(ready: &Ready<'_>, result: Result<(Vec<String>, Duration)>) -> Count {
