@@ -11,7 +11,9 @@ use std::{
 };
 
 /// How a child misbehaves, and what it does.
-const WAYS: [(&str, fn() -> ExitCode); 9] = [
+type Way = (&'static str, fn() -> ExitCode);
+
+const WAYS: [Way; 9] = [
     ("touches all memory", leak),
     ("maps more and more", maps),
     ("opens until it cannot", descriptors),
@@ -82,7 +84,7 @@ fn maps() -> ExitCode {
     loop {
         // SAFETY: maps memory at a place where nothing is, readable and writable in turn so that areas cannot become one.
         let place = unsafe {
-            let protection = if count % 2 == 0 { libc::PROT_READ } else { libc::PROT_NONE };
+            let protection = if count.is_multiple_of(2) { libc::PROT_READ } else { libc::PROT_NONE };
             libc::mmap(std::ptr::null_mut(), 4096, protection, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
         };
         if place == libc::MAP_FAILED {
