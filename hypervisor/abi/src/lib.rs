@@ -27,6 +27,7 @@ mod message;
 mod partition;
 mod processor;
 mod request;
+pub mod resources;
 mod signal;
 
 pub use call::{Call, FEATURES, Features, REVISION, UID, VERSION, smccc};

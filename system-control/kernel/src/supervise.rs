@@ -101,7 +101,7 @@ pub fn end_line(name: &str, reason: EndReason, status: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use handover_manifest::{Machine, MemorySize, Partition, SystemControl};
+    use handover_manifest::{Machine, MemorySize, Partition, Ready, Requests, Restart, Span, SystemControl};
     use std::vec;
 
     fn manifest(names: &[&str], end_with: &[&str]) -> Manifest {
@@ -122,11 +122,18 @@ mod tests {
             owns: vec![],
             colours: vec![],
             channel_colours: vec![],
+            restart: Restart::Never,
+            restart_limit: None,
+            ready: Ready::Started,
+            ready_timeout: Span { milliseconds: 0 },
+            shutdown: None,
         };
         Manifest {
             end_with: end_with.iter().map(|&name| name.into()).collect(),
             stay: false,
             system_control: SystemControl::default(),
+            requests: Requests::default(),
+            programs: vec![],
             machine: Machine { processors: 1, memory: MemorySize(1 << 30) },
             partitions: names.iter().map(partition).collect(),
         }

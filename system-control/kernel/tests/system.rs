@@ -105,6 +105,10 @@ impl Model {
 }
 
 impl Control for Model {
+    fn own_id(&mut self) -> Result<PartitionId, Error> {
+        Ok(PartitionId::new(1))
+    }
+
     fn create(&mut self, name: Name, processors: u32) -> Result<PartitionId, Error> {
         assert!(processors > 0);
         self.last_id += 1;

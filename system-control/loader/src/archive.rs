@@ -37,6 +37,7 @@ pub fn open(files: &[u8]) -> Result<(Archive<'_>, Manifest), Failure> {
             Place::Machine(_) => " [machine]:".into(),
             Place::SystemControl(_) => " [system-control]:".into(),
             Place::Partition(index, _) => format!(" partition {}:", index + 1),
+            Place::Program(index, _) => format!(" program {}:", index + 1),
         };
         Failure(format!("the manifest in the boot archive is wrong:{place} {}", problem.what))
     })?;

@@ -31,6 +31,8 @@ pub struct Device {
 
 /// The control OS, as system-control sees it. Each method is the call of the same name.
 pub trait Control {
+    /// `Identify`: system-control's own id.
+    fn own_id(&mut self) -> Result<PartitionId, Error>;
     /// `PartitionCreate`.
     fn create(&mut self, name: Name, processors: u32) -> Result<PartitionId, Error>;
     /// `PartitionSetLimit`.

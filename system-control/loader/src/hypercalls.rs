@@ -18,6 +18,10 @@ const BITS: u64 = 192;
 pub struct Hypercalls;
 
 impl Control for Hypercalls {
+    fn own_id(&mut self) -> Result<PartitionId, Error> {
+        hvc::identify().map(|identity| identity.partition)
+    }
+
     fn create(&mut self, name: Name, processors: u32) -> Result<PartitionId, Error> {
         hvc::partition_create(name, processors)
     }

@@ -1,12 +1,13 @@
 //! Making, filling and starting one partition.
 
 use alloc::{format, string::String, vec::Vec};
-use core::fmt;
+use core::{fmt, ops::Range};
 use handover_abi::{
     Account, Error, Name, PROCESSOR_WHOLE, PartitionId, ProcessorClaim,
     layout::{ADD_MEMORY_MAX, MEMORY_BASE, MEMORY_GRANULE, WINDOW_SIZE, WRITE_MAX},
+    resources,
 };
-use handover_manifest::{Manifest, MemorySize, Partition, colour_set};
+use handover_manifest::{Manifest, MemorySize, Partition, Provider, colour_set};
 
 use crate::{
     archive::{Failure, files_of},
@@ -14,7 +15,7 @@ use crate::{
     cpio::Archive,
     device_tree::{self, Description, DeviceTreeError, Provided, Used},
     devices,
-    image::{DEVICE_TREE_MAX, Plan, plan},
+    image::{DEVICE_TREE_MAX, Plan, PlanError, plan},
 };
 
 /// What a partition may hold in message regions, or take as memory while it runs, beside its memory: half as much again, and at least this many bytes.
@@ -24,7 +25,7 @@ const CONTROL_MEMORY: u64 = 4 << 20;
 /// Ports of a partition.
 const PORTS: u64 = 1024;
 
-/// The limits of a partition: of each account that is not left at zero.
+/// The usual limits of a partition: of each account that is not left at zero.
 #[must_use]
 pub fn limits(partition: &Partition) -> [(Account, u64); 7] {
     let memory = partition.memory.0;
@@ -83,11 +84,33 @@ impl<'a> Content<'a> {
         let name = &partition.name;
         let (kernel, initramfs) = files_of(archive, partition)
             .map_err(|failure| Failure(format!("{name} cannot be started: {failure}")))?;
-        let size = initramfs.map(|file| file.len() as u64);
-        let plan = plan(kernel, size, partition.memory.0).map_err(|error| {
+        Content::plan(kernel, initramfs, partition.memory.0).map_err(|error| {
             Failure(format!("{name} cannot be started from `{}`: {error}", partition.kernel))
-        })?;
+        })
+    }
+
+    /// Plans so many bytes of memory for these files.
+    pub fn plan(
+        kernel: &'a [u8],
+        initramfs: Option<&'a [u8]>,
+        memory: u64,
+    ) -> Result<Content<'a>, PlanError> {
+        let size = initramfs.map(|file| file.len() as u64);
+        let plan = plan(kernel, size, memory)?;
         Ok(Content { kernel, initramfs, plan })
+    }
+
+    /// Where the initramfs is to be.
+    #[must_use]
+    pub fn initramfs(&self) -> Option<Range<u64>> {
+        let initramfs = self.plan.initramfs.zip(self.initramfs);
+        initramfs.map(|(start, bytes)| start..start + bytes.len() as u64)
+    }
+
+    /// Where processor 0 starts, and what it finds in `x0`: the device tree's address.
+    #[must_use]
+    pub fn entry(&self) -> (u64, u64) {
+        (self.plan.entry, self.plan.device_tree)
     }
 }
 
@@ -177,20 +200,28 @@ pub fn fill(
         return Err(Failure(format!("partition {} of the manifest does not exist", index + 1)));
     };
     let name = &partition.name;
+    let tree = describe(control, manifest, (partition, id), content, ids)
+        .map_err(|error| Failure(format!("{name} cannot be given its device tree: {error}")))?;
+    load(control, id, content, &tree)
+        .map_err(|(part, error)| failed(name, format_args!("given its {part}"), error))
+}
+
+/// Writes a kernel, an initramfs and a device tree into a partition. A failure tells which of them.
+pub fn load(
+    control: &mut impl Control,
+    id: PartitionId,
+    content: &Content<'_>,
+    tree: &[u8],
+) -> Result<(), (&'static str, Error)> {
     let plan = &content.plan;
     for segment in &plan.segments {
         let bytes = content.kernel.get(segment.bytes.clone()).unwrap_or_default();
-        write(control, id, segment.address, bytes)
-            .map_err(|error| failed(name, format_args!("given its kernel"), error))?;
+        write(control, id, segment.address, bytes).map_err(|error| ("kernel", error))?;
     }
     if let (Some(address), Some(bytes)) = (plan.initramfs, content.initramfs) {
-        write(control, id, address, bytes)
-            .map_err(|error| failed(name, format_args!("given its initramfs"), error))?;
+        write(control, id, address, bytes).map_err(|error| ("initramfs", error))?;
     }
-    let tree = describe(control, manifest, (partition, id), content, ids)
-        .map_err(|error| Failure(format!("{name} cannot be given its device tree: {error}")))?;
-    write(control, id, plan.device_tree, &tree)
-        .map_err(|error| failed(name, format_args!("given its device tree"), error))
+    write(control, id, plan.device_tree, tree).map_err(|error| ("device tree", error))
 }
 
 /// Starts a partition that has been filled.
@@ -200,7 +231,7 @@ pub fn start(
     content: &Content<'_>,
     id: PartitionId,
 ) -> Result<(), Failure> {
-    let Plan { entry, device_tree, .. } = content.plan;
+    let (entry, device_tree) = content.entry();
     control
         .start(id, entry, device_tree)
         .map_err(|error| failed(&partition.name, format_args!("started at {entry:#x}"), error))
@@ -218,20 +249,28 @@ fn describe(
     content: &Content<'_>,
     ids: &[Option<PartitionId>],
 ) -> Result<Vec<u8>, String> {
+    let own =
+        control.own_id().map_err(|error| format!("system-control does not know its own id: {error}"))?;
     let used = |name: &String| {
+        if name == resources::SERVICE_NAME {
+            let (id, name) = (resources::SERVICE.get(), resources::SERVICE_NAME);
+            return Some(Used { id, name, provider: own.get() });
+        }
         let service = manifest.service(name)?;
-        let provider = ids.get(service.provider).copied().flatten();
+        let provider = match service.provider {
+            Provider::Partition(index) => ids.get(index).copied().flatten(),
+            Provider::Program(_) => Some(own),
+        };
         // 0 names nobody: the provider has ended for good.
         Some(Used { id: service.id, name: service.name, provider: provider.map_or(0, PartitionId::get) })
     };
     let provided =
         |name: &String| manifest.service(name).map(|service| Provided { id: service.id, name: service.name });
-    let initramfs = content.plan.initramfs.zip(content.initramfs);
     let description = Description {
         processors: partition.processors,
         memory: partition.memory.0,
         command_line: partition.command_line.as_deref(),
-        initramfs: initramfs.map(|(start, bytes)| start..start + bytes.len() as u64),
+        initramfs: content.initramfs(),
         seeds: control.seeds(),
         uses: partition.uses.iter().filter_map(used).collect(),
         provides: partition.provides.iter().filter_map(provided).collect(),

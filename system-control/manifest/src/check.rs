@@ -1,8 +1,8 @@
 //! What the types alone cannot say about a manifest: names are unique, services meet, everything fits the machine.
 
 use crate::{
-    BUDGET_MIN, COLOURS, KernelSource, MAX_DEVICES, MAX_NAME, MAX_PHYSICAL, MAX_PROCESSORS, MEMORY_GRANULE,
-    Manifest, MemorySize, PERIOD_MAX, Partition, UNIX,
+    BUDGET_MIN, COLOURS, KernelSource, MAX_DEVICES, MAX_NAME, MAX_PHYSICAL, MAX_PROCESSORS, MEMORY_GRANULE, Manifest,
+    MemorySize, PERIOD_MAX, Partition, Program, REQUESTS, UNIX,
 };
 use alloc::{format, string::String};
 
@@ -29,6 +29,8 @@ pub enum Place {
     SystemControl(Key),
     /// The partition of this index.
     Partition(usize, Key),
+    /// The program of this index.
+    Program(usize, Key),
 }
 
 /// A key at a place.
@@ -54,6 +56,9 @@ impl Manifest {
             self.check_partition(index, partition)?;
             check_colours(index, "colours", &partition.colours)?;
             check_colours(index, "channel-colours", &partition.channel_colours)?;
+        }
+        for (index, program) in self.programs.iter().enumerate() {
+            self.check_program(index, program)?;
         }
         self.check_services()?;
         self.check_devices()?;
@@ -169,30 +174,63 @@ impl Manifest {
         Ok(())
     }
 
+    fn check_program(&self, index: usize, program: &Program) -> Result<(), Problem> {
+        let at = |key| Place::Program(index, Key::Value(key));
+        let name = program.name();
+        let key = if program.name.is_some() { "name" } else { "path" };
+        check_name(name, "program", at(key))?;
+        if let Some(first) = self.programs[..index].iter().position(|other| other.name() == name) {
+            let what =
+                format!("program {} is called `{name}` already: give this one another `name`", first + 1);
+            return wrong(at(key), what);
+        }
+        if program.decides
+            && let Some(first) = self.programs[..index].iter().find(|other| other.decides)
+        {
+            let what = format!("`{}` decides guests' requests already: only one program can", first.name());
+            return wrong(at("decides"), what);
+        }
+        Ok(())
+    }
+
     fn check_services(&self) -> Result<(), Problem> {
-        for (index, partition) in self.partitions.iter().enumerate() {
-            for (element, service) in partition.provides.iter().enumerate() {
-                let place = Place::Partition(index, Key::Element("provides", element));
+        type AtIndex = fn(usize, Key) -> Place;
+        let partitions = self.partitions.iter().enumerate();
+        let partitions = partitions.map(|(index, one)| {
+            (Place::Partition as AtIndex, index, one.name.as_str(), &one.provides, &one.uses)
+        });
+        let programs = self.programs.iter().enumerate();
+        let programs = programs
+            .map(|(index, one)| (Place::Program as AtIndex, index, one.name(), &one.provides, &one.uses));
+        let mut ahead = 0;
+        for (place, index, who, provides, uses) in partitions.chain(programs) {
+            for (element, service) in provides.iter().enumerate() {
+                let place = place(index, Key::Element("provides", element));
                 check_name(service, "service", place)?;
+                if service == REQUESTS {
+                    return wrong(
+                        place,
+                        format!("system-control itself provides `{REQUESTS}`: choose another name"),
+                    );
+                }
                 // `service` finds the first of a name, so a later one of that name finds somebody else.
-                let ahead: usize =
-                    self.partitions[..index].iter().map(|partition| partition.provides.len()).sum();
+                ahead += 1;
                 if let Some(first) = self.service(service)
-                    && first.id as usize != ahead + element + 1
+                    && first.id != ahead
                 {
-                    let provider = &self.partitions[first.provider].name;
+                    let provider = self.provider_name(first.provider);
                     let what =
                         format!("`{provider}` provides a service `{service}` already: names are unique");
                     return wrong(place, what);
                 }
             }
-            for (element, service) in partition.uses.iter().enumerate() {
-                let place = Place::Partition(index, Key::Element("uses", element));
-                if partition.uses[..element].contains(service) {
-                    return wrong(place, format!("`{}` uses `{service}` twice", partition.name));
+            for (element, service) in uses.iter().enumerate() {
+                let place = place(index, Key::Element("uses", element));
+                if uses[..element].contains(service) {
+                    return wrong(place, format!("`{who}` uses `{service}` twice"));
                 }
-                if self.service(service).is_none() {
-                    let what = format!("`{}` uses `{service}`, which no partition provides", partition.name);
+                if service != REQUESTS && self.service(service).is_none() {
+                    let what = format!("`{who}` uses `{service}`, which no partition or program provides");
                     return wrong(place, what);
                 }
             }

@@ -14,6 +14,7 @@ mod check;
 mod duration;
 mod kernel;
 mod memory;
+mod program;
 #[cfg(feature = "std")]
 mod read;
 
@@ -24,6 +25,7 @@ pub use check::{Key, Place, Problem};
 pub use duration::Duration;
 pub use kernel::{KernelKind, KernelSource, NotAKernel};
 pub use memory::MemorySize;
+pub use program::{Program, ProgramSource, RESTART_LIMIT, Ready, Requests, Restart, Span, Verdict};
 #[cfg(feature = "std")]
 pub use read::{ReadError, parse, read};
 
@@ -43,6 +45,8 @@ pub const MAX_NAME: usize = 15;
 pub const RESERVED_MEMORY: u64 = 64 << 20;
 /// Partitions are given memory in multiples of this many bytes.
 pub const MEMORY_GRANULE: u64 = 2 << 20;
+/// The service that system-control itself provides: guests ask it for resources.
+pub const REQUESTS: &str = "requests";
 
 /// A machine and the partitions it runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +64,12 @@ pub struct Manifest {
     /// The privileged partition's program.
     #[serde(default)]
     pub system_control: SystemControl,
+    /// What becomes of guests' requests for resources.
+    #[serde(default)]
+    pub requests: Requests,
+    /// System-control's programs, in the order in which they start; before the partitions.
+    #[serde(default, rename = "program")]
+    pub programs: Vec<Program>,
     /// The partitions, in the order in which they start.
     #[serde(default, rename = "partition")]
     pub partitions: Vec<Partition>,
@@ -166,6 +176,51 @@ pub struct Partition {
     /// Those that the regions of the channels to it are made of; whatever their senders have, if there are none.
     #[serde(default)]
     pub channel_colours: Vec<u32>,
+    /// When it is made anew, besides after a reset that it asked for.
+    #[serde(default)]
+    pub restart: Restart,
+    /// How often, the resets included; without it, a reset always.
+    #[serde(default)]
+    pub restart_limit: Option<u32>,
+    /// What the next partition waits for before it starts.
+    #[serde(default)]
+    pub ready: Ready,
+    /// For how long.
+    #[serde(default = "program::ready_timeout")]
+    pub ready_timeout: Span,
+    /// How long it has to switch itself off when the machine ends and it is asked to; without it, it is not asked.
+    #[serde(default)]
+    pub shutdown: Option<Span>,
+}
+
+impl Partition {
+    /// A partition with nothing but processors and memory.
+    #[must_use]
+    pub fn plain(name: &str, processors: u32, memory: MemorySize) -> Partition {
+        Partition {
+            name: name.into(),
+            kernel: String::new(),
+            initramfs: None,
+            command_line: None,
+            processors,
+            memory,
+            provides: Vec::new(),
+            uses: Vec::new(),
+            devices: Vec::new(),
+            budget: None,
+            period: None,
+            work_conserving: false,
+            bound_to: Vec::new(),
+            owns: Vec::new(),
+            colours: Vec::new(),
+            channel_colours: Vec::new(),
+            restart: Restart::Never,
+            restart_limit: None,
+            ready: Ready::Started,
+            ready_timeout: program::ready_timeout(),
+            shutdown: None,
+        }
+    }
 }
 
 /// The most cache colours that a machine can have.
@@ -176,15 +231,24 @@ pub fn colour_set(colours: &[u32]) -> u64 {
     colours.iter().fold(0, |set, colour| set | 1u64.checked_shl(*colour).unwrap_or(0))
 }
 
-/// A service that some partition offers.
+/// Who offers a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provider {
+    /// A partition, as an index into [`Manifest::partitions`].
+    Partition(usize),
+    /// A program, as an index into [`Manifest::programs`].
+    Program(usize),
+}
+
+/// A service that some partition or program offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Service<'a> {
-    /// Counted from 1 in the manifest's order.
+    /// Counted from 1 in the manifest's order, partitions' services first.
     pub id: u32,
     /// Its name.
     pub name: &'a str,
-    /// The partition that offers it, as an index into [`Manifest::partitions`].
-    pub provider: usize,
+    /// Who offers it.
+    pub provider: Provider,
 }
 
 /// A packed manifest that cannot be unpacked: it is damaged, or another version of this crate packed it.
@@ -207,16 +271,30 @@ impl Manifest {
 
     /// All services in manifest order, with their ids.
     pub fn services(&self) -> impl Iterator<Item = Service<'_>> {
-        let offers = self.partitions.iter().enumerate();
-        offers
-            .flat_map(|(provider, partition)| partition.provides.iter().map(move |name| (provider, name)))
+        let partitions = self.partitions.iter().enumerate();
+        let partitions =
+            partitions.map(|(index, partition)| (Provider::Partition(index), &partition.provides));
+        let programs = self.programs.iter().enumerate();
+        let programs = programs.map(|(index, program)| (Provider::Program(index), &program.provides));
+        partitions
+            .chain(programs)
+            .flat_map(|(provider, provides)| provides.iter().map(move |name| (provider, name)))
             .zip(1u32..)
             .map(|((provider, name), id)| Service { id, name, provider })
     }
 
-    /// The service of this name, if any partition offers it.
+    /// The service of this name, if any partition or program offers it.
     pub fn service(&self, name: &str) -> Option<Service<'_>> {
         self.services().find(|service| service.name == name)
+    }
+
+    /// The name of who offers a service.
+    #[must_use]
+    pub fn provider_name(&self, provider: Provider) -> &str {
+        match provider {
+            Provider::Partition(index) => self.partitions.get(index).map_or("", |partition| &partition.name),
+            Provider::Program(index) => self.programs.get(index).map_or("", Program::name),
+        }
     }
 
     /// The partition of this name and its index.

@@ -1,6 +1,6 @@
 //! Reading a manifest from its TOML file.
 
-use crate::{KernelKind, KernelSource, Key, Manifest, Place, Problem};
+use crate::{KernelKind, KernelSource, Key, Manifest, Place, Problem, ProgramSource};
 use core::{fmt, ops::Range};
 use std::{
     borrow::ToOwned,
@@ -83,7 +83,34 @@ fn check_files(manifest: &Manifest, folder: &Path) -> Result<(), Problem> {
             head(&path).map_err(|error| problem("initramfs", unreadable(&path, error)))?;
         }
     }
+    for (index, program) in manifest.programs.iter().enumerate() {
+        if let ProgramSource::Path(path) = ProgramSource::new(&program.path) {
+            check_program(&folder.join(path))
+                .map_err(|what| Problem { place: Place::Program(index, Key::Value("path")), what })?;
+        }
+    }
     Ok(())
+}
+
+/// A cargo package's folder, or an AArch64 program.
+fn check_program(path: &Path) -> Result<(), String> {
+    if path.is_dir() {
+        return match path.join("Cargo.toml").is_file() {
+            true => Ok(()),
+            false => {
+                Err(format!("{} is a folder without a Cargo.toml: name a cargo package's", path.display()))
+            }
+        };
+    }
+    let head = head(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    match KernelKind::of(&head) {
+        Ok(KernelKind::Elf) => Ok(()),
+        _ => Err(format!(
+            "{} is no 64-bit little-endian AArch64 program: name a cargo package's folder, or build it for \
+             aarch64-unknown-linux-musl",
+            path.display()
+        )),
+    }
 }
 
 fn head(path: &Path) -> io::Result<Vec<u8>> {
@@ -107,6 +134,10 @@ fn span_of(manifest: &DeTable<'_>, place: Place) -> Option<Range<usize>> {
         Place::Partition(index, key) => {
             let partition = manifest.get("partition")?.get_ref().as_array()?.get(index)?;
             (partition.get_ref().as_table()?, Some(partition.span()), key)
+        }
+        Place::Program(index, key) => {
+            let program = manifest.get("program")?.get_ref().as_array()?.get(index)?;
+            (program.get_ref().as_table()?, Some(program.span()), key)
         }
     };
     let value = |name: &str| table.get(name).map(|value| (value.get_ref(), value.span()));

@@ -1,7 +1,9 @@
 //! Reads manifests as a person writes them, right and wrong.
 #![allow(missing_docs, reason = "a test binary has no readers of its documentation")]
 
-use handover_manifest::{Manifest, MemorySize, Service, UnpackError, colour_set, parse, read};
+use handover_manifest::{
+    Manifest, MemorySize, Provider, Ready, Restart, Service, Span, UnpackError, Verdict, colour_set, parse, read,
+};
 use std::{fs, path::Path};
 
 const GOOD: &str = r#"
@@ -61,9 +63,9 @@ fn reads_a_manifest() {
 fn numbers_services_in_manifest_order() {
     let manifest = good();
     let services: Vec<_> = manifest.services().collect();
-    assert_eq!(services[0], Service { id: 1, name: "echo", provider: 0 });
-    assert_eq!(services[1], Service { id: 2, name: "upper", provider: 0 });
-    assert_eq!(services[2], Service { id: 3, name: "files", provider: 1 });
+    assert_eq!(services[0], Service { id: 1, name: "echo", provider: Provider::Partition(0) });
+    assert_eq!(services[1], Service { id: 2, name: "upper", provider: Provider::Partition(0) });
+    assert_eq!(services[2], Service { id: 3, name: "files", provider: Provider::Partition(1) });
     assert_eq!(manifest.service("files"), Some(services[2]));
     assert_eq!(manifest.service("none"), None);
 }
@@ -125,7 +127,12 @@ fn refuses_names_that_repeat_or_do_not_fit() {
 fn refuses_services_that_do_not_meet() {
     refuses("\"files\"", "\"echo\"", 22, "`echo` provides a service `echo` already");
     refuses("\"upper\"", "\"echo\"", 13, "`echo` provides a service `echo` already");
-    refuses("uses = [\"echo\"]", "uses = [\"disk\"]", 23, "`linux` uses `disk`, which no partition provides");
+    refuses(
+        "uses = [\"echo\"]",
+        "uses = [\"disk\"]",
+        23,
+        "`linux` uses `disk`, which no partition or program provides",
+    );
     refuses("uses = [\"echo\"]", "uses = [\n\"echo\",\n\"echo\"]", 25, "`linux` uses `echo` twice");
     refuses("end-with = [\"linux\"]", "end-with = [\"unix\"]", 2, "no partition has this name");
 }
@@ -232,4 +239,85 @@ fn devices() {
     );
     let error = parse(&both, Path::new("m.toml")).unwrap_err().to_string();
     assert!(error.contains("`echo` is given `rtc@1` already"), "{error}");
+}
+
+const PROGRAMS: &str = r#"
+program = [{ path = "program:policy", decides = true }]
+requests = { default = "grant", timeout = "200 ms" }
+machine = { processors = 1, memory = "256 MiB" }
+
+[[partition]]
+name = "echo"
+kernel = "guest:echo"
+processors = 1
+memory = "16 MiB"
+provides = ["echo"]
+uses = ["requests", "log"]
+restart = "on-failure"
+restart-limit = 2
+ready = "told"
+shutdown = "3 s"
+
+[[program]]
+path = "program:log"
+name = "logger"
+provides = ["log"]
+uses = ["echo"]
+arguments = ["--keep", "10"]
+restart = "always"
+"#;
+
+fn with_programs(from: &str, to: &str) -> Result<Manifest, String> {
+    // `program` can be written in one line or in tables of its own, but not both ways at once.
+    let text = PROGRAMS.replacen("program = [{ path = \"program:policy\", decides = true }]", "", 1)
+        + "[[program]]\npath = \"program:policy\"\ndecides = true\n";
+    assert!(text.contains(from), "{from}");
+    parse(&text.replacen(from, to, 1), Path::new("m.toml")).map_err(|error| error.to_string())
+}
+
+#[test]
+fn programs() {
+    let manifest = with_programs("", "").unwrap();
+    let [log, policy] = &manifest.programs[..] else { panic!("{manifest:?}") };
+    assert_eq!((log.name(), log.restart, log.restart_limit), ("logger", Restart::Always, 3));
+    assert_eq!(log.arguments, ["--keep", "10"]);
+    assert_eq!((policy.name(), policy.decides, policy.restart), ("policy", true, Restart::Never));
+    assert_eq!(manifest.service("log"), Some(Service { id: 2, name: "log", provider: Provider::Program(0) }));
+    let span = |milliseconds| Span { milliseconds };
+    assert_eq!((manifest.requests.default, manifest.requests.timeout), (Verdict::Grant, span(200)));
+    let echo = &manifest.partitions[0];
+    assert_eq!((echo.restart, echo.restart_limit), (Restart::OnFailure, Some(2)));
+    assert_eq!(
+        (echo.ready, echo.ready_timeout, echo.shutdown),
+        (Ready::Told, span(10_000), Some(span(3000)))
+    );
+    assert_eq!(Manifest::unpack(&manifest.pack()).unwrap(), manifest);
+    // What init finds in the boot archive is the same manifest.
+    let text = toml::to_string(&manifest).unwrap();
+    assert_eq!(toml::from_str::<Manifest>(&text).unwrap(), manifest);
+}
+
+#[test]
+fn wrong_programs() {
+    for (from, to, line, what) in [
+        ("name = \"logger\"", "name = \"Logger\"", 20, "cannot be the name of a program"),
+        ("name = \"logger\"", "name = \"policy\"", 26, "called `policy` already"),
+        (
+            "provides = [\"log\"]",
+            "provides = [\"log\", \"echo\"]",
+            21,
+            "`echo` provides a service `echo` already",
+        ),
+        ("provides = [\"log\"]", "provides = [\"log\", \"requests\"]", 21, "system-control itself provides"),
+        ("uses = [\"echo\"]", "uses = [\"other\"]", 22, "which no partition or program provides"),
+        ("restart = \"always\"", "decides = true", 27, "`logger` decides guests' requests already"),
+        ("restart = \"always\"", "restart = \"often\"", 24, "unknown variant `often`"),
+        ("path = \"program:log\"", "path = \"missing\"", 19, "missing cannot be read"),
+        ("path = \"program:log\"", "path = \"tests\"", 19, "a folder without a Cargo.toml"),
+        ("path = \"program:log\"", "path = \"Cargo.toml\"", 19, "no 64-bit little-endian AArch64 program"),
+        ("timeout = \"200 ms\"", "timeout = \"200\"", 3, "write a whole number and ms or s"),
+    ] {
+        let error = with_programs(from, to).unwrap_err();
+        assert!(error.starts_with(&format!("m.toml:{line}: ")) && error.contains(what), "{error}");
+    }
 }

@@ -18,6 +18,7 @@ const ALSO_TESTED: [&str; 8] = [
     "handover-linux",
     "handover-tool",
     "handover-guest",
+    "handover-control",
 ];
 
 /// Formatting, and clippy for each target that code is built for.

@@ -1,0 +1,245 @@
+//! The control OS's privileged calls as far as programs can tell: for tests of programs on any host.
+
+use std::{
+    collections::BTreeMap,
+    io, ptr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use handover_abi::{
+    Account, Call, EndReason, Error, Name, PartitionId, PartitionState,
+    layout::{ADD_MEMORY_MAX, MEMORY_BASE, MEMORY_GRANULE, WRITE_MAX},
+};
+
+use crate::{Calls, Machine, REGISTERS};
+
+/// System-control's own id.
+const OWN: u32 = 1;
+
+/// A partition of the model's.
+#[derive(Clone, Debug)]
+pub struct Modelled {
+    /// Its name.
+    pub name: String,
+    /// Its limits, by account.
+    pub limits: [u64; Account::ALL.len()],
+    /// Its memory, from [`MEMORY_BASE`] on.
+    pub memory: Vec<u8>,
+    /// Where its guest was started, and with what in `x0`.
+    pub started: Option<(u64, u64)>,
+    /// Whether it stands still.
+    pub paused: bool,
+    /// How it ended.
+    pub end: Option<(EndReason, u64)>,
+}
+
+#[derive(Debug)]
+struct State {
+    partitions: BTreeMap<u32, Modelled>,
+    last: u32,
+    free: u64,
+    off: Option<u64>,
+}
+
+/// The model. Clones are of the same machine.
+#[derive(Clone, Debug)]
+pub struct Model(Arc<Mutex<State>>);
+
+impl Model {
+    /// A machine with so many bytes of free memory.
+    #[must_use]
+    pub fn new(free: u64) -> Model {
+        Model(Arc::new(Mutex::new(State { partitions: BTreeMap::new(), last: OWN, free, off: None })))
+    }
+
+    /// The machine, as a program sees it.
+    #[must_use]
+    pub fn machine(&self) -> Machine {
+        Machine::with(Arc::new(self.clone()))
+    }
+
+    /// The partitions there are, and their names.
+    #[must_use]
+    pub fn names(&self) -> Vec<(u32, String)> {
+        self.state().partitions.iter().map(|(id, partition)| (*id, partition.name.clone())).collect()
+    }
+
+    /// A partition as it is now.
+    ///
+    /// # Panics
+    ///
+    /// There is none of this id.
+    #[must_use]
+    pub fn partition(&self, id: u32) -> Modelled {
+        self.state().partitions[&id].clone()
+    }
+
+    /// Bytes of memory that nobody has.
+    #[must_use]
+    pub fn free(&self) -> u64 {
+        self.state().free
+    }
+
+    /// Lets so many bytes be free.
+    pub fn set_free(&self, bytes: u64) {
+        self.state().free = bytes;
+    }
+
+    /// The status that the machine was ended with.
+    #[must_use]
+    pub fn off(&self) -> Option<u64> {
+        self.state().off
+    }
+
+    /// A partition ends by itself.
+    ///
+    /// # Panics
+    ///
+    /// There is none of this id.
+    pub fn end(&self, id: u32, reason: EndReason, status: u64) {
+        self.state().partitions.get_mut(&id).expect("there is such a partition").end = Some((reason, status));
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Calls for Model {
+    fn call(&self, registers: &mut [u64; REGISTERS]) -> io::Result<()> {
+        let [x0, arguments @ ..] = *registers;
+        let results = Call::try_from(x0)
+            .map_err(|error| (error, 0))
+            .and_then(|call| self.state().carry_out(call, &arguments));
+        match results {
+            Ok(results) => {
+                registers[0] = 0;
+                registers[1..=results.len()].copy_from_slice(&results);
+            }
+            Err((error, x1)) => (registers[0], registers[1]) = (error.to_x0(), x1),
+        }
+        Ok(())
+    }
+}
+
+type Results = Result<[u64; 3], (Error, u64)>;
+
+impl State {
+    fn carry_out(&mut self, call: Call, &[x1, x2, x3, x4, ..]: &[u64; REGISTERS - 1]) -> Results {
+        let plain = |result: Result<(), Error>| result.map(|()| [0; 3]).map_err(|error| (error, 0));
+        match call {
+            Call::Identify => Ok([OWN.into(), 1, 0]),
+            Call::MachineInfo => Ok([1, self.free, 0]),
+            Call::MachineOff => {
+                self.off = Some(x1);
+                // It would not return.
+                Err((Error::NotSupported, 0))
+            }
+            Call::AccountRead => self.account(x1, x2),
+            Call::PartitionCreate => self.create([x1, x2], x3),
+            Call::PartitionSetLimit => plain(self.set_limit(x1, x2, x3)),
+            Call::PartitionAddMemory => self.add_memory(x1, x2, x3).map(|()| [0; 3]),
+            Call::PartitionWrite => plain(self.write(x1, x2, x3, x4)),
+            Call::PartitionStart => {
+                plain(self.new_one(x1).map(|partition| partition.started = Some((x2, x3))))
+            }
+            Call::PartitionStop => plain(self.one(x1).map(|partition| {
+                partition.end.get_or_insert((EndReason::Stopped, 0));
+            })),
+            Call::PartitionPause => plain(self.one(x1).map(|partition| partition.paused = true)),
+            Call::PartitionResume => plain(self.one(x1).map(|partition| partition.paused = false)),
+            Call::PartitionDestroy => plain(self.destroy(x1)),
+            Call::PartitionStatus => {
+                let partition = self.one(x1).map_err(|error| (error, 0))?;
+                let (reason, status) = partition.end.unwrap_or((EndReason::None, 0));
+                let state = match (partition.started, partition.end) {
+                    (_, Some(_)) => PartitionState::Terminated,
+                    (Some(_), None) => PartitionState::Active,
+                    (None, None) => PartitionState::Created,
+                };
+                Ok([state as u64, reason as u64, status])
+            }
+            _ => Err((Error::NotSupported, 0)),
+        }
+    }
+
+    fn one(&mut self, id: u64) -> Result<&mut Modelled, Error> {
+        let id = PartitionId::from_register(id).ok_or(Error::BadHandle)?;
+        self.partitions.get_mut(&id.get()).ok_or(Error::BadHandle)
+    }
+
+    fn new_one(&mut self, id: u64) -> Result<&mut Modelled, Error> {
+        Some(self.one(id)?).filter(|partition| partition.started.is_none()).ok_or(Error::WrongState)
+    }
+
+    fn account(&mut self, id: u64, account: u64) -> Results {
+        let account = Account::try_from(account).map_err(|error| (error, 0))?;
+        if id == 0 || id == u64::from(OWN) {
+            return Ok([0, u64::MAX, 0]);
+        }
+        let partition = self.one(id).map_err(|error| (error, 0))?;
+        let used = if account == Account::Memory { partition.memory.len() as u64 } else { 0 };
+        Ok([used, partition.limits[account as usize], 0])
+    }
+
+    fn create(&mut self, name: [u64; 2], processors: u64) -> Results {
+        let name = Name::from_registers(name).filter(|_| (1..=8).contains(&processors));
+        let name = name.ok_or((Error::InvalidArgument, 0))?.to_string();
+        self.last += 1;
+        let limits = [0; Account::ALL.len()];
+        let made = Modelled { name, limits, memory: Vec::new(), started: None, paused: false, end: None };
+        self.partitions.insert(self.last, made);
+        Ok([self.last.into(), 0, 0])
+    }
+
+    fn set_limit(&mut self, id: u64, account: u64, limit: u64) -> Result<(), Error> {
+        let account = Account::try_from(account)?;
+        self.one(id)?.limits[account as usize] = limit;
+        Ok(())
+    }
+
+    fn add_memory(&mut self, id: u64, address: u64, size: u64) -> Result<(), (Error, u64)> {
+        let plain = |error| (error, 0);
+        if size > ADD_MEMORY_MAX || !size.is_multiple_of(MEMORY_GRANULE) {
+            return Err(plain(Error::InvalidArgument));
+        }
+        let free = self.free.checked_sub(size);
+        let partition = self.new_one(id).map_err(plain)?;
+        let length = partition.memory.len() as u64 + size;
+        if address != MEMORY_BASE + partition.memory.len() as u64 {
+            return Err(plain(Error::BadAddress));
+        }
+        if length > partition.limits[Account::Memory as usize] {
+            return Err((Error::Limit, Account::Memory as u64));
+        }
+        let free = free.ok_or(plain(Error::NoMemory))?;
+        partition.memory.resize(length as usize, 0);
+        self.free = free;
+        Ok(())
+    }
+
+    fn write(&mut self, id: u64, address: u64, source: u64, size: u64) -> Result<(), Error> {
+        if size > WRITE_MAX {
+            return Err(Error::InvalidArgument);
+        }
+        let at = address.checked_sub(MEMORY_BASE).ok_or(Error::BadAddress)? as usize;
+        let memory = &mut self.new_one(id)?.memory;
+        let there = memory.get_mut(at..at.saturating_add(size as usize)).ok_or(Error::BadAddress)?;
+        // SAFETY: the caller of the device borrows that many bytes there for as long as the call takes, and exposed their address.
+        let bytes = unsafe {
+            std::slice::from_raw_parts(ptr::with_exposed_provenance(source as usize), size as usize)
+        };
+        there.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn destroy(&mut self, id: u64) -> Result<(), Error> {
+        let partition = self.one(id)?;
+        if partition.started.is_some() && partition.end.is_none() {
+            return Err(Error::WrongState);
+        }
+        self.free += partition.memory.len() as u64;
+        self.partitions.remove(&(id as u32));
+        Ok(())
+    }
+}

@@ -1,0 +1,328 @@
+//! All partitions of a manifest, from the first one's creation to the machine's end.
+
+use std::time::Instant;
+
+use handover_control::{
+    EndReason, Machine, PartitionId, PartitionState, Service, Services,
+    abi::resources::{SERVICE, SERVICE_NAME},
+};
+use handover_loader::{
+    archive::Failure,
+    control::Control,
+    partition::{self, Content},
+};
+use handover_manifest::{Manifest, Partition, Provider, Ready, Span};
+
+use crate::{
+    memory::Memory,
+    supervise::{Next, STATUS_FAULT, Supervisor, end_line},
+};
+
+/// The running system.
+#[derive(Debug)]
+pub struct System<'a> {
+    machine: Machine,
+    manifest: &'a Manifest,
+    contents: Vec<Content<'a>>,
+    ids: Vec<Option<PartitionId>>,
+    supervisor: Supervisor,
+    start: Start,
+    say: fn(&str),
+}
+
+/// How far the partitions have been started, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    /// This one is the next.
+    Next(usize),
+    /// This one is to be ready by then, before the next.
+    Waiting(usize, Instant),
+    Done,
+}
+
+/// What to look at while a partition is not ready yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watch {
+    /// Its index in the manifest.
+    pub index: usize,
+    /// Its services, all of which have to accept a channel; none, if it says itself when it is ready.
+    pub services: Vec<Service>,
+}
+
+/// A request that a partition switch itself off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Whom.
+    pub partition: PartitionId,
+    /// How long it has.
+    pub within: Span,
+}
+
+impl<'a> System<'a> {
+    /// Makes every partition and fills every one: a device tree can name partitions that start later. [`System::advance`] starts them.
+    ///
+    /// # Errors
+    ///
+    /// A partition cannot be made or filled.
+    pub fn make(
+        machine: Machine,
+        manifest: &'a Manifest,
+        contents: Vec<Content<'a>>,
+        say: fn(&str),
+    ) -> Result<System<'a>, Failure> {
+        let mut control = &machine;
+        let mut ids = Vec::new();
+        for partition in &manifest.partitions {
+            ids.push(Some(partition::create(&mut control, partition)?));
+        }
+        for (index, content) in contents.iter().enumerate() {
+            partition::fill(&mut control, manifest, index, content, &ids)?;
+        }
+        let supervisor = Supervisor::new(manifest);
+        Ok(System { machine, manifest, contents, ids, supervisor, start: Start::Next(0), say })
+    }
+
+    /// Takes over what a former init left running; what has ended since is dealt with by [`System::catch_up`].
+    #[must_use]
+    pub fn adopt(
+        machine: Machine,
+        manifest: &'a Manifest,
+        contents: Vec<Content<'a>>,
+        memory: &Memory,
+        say: fn(&str),
+    ) -> System<'a> {
+        let mut supervisor = Supervisor::new(manifest);
+        let remembered = |partition: &Partition| memory.partition(&partition.name).unwrap_or_default();
+        let known: Vec<_> = manifest.partitions.iter().map(remembered).collect();
+        supervisor.remember(memory.status, &known.iter().map(|known| known.past).collect::<Vec<_>>());
+        let ids = known.iter().map(|known| known.id).collect();
+        // What was made and has not started yet goes on with its turn.
+        let created = |id: PartitionId| {
+            machine.partition(id).state().is_ok_and(|(state, _)| state == PartitionState::Created)
+        };
+        let first = known.iter().position(|known| known.id.is_some_and(created));
+        let start = first.map_or(Start::Done, Start::Next);
+        System { machine, manifest, contents, ids, supervisor, start, say }
+    }
+
+    /// What the next init has to know.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        let (status, past) = self.supervisor.past();
+        let partitions = self.manifest.partitions.iter().zip(&self.ids).zip(past);
+        let partitions = partitions
+            .map(|((partition, &id), past)| (partition.name.clone(), crate::memory::Known { id, past }));
+        Memory { status, partitions: partitions.collect() }
+    }
+
+    /// Who provides which service now.
+    #[must_use]
+    pub fn services(&self) -> Services {
+        let own = (&mut &self.machine).own_id().unwrap_or(PartitionId::new(0));
+        let own_service = Service { name: SERVICE_NAME.into(), id: SERVICE, partition: own };
+        let services = self.manifest.services().map(|service| Service {
+            name: service.name.to_owned(),
+            id: handover_control::ServiceId::new(service.id),
+            partition: self.provider(service.provider, own),
+        });
+        Services(services.chain([own_service]).collect())
+    }
+
+    fn provider(&self, provider: Provider, own: PartitionId) -> PartitionId {
+        match provider {
+            Provider::Program(_) => own,
+            Provider::Partition(index) => {
+                self.ids.get(index).copied().flatten().unwrap_or(PartitionId::new(0))
+            }
+        }
+    }
+
+    /// The name of a partition that runs.
+    #[must_use]
+    pub fn name_of(&self, id: PartitionId) -> Option<&'a str> {
+        let index = self.ids.iter().position(|&known| known == Some(id))?;
+        self.manifest.partitions.get(index).map(|partition| partition.name.as_str())
+    }
+
+    /// Starts what can be started now, in order. What to watch, if one has to be ready first.
+    ///
+    /// # Errors
+    ///
+    /// A partition cannot be started.
+    pub fn advance(&mut self, now: Instant) -> Result<Option<Watch>, Failure> {
+        loop {
+            let index = match self.start {
+                Start::Next(index) => index,
+                Start::Waiting(index, deadline) if now >= deadline => {
+                    let partition = self.manifest.partitions.get(index);
+                    let (name, span) =
+                        partition.map_or(("", 0), |one| (&one.name, one.ready_timeout.milliseconds));
+                    (self.say)(&format!(
+                        "{name} is not ready after {span} ms: the next one starts all the same"
+                    ));
+                    self.start = Start::Next(index + 1);
+                    continue;
+                }
+                Start::Waiting(..) | Start::Done => return Ok(None),
+            };
+            let (Some(partition), Some(content)) =
+                (self.manifest.partitions.get(index), self.contents.get(index))
+            else {
+                self.start = Start::Done;
+                return Ok(None);
+            };
+            self.start = Start::Next(index + 1);
+            // One that has gone already cannot be started: it was destroyed before its turn.
+            let Some(&Some(id)) = self.ids.get(index) else { continue };
+            partition::start(&mut &self.machine, partition, content, id)?;
+            if partition.ready != Ready::Started {
+                let deadline = now + std::time::Duration::from_millis(partition.ready_timeout.milliseconds);
+                self.start = Start::Waiting(index, deadline);
+                return Ok(Some(self.watch(index, partition)));
+            }
+        }
+    }
+
+    fn watch(&self, index: usize, partition: &Partition) -> Watch {
+        let provided = |service: &Service| {
+            partition.ready == Ready::Service && partition.provides.contains(&service.name)
+        };
+        let Services(services) = self.services();
+        Watch { index, services: services.into_iter().filter(provided).collect() }
+    }
+
+    /// When [`System::advance`] has something to do at the latest.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        match self.start {
+            Start::Waiting(_, deadline) => Some(deadline),
+            _ => None,
+        }
+    }
+
+    /// A partition is ready.
+    pub fn ready(&mut self, index: usize) {
+        if matches!(self.start, Start::Waiting(waited, _) if waited == index) {
+            self.start = Start::Next(index + 1);
+        }
+    }
+
+    /// A partition says that it is ready.
+    pub fn told_ready(&mut self, id: PartitionId) {
+        if let Some(index) = self.ids.iter().position(|&known| known == Some(id))
+            && self.manifest.partitions.get(index).is_some_and(|partition| partition.ready == Ready::Told)
+        {
+            self.ready(index);
+        }
+    }
+
+    /// Deals with whatever has ended unseen. The machine's exit status when that was the last one.
+    pub fn catch_up(&mut self) -> Option<u64> {
+        for id in self.ids.clone().into_iter().flatten() {
+            let state = self.machine.partition(id).state();
+            if !matches!(state, Ok((PartitionState::Created | PartitionState::Active, _)))
+                && let Some(status) = self.ended(id)
+            {
+                return Some(status);
+            }
+        }
+        match self.supervisor.next() {
+            Next::Finish(status) => Some(status),
+            Next::Wait | Next::Restart => None,
+        }
+    }
+
+    /// A partition has ended. The machine's exit status when this was the last one.
+    pub fn ended(&mut self, id: PartitionId) -> Option<u64> {
+        let index = self.ids.iter().position(|&known| known == Some(id))?;
+        let name = self.name_of(id).unwrap_or_default();
+        let (reason, status) = (&mut &self.machine).end_of(id).unwrap_or_else(|error| {
+            (self.say)(&format!("how {name} has ended cannot be found out, it counts as a fault: {error}"));
+            (EndReason::Fault, STATUS_FAULT)
+        });
+        (self.say)(&end_line(name, reason, status));
+        if let Some(slot) = self.ids.get_mut(index) {
+            *slot = None;
+        }
+        partition::forget(&mut &self.machine, name, id);
+        // Whoever waits for it waits in vain.
+        self.ready(index);
+        let next = match self.supervisor.ended(index, reason, status) {
+            Next::Restart => match self.restart(index) {
+                Ok(id) => {
+                    (self.say)(&format!("{name} runs again, as partition {id}"));
+                    self.say_who_cannot_follow(index);
+                    Next::Wait
+                }
+                Err(failure) => {
+                    (self.say)(&failure.to_string());
+                    self.supervisor.not_restarted(index)
+                }
+            },
+            next => next,
+        };
+        match next {
+            Next::Finish(status) => Some(status),
+            Next::Wait | Next::Restart => None,
+        }
+    }
+
+    /// An id never comes back. Who does not use the service that tells the new one has to start again too.
+    fn say_who_cannot_follow(&self, index: usize) {
+        let partitions = &self.manifest.partitions;
+        let Some(restarted) = partitions.get(index) else { return };
+        let name = &restarted.name;
+        for (user, partition) in partitions.iter().enumerate() {
+            let lost = partition.uses.iter().filter(|used| restarted.provides.contains(used));
+            let lost: Vec<&str> = lost.map(String::as_str).collect();
+            let asks = partition.uses.iter().any(|used| used == SERVICE_NAME);
+            if user != index && !lost.is_empty() && !asks && self.supervisor.runs(user) {
+                let (user, lost) = (&partition.name, lost.join(", "));
+                (self.say)(&format!(
+                    "{user} knows only the former {name}: it has no {lost} until it restarts too"
+                ));
+            }
+        }
+    }
+
+    /// Makes a partition again from its files, under a new id.
+    fn restart(&mut self, index: usize) -> Result<PartitionId, Failure> {
+        let mut control = &self.machine;
+        let (Some(partition), Some(content), Some(slot)) =
+            (self.manifest.partitions.get(index), self.contents.get(index), self.ids.get_mut(index))
+        else {
+            return Err(Failure("a partition that no manifest names was to be restarted".into()));
+        };
+        let id = partition::create(&mut control, partition)?;
+        *slot = Some(id);
+        let filled = partition::fill(&mut control, self.manifest, index, content, &self.ids);
+        filled.and_then(|()| partition::start(&mut control, partition, content, id)).inspect_err(|_| {
+            if let Some(slot) = self.ids.get_mut(index) {
+                *slot = None;
+            }
+            partition::forget(&mut control, &partition.name, id);
+        })?;
+        Ok(id)
+    }
+
+    /// Who runs and is to be asked to switch itself off before it is stopped, the last one first.
+    #[must_use]
+    pub fn to_ask(&self) -> Vec<Asked> {
+        let running = self.manifest.partitions.iter().zip(&self.ids).rev();
+        let asked = |(partition, id): (&Partition, &Option<PartitionId>)| {
+            Some(Asked { partition: (*id)?, within: partition.shutdown? })
+        };
+        running.filter_map(asked).collect()
+    }
+
+    /// Stops whatever still runs.
+    pub fn stop_rest(&mut self) {
+        for (slot, partition) in self.ids.iter_mut().zip(&self.manifest.partitions) {
+            let (name, Some(id)) = (&partition.name, slot.take()) else { continue };
+            match (&mut &self.machine).stop(id) {
+                Ok(()) => (self.say)(&end_line(name, EndReason::Stopped, 0)),
+                Err(error) => (self.say)(&format!("{name} cannot be stopped: {error}")),
+            }
+        }
+    }
+}
