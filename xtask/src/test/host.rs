@@ -9,7 +9,7 @@ use crate::{
 use std::process::Command;
 
 /// Packages with tests that run here, besides the workspace's default members.
-const ALSO_TESTED: [&str; 8] = [
+const ALSO_TESTED: [&str; 10] = [
     "system-control",
     "handover-unix",
     "handover-cpio",
@@ -19,6 +19,7 @@ const ALSO_TESTED: [&str; 8] = [
     "handover-tool",
     "handover-guest",
     "handover-control",
+    "init",
 ];
 
 /// Formatting, and clippy for each target that code is built for.

@@ -123,7 +123,16 @@ mod tests {
         Account, PartitionId,
         requests::{DECISION, Decision, QUERY, Verdict},
     };
-    use std::io::Read;
+    use std::{
+        io::Read,
+        sync::{Mutex, MutexGuard, PoisonError},
+    };
+
+    /// What one test's programs inherit, another's must not keep open.
+    fn alone() -> MutexGuard<'static, ()> {
+        static ALONE: Mutex<()> = Mutex::new(());
+        ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
     fn program(script: &str, decides: bool, restart: Restart) -> Program {
         Program {
@@ -152,6 +161,7 @@ mod tests {
 
     #[test]
     fn readiness_and_ends() {
+        let _alone = alone();
         let mut started =
             start(&program(&format!("echo >&${READY}; exit 3"), false, Restart::Never)).unwrap();
         let mut told = String::new();
@@ -168,6 +178,7 @@ mod tests {
 
     #[test]
     fn one_decides() {
+        let _alone = alone();
         // It sends the query's first 24 bytes back: ticket, partition, account, which make a decision.
         let script =
             format!("IFS=, read r w <<.\n${VARIABLE}\n.\nhead -c {QUERY} <&$r | head -c {DECISION} >&$w");
@@ -183,6 +194,7 @@ mod tests {
 
     #[test]
     fn one_that_never_reads_keeps_nobody() {
+        let _alone = alone();
         let mut started = start(&program("sleep 60", true, Restart::Never)).unwrap();
         let queries = started.queries.as_mut().unwrap();
         let full = (0..100_000).find_map(|ticket| queries.ask(&query(ticket)).err()).unwrap();
@@ -193,6 +205,7 @@ mod tests {
 
     #[test]
     fn restarts() {
+        let _alone = alone();
         let end =
             |script: &str| start(&program(script, false, Restart::Never)).unwrap().child.wait().unwrap();
         let (good, bad) = (end("exit 0"), end("exit 1"));
