@@ -29,6 +29,8 @@ pub struct Modelled {
     pub started: Option<(u64, u64)>,
     /// Whether it stands still.
     pub paused: bool,
+    /// Whether it was asked to shut down.
+    pub asked: bool,
     /// How it ended.
     pub end: Option<(EndReason, u64)>,
 }
@@ -148,6 +150,8 @@ impl State {
             })),
             Call::PartitionPause => plain(self.one(x1).map(|partition| partition.paused = true)),
             Call::PartitionResume => plain(self.one(x1).map(|partition| partition.paused = false)),
+            Call::PartitionReset => plain(self.reset(x1)),
+            Call::PartitionShutdown => plain(self.one(x1).map(|partition| partition.asked = true)),
             Call::PartitionDestroy => plain(self.destroy(x1)),
             Call::PartitionStatus => {
                 let partition = self.one(x1).map_err(|error| (error, 0))?;
@@ -187,7 +191,15 @@ impl State {
         let name = name.ok_or((Error::InvalidArgument, 0))?.to_string();
         self.last += 1;
         let limits = [0; Account::ALL.len()];
-        let made = Modelled { name, limits, memory: Vec::new(), started: None, paused: false, end: None };
+        let made = Modelled {
+            name,
+            limits,
+            memory: Vec::new(),
+            started: None,
+            paused: false,
+            asked: false,
+            end: None,
+        };
         self.partitions.insert(self.last, made);
         Ok([self.last.into(), 0, 0])
     }
@@ -230,6 +242,17 @@ impl State {
             std::slice::from_raw_parts(ptr::with_exposed_provenance(source as usize), size as usize)
         };
         there.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn reset(&mut self, id: u64) -> Result<(), Error> {
+        let partition = self.one(id)?;
+        if partition.end.is_none() {
+            return Err(Error::WrongState);
+        }
+        let held = std::mem::take(&mut partition.memory).len() as u64;
+        (partition.started, partition.end, partition.asked) = (None, None, false);
+        self.free += held;
         Ok(())
     }
 

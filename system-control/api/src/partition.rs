@@ -142,6 +142,24 @@ impl Partition {
         self.call(format_args!("resume"), Call::PartitionResume, &[]).map(drop)
     }
 
+    /// Asks it to end by itself, and says how long that may take, in nanoseconds (0: it does not matter).
+    #[expect(clippy::missing_errors_doc, reason = "as above")]
+    pub fn shutdown(&self, nanoseconds: u64) -> Result<(), Error> {
+        self.call(format_args!("ask to shut down"), Call::PartitionShutdown, &[nanoseconds]).map(drop)
+    }
+
+    /// Makes one that has ended as it was when it was made: empty, under its id and with its limits.
+    #[expect(clippy::missing_errors_doc, reason = "as above")]
+    pub fn reset(&self) -> Result<(), Error> {
+        self.call(format_args!("make it anew"), Call::PartitionReset, &[]).map(drop)
+    }
+
+    /// Ends it when it does not kick its watchdog for so many nanoseconds of its own count; 0: never.
+    #[expect(clippy::missing_errors_doc, reason = "as above")]
+    pub fn set_watchdog(&self, nanoseconds: u64) -> Result<(), Error> {
+        self.call(format_args!("set its watchdog"), Call::PartitionSetWatchdog, &[nanoseconds]).map(drop)
+    }
+
     /// Ends it. Nothing happens if it has ended already.
     #[expect(clippy::missing_errors_doc, reason = "as above")]
     pub fn stop(&self) -> Result<(), Error> {

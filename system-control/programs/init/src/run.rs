@@ -330,7 +330,9 @@ impl Init<'_> {
     /// Has what still runs switched off, or stopped. The machine's status.
     fn finish(&mut self, incoming: &Incoming, status: u64) -> u64 {
         for asked in self.system.to_ask() {
-            if !self.ask_to_shut_down(asked.partition) {
+            let within = asked.within.milliseconds.saturating_mul(1_000_000);
+            if let Err(error) = self.machine.partition(asked.partition).shutdown(within) {
+                say(&error.to_string());
                 continue;
             }
             let deadline = Instant::now() + Duration::from_millis(asked.within.milliseconds);
@@ -345,10 +347,6 @@ impl Init<'_> {
         }
         self.system.stop_rest();
         status
-    }
-
-    fn ask_to_shut_down(&self, _partition: PartitionId) -> bool {
-        false
     }
 }
 

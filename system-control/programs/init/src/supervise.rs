@@ -84,7 +84,7 @@ impl Supervisor {
     pub fn ended(&mut self, index: usize, reason: EndReason, status: u64) -> Next {
         let status = match reason {
             EndReason::Exited => status.min(STATUS_MAX),
-            EndReason::Fault => STATUS_FAULT,
+            EndReason::Fault | EndReason::Watchdog => STATUS_FAULT,
             EndReason::None | EndReason::PoweredOff | EndReason::Stopped | EndReason::Reset => 0,
         };
         if self.restarts(index, reason, status) { Next::Restart } else { self.count(index, status) }
@@ -148,6 +148,7 @@ pub fn end_line(name: &str, reason: EndReason, status: u64) -> String {
         EndReason::Reset => format!("{name} has asked for a reset"),
         EndReason::Stopped => format!("{name} was stopped"),
         EndReason::Fault => format!("{name} died: fatal fault (the control OS's console tells where)"),
+        EndReason::Watchdog => format!("{name} died: its watchdog was not kicked in time"),
         EndReason::None => format!("{name} has ended"),
     }
 }

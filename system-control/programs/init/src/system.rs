@@ -241,18 +241,13 @@ impl<'a> System<'a> {
             (EndReason::Fault, STATUS_FAULT)
         });
         (self.say)(&end_line(name, reason, status));
-        if let Some(slot) = self.ids.get_mut(index) {
-            *slot = None;
-        }
-        partition::forget(&mut &self.machine, name, id);
         // Whoever waits for it waits in vain.
         self.ready(index);
         let next = match self.supervisor.ended(index, reason, status) {
-            Next::Restart => match self.restart(index) {
-                Ok(id) => {
+            Next::Restart => match self.restart(index, id) {
+                Ok(()) => {
                     (self.say)(&format!("{name} runs again, as partition {id}"));
-                    self.say_who_cannot_follow(index);
-                    Next::Wait
+                    return None;
                 }
                 Err(failure) => {
                     (self.say)(&failure.to_string());
@@ -261,48 +256,31 @@ impl<'a> System<'a> {
             },
             next => next,
         };
+        partition::forget(&mut &self.machine, name, id);
+        if let Some(slot) = self.ids.get_mut(index) {
+            *slot = None;
+        }
         match next {
             Next::Finish(status) => Some(status),
             Next::Wait | Next::Restart => None,
         }
     }
 
-    /// An id never comes back. Who does not use the service that tells the new one has to start again too.
-    fn say_who_cannot_follow(&self, index: usize) {
-        let partitions = &self.manifest.partitions;
-        let Some(restarted) = partitions.get(index) else { return };
-        let name = &restarted.name;
-        for (user, partition) in partitions.iter().enumerate() {
-            let lost = partition.uses.iter().filter(|used| restarted.provides.contains(used));
-            let lost: Vec<&str> = lost.map(String::as_str).collect();
-            let asks = partition.uses.iter().any(|used| used == SERVICE_NAME);
-            if user != index && !lost.is_empty() && !asks && self.supervisor.runs(user) {
-                let (user, lost) = (&partition.name, lost.join(", "));
-                (self.say)(&format!(
-                    "{user} knows only the former {name}: it has no {lost} until it restarts too"
-                ));
-            }
-        }
-    }
-
-    /// Makes a partition again from its files, under a new id.
-    fn restart(&mut self, index: usize) -> Result<PartitionId, Failure> {
+    /// Fills a partition that has ended again from its files, and starts it, under its id: who used its services connects again.
+    fn restart(&mut self, index: usize, id: PartitionId) -> Result<(), Failure> {
         let mut control = &self.machine;
-        let (Some(partition), Some(content), Some(slot)) =
-            (self.manifest.partitions.get(index), self.contents.get(index), self.ids.get_mut(index))
+        let (Some(partition), Some(content)) =
+            (self.manifest.partitions.get(index), self.contents.get(index))
         else {
             return Err(Failure("a partition that no manifest names was to be restarted".into()));
         };
-        let id = partition::create(&mut control, partition)?;
-        *slot = Some(id);
-        let filled = partition::fill(&mut control, self.manifest, index, content, &self.ids);
-        filled.and_then(|()| partition::start(&mut control, partition, content, id)).inspect_err(|_| {
-            if let Some(slot) = self.ids.get_mut(index) {
-                *slot = None;
-            }
-            partition::forget(&mut control, &partition.name, id);
-        })?;
-        Ok(id)
+        self.machine
+            .partition(id)
+            .reset()
+            .map_err(|error| Failure(format!("{}: {error}", partition.name)))?;
+        partition::give(&mut control, partition, id)?;
+        partition::fill(&mut control, self.manifest, index, content, &self.ids)?;
+        partition::start(&mut control, partition, content, id)
     }
 
     /// Who runs and is to be asked to switch itself off before it is stopped, the last one first.
