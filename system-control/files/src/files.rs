@@ -1,18 +1,15 @@
 //! The files' state as a whole.
 
-use alloc::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    vec::Vec,
-};
+use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 use core::mem;
 
-use handover_abi::{Port, ServiceId, Signal};
+use handover_abi::{Port, ServiceId};
 
 use crate::{
     Errno, Region,
     arena::Arena,
     contents::{Budget, Contents},
+    control::Signals,
     counter::Counter,
     descriptors::Descriptors,
     epoll::Epoll,
@@ -64,6 +61,7 @@ pub(crate) enum Waitable {
     Counter(u32),
     Epoll(u32),
     Socket(u32),
+    Control,
 }
 
 /// Keeps an open description alive outside all descriptor tables: a mapping of a file, a program that is being loaded. Given back by
@@ -84,8 +82,8 @@ pub struct Files {
     /// The sockets behind ports, and behind the services that they are bound to.
     pub(crate) ports: BTreeMap<Port, u32>,
     pub(crate) services: BTreeMap<ServiceId, u32>,
-    /// Control signals for the kernel to take.
-    pub(crate) signals: VecDeque<Signal>,
+    /// Control signals for programs to read.
+    pub(crate) signals: Signals,
     pub(crate) messages: Arena<Message>,
     /// Regions that sockets mapped into processes.
     pub(crate) mapped: BTreeMap<MappedAt, Region>,
@@ -120,7 +118,7 @@ impl Files {
             sockets: Arena::new(limits.sockets),
             ports: BTreeMap::new(),
             services: BTreeMap::new(),
-            signals: VecDeque::new(),
+            signals: Signals::default(),
             messages: Arena::new(limits.messages),
             mapped: BTreeMap::new(),
             message_directory: ROOT,

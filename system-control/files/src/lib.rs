@@ -8,7 +8,7 @@
 //! until [`Files::take_wakeups`] names it, and tries again.
 //!
 //! What a kernel owes besides: [`Files::channel_events`] at the event interrupt and [`Files::console_input`] at the console's, each followed by
-//! the wake-ups and by [`Files::take_terminal_signal`] and [`Files::take_control_signal`]; [`Descriptors::exec`] and
+//! the wake-ups and by [`Files::take_terminal_signal`]; [`Descriptors::exec`] and
 //! [`Files::discard_mappings`] when a process executes another program; [`Descriptors::close_all`] and [`Files::process_ended`] when it ends.
 
 #![no_std]
@@ -22,6 +22,7 @@ mod arena;
 mod calls;
 mod channels;
 mod contents;
+mod control;
 mod counter;
 mod descriptors;
 mod epoll;

@@ -105,12 +105,13 @@ pub(crate) const fn device_number(major: u32, minor: u32) -> u64 {
     minor & 0xff | (major & 0xfff) << 8 | (minor & !0xff) << 12 | (major & !0xfff) << 32
 }
 
-const DEVICES: [(&str, Device, u64, u32); 8] = [
+const DEVICES: [(&str, Device, u64, u32); 9] = [
     ("null", Device::Null, device_number(1, 3), 0o666),
     ("zero", Device::Zero, device_number(1, 5), 0o666),
     ("full", Device::Full, device_number(1, 7), 0o666),
     ("random", Device::Random, device_number(1, 8), 0o666),
     ("urandom", Device::Random, device_number(1, 9), 0o666),
+    ("control", Device::Control, device_number(10, 200), 0o600),
     ("tty", Device::Terminal, device_number(5, 0), 0o666),
     ("console", Device::Terminal, device_number(5, 1), 0o600),
     ("ttyAMA0", Device::Terminal, device_number(204, 64), 0o660),

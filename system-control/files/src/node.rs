@@ -28,6 +28,8 @@ pub enum Device {
     Random,
     /// `/dev/tty` and `/dev/console`.
     Terminal,
+    /// `/dev/control`: what happens to partitions; the kernel adds the control OS's calls.
+    Control,
     /// One that this kernel does not have.
     Absent,
 }

@@ -30,7 +30,7 @@ impl Object {
     /// Whether it is a stream of some kind, without positions.
     pub(crate) fn is_stream(self) -> bool {
         !matches!(self, Object::File | Object::Path)
-            && !matches!(self, Object::Device(device) if device != Device::Terminal)
+            && !matches!(self, Object::Device(device) if !matches!(device, Device::Terminal | Device::Control))
     }
 }
 

@@ -51,6 +51,7 @@ impl Files {
         let what = match open.object {
             Object::Pipe { pipe, .. } => Waitable::Pipe(pipe),
             Object::Device(Device::Terminal) => Waitable::Terminal,
+            Object::Device(Device::Control) => Waitable::Control,
             Object::Counter(counter) => Waitable::Counter(counter),
             Object::Epoll(epoll) => Waitable::Epoll(epoll),
             Object::Socket(socket) => Waitable::Socket(socket),
@@ -65,6 +66,7 @@ impl Files {
         let changes = match open.object {
             Object::Pipe { pipe, .. } => self.pipes.get(pipe).map(|pipe| pipe.changes),
             Object::Device(Device::Terminal) => Some(self.terminal.changes),
+            Object::Device(Device::Control) => Some(self.signals.next()),
             Object::Counter(counter) => self.counters.get(counter).map(|counter| counter.changes),
             Object::Epoll(epoll) => self.epolls.get(epoll).map(|epoll| epoll.changes),
             Object::Socket(socket) => self.sockets.get(socket).map(|socket| socket.changes),
@@ -80,6 +82,8 @@ impl Files {
                 Readiness::IN | Readiness::OUT
             }
             Object::Device(Device::Absent) | Object::Path => Readiness::empty(),
+            Object::Device(Device::Control) if open.position < self.signals.next() => Readiness::IN,
+            Object::Device(Device::Control) => Readiness::empty(),
             Object::Device(Device::Terminal) => {
                 if self.terminal.readable() {
                     Readiness::IN | Readiness::OUT

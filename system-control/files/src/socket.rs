@@ -17,8 +17,6 @@ use crate::{
 
 /// Requests that may wait at one listener at most.
 pub(crate) const BACKLOG_MAX: usize = 128;
-/// Control signals that are kept for [`Files::take_control_signal`]; further ones stay with the control OS.
-const SIGNALS_MAX: usize = 256;
 
 /// A request that waits to be accepted.
 #[derive(Clone, Copy, Debug)]
@@ -163,30 +161,21 @@ impl Files {
         self.wake(Waitable::Socket(number));
     }
 
-    /// Takes the control signals, as many as can be kept.
+    /// Takes the control signals.
     fn control_signals(&mut self, system: &mut dyn System) {
-        while self.signals.len() < SIGNALS_MAX {
+        loop {
             match system.next_signal() {
                 Ok(Some(signal)) if signal.kind == SignalKind::Connect => self.request(signal, system),
                 Ok(Some(signal)) => {
                     if signal.kind == SignalKind::PartitionEnded {
                         self.partition_ended(signal.partition);
                     }
-                    self.signals.push_back(signal);
+                    self.signals.push(signal);
+                    self.wake(Waitable::Control);
                 }
                 Ok(None) | Err(_) => break,
             }
         }
-    }
-
-    /// The next control signal that is no request for a channel: a partition has ended, and whatever else there is.
-    pub fn take_control_signal(&mut self, system: &mut dyn System) -> Option<Signal> {
-        let was_full = self.signals.len() >= SIGNALS_MAX;
-        let signal = self.signals.pop_front();
-        if was_full {
-            self.control_signals(system);
-        }
-        signal
     }
 
     fn partition_ended(&mut self, partition: PartitionId) {

@@ -378,13 +378,30 @@ fn the_other_end_closes() {
     assert_eq!(world.read(fd, 200).unwrap(), b"", "an end, as no record is empty");
 
     let (mut world, fd, port) = connected();
+    let control = world.open("/dev/control", O_RDWR).unwrap();
+    assert_eq!(world.read(control, 200), Err(Errno::AGAIN));
+    assert_eq!(world.call().readiness(control), Readiness::empty());
     world.kernel.hypervisor.disconnect(PEER, port).unwrap();
     let argument = EndReason::Fault as u64;
     let ended =
         Signal { kind: SignalKind::PartitionEnded, token: 0, partition: PartitionId::new(PEER), argument };
     world.kernel.hypervisor.signal(ME, ended);
     world.events();
-    assert_eq!(world.files.take_control_signal(&mut world.kernel), Some(ended));
+    assert!(world.call().readiness(control).contains(Readiness::READ));
+    let key = world.call().wait_key(control).unwrap().unwrap();
+    assert!(world.files.take_wakeups().contains(&key));
+    let words = [SignalKind::PartitionEnded as u64, 0, PEER.into(), argument];
+    let record: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    assert_eq!(world.read(control, 200).unwrap(), record);
+    assert_eq!(world.read(control, 200), Err(Errno::AGAIN));
+    // Another one reads what comes after it was opened.
+    let later = world.open("/dev/control", O_RDWR).unwrap();
+    world.kernel.hypervisor.signal(ME, ended);
+    world.events();
+    assert_eq!(
+        (world.read(later, 200).unwrap(), world.read(control, 200).unwrap()),
+        (record.clone(), record)
+    );
     assert_eq!(world.read(fd, 200), Err(Errno::CONNRESET));
     assert_eq!(world.read(fd, 200).unwrap(), b"");
 }

@@ -196,6 +196,11 @@ impl Caller<'_> {
             self.files.writable(number)?;
         }
         let open = self.files.make_open(Open::new(object, Some(node), kept))?;
+        if object == Object::Device(crate::Device::Control) {
+            // It tells what comes from now on.
+            let next = self.files.signals.next();
+            self.files.open_mut(open)?.position = next;
+        }
         if object == Object::File && flags & O_TRUNC != 0 {
             self.truncate_opened(open, number)?;
         }

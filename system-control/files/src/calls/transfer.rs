@@ -61,6 +61,11 @@ impl Caller<'_> {
                 self.files.open_mut(number)?.position += done as u64;
                 Ok(done)
             }
+            Object::Device(Device::Control) => {
+                let (done, next) = self.files.signals.read(position, sink)?;
+                self.files.open_mut(number)?.position = next;
+                Ok(done)
+            }
             Object::Device(device) => self.read_device(device, sink),
             Object::Pipe { end: End::Write, .. } | Object::Path => Err(Errno::BADF),
             Object::Pipe { pipe, .. } => self.files.read_pipe(pipe, sink),
@@ -156,6 +161,8 @@ impl Caller<'_> {
                 Ok(done)
             }
             Device::Terminal => self.files.terminal.read(sink),
+            // Read by its description's position.
+            Device::Control => Err(Errno::SPIPE),
             Device::Absent => Err(Errno::NXIO),
         }
     }
@@ -245,6 +252,7 @@ impl Caller<'_> {
             Device::Full if source.remaining() == 0 => Ok(0),
             Device::Full => Err(Errno::NOSPC),
             Device::Terminal => self.files.terminal.write(self.system, source),
+            Device::Control => Err(Errno::INVAL),
             Device::Absent => Err(Errno::NXIO),
         }
     }

@@ -21,6 +21,18 @@ use crate::{
 const SEMAPHORE: u32 = 1;
 
 impl Caller<'_> {
+    /// The device that a descriptor stands for, if any: for requests that are the kernel's own.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::BADF`].
+    pub fn device(&self, fd: Fd) -> Result<Option<Device>, Errno> {
+        match self.open_of(fd)?.1.object {
+            Object::Device(device) => Ok(Some(device)),
+            _ => Ok(None),
+        }
+    }
+
     /// Whether the description has `O_NONBLOCK`: a thread then does not wait at [`Errno::AGAIN`].
     ///
     /// # Errors
