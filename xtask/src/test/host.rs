@@ -9,7 +9,7 @@ use crate::{
 use std::process::Command;
 
 /// Packages with tests that run here, besides the workspace's default members.
-const ALSO_TESTED: [&str; 10] = [
+const ALSO_TESTED: [&str; 11] = [
     "system-control",
     "handover-unix",
     "handover-cpio",
@@ -20,6 +20,7 @@ const ALSO_TESTED: [&str; 10] = [
     "handover-guest",
     "handover-control",
     "init",
+    "fair-share",
 ];
 
 /// Formatting, and clippy for each target that code is built for.
