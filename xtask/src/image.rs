@@ -11,7 +11,7 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use handover_abi::archive::{Header, MAGIC, PAGE, VERSION};
-use handover_manifest::{BUSYBOX, KernelSource, Manifest, MemorySize};
+use handover_manifest::{BUSYBOX, KernelSource, Manifest, MemorySize, REQUESTS, Ready, Restart};
 use std::{
     collections::BTreeMap,
     fs,
@@ -39,6 +39,7 @@ const UNIX_KERNEL: &str = "handover-unix";
 /// Provisions what the manifest needs, builds it, and writes the files to the folder `output` of the output.
 /// `folder` is where the manifest's paths start.
 pub(crate) fn make(workspace: &Workspace, manifest: &Manifest, folder: &Path, output: &str) -> Result<Image> {
+    followed(manifest)?;
     let host = Host::this();
     provision::rust::targets(&host)?;
     let guests = guests_of(workspace, manifest)?;
@@ -103,6 +104,29 @@ pub(crate) fn make(workspace: &Workspace, manifest: &Manifest, folder: &Path, ou
     check_room(manifest, bytes.len() as u64)?;
     write(&archive, &bytes)?;
     Ok(Image { kernel, archive, symbols })
+}
+
+/// What the manifest asks for and nobody would follow: the program in system-control's place does not look at it.
+fn followed(manifest: &Manifest) -> Result<()> {
+    let ignored = |partition: &handover_manifest::Partition| {
+        let plain = (Restart::Never, None, Ready::Started, None);
+        (partition.restart, partition.restart_limit, partition.ready, partition.shutdown) != plain
+            || partition.uses.iter().any(|used| used == REQUESTS)
+    };
+    if let Some(partition) = manifest.partitions.iter().find(|partition| ignored(partition)) {
+        bail!(
+            "partition `{}` has `restart`, `ready`, `shutdown` or uses `{REQUESTS}`, which only init follows, and init does not run on \
+             the machine yet (docs/policy.md)",
+            partition.name
+        );
+    }
+    if let Some(program) = manifest.programs.first() {
+        bail!(
+            "`{}` is a program for init, which does not run on the machine yet (docs/policy.md)",
+            program.name()
+        );
+    }
+    Ok(())
 }
 
 /// Files of the boot archive; one source is stored once.
@@ -320,6 +344,25 @@ mod tests {
         assert_eq!(files.add("kernel", "a/Image", b"1").unwrap(), "kernel/Image");
         assert_eq!(files.add("initramfs", "a/Image", b"3").unwrap(), "initramfs/Image");
         assert_eq!(files.archive.entries(), 3);
+    }
+
+    #[test]
+    fn what_nobody_follows_is_refused() {
+        let text = "machine = { processors = 1, memory = \"82 MiB\" }\n[[partition]]\nname = \"a\"\nkernel = \"guest:a\"\nprocessors = 1\n\
+                    memory = \"16 MiB\"\n";
+        let check = |more: &str| {
+            let manifest = handover_manifest::parse(&format!("{text}{more}"), Path::new("m.toml")).unwrap();
+            followed(&manifest).map_err(|error| error.to_string())
+        };
+        assert_eq!(check(""), Ok(()));
+        for more in
+            ["restart = \"always\"", "ready = \"told\"", "shutdown = \"1 s\"", "uses = [\"requests\"]"]
+        {
+            assert!(check(more).unwrap_err().contains("partition `a` has"), "{more}");
+        }
+        assert!(
+            check("[[program]]\npath = \"program:p\"").unwrap_err().contains("`p` is a program for init")
+        );
     }
 
     #[test]
