@@ -3,7 +3,7 @@
 use std::{fmt, fs::File, io::Read, sync::Arc};
 
 use handover_abi::{
-    Account, Call, EndReason, Error as ControlError, Name, PartitionId, Unsupported,
+    Account, Call, EndReason, Error as ControlError, Name, PartitionId, ProcessorClaim, Unsupported,
     device::{DeviceState, Text},
 };
 use handover_loader::{
@@ -308,6 +308,16 @@ impl Control for &Machine {
         limit: u64,
     ) -> Result<(), ControlError> {
         self.plain(Call::PartitionSetLimit, &[id(partition), account as u64, limit]).map(drop)
+    }
+
+    fn claim(
+        &mut self,
+        partition: PartitionId,
+        processor: u32,
+        claim: ProcessorClaim,
+    ) -> Result<(), ControlError> {
+        let [budget, period, how] = claim.to_registers();
+        self.plain(Call::ProcessorSet, &[id(partition), processor.into(), budget, period, how]).map(drop)
     }
 
     fn add_memory(&mut self, partition: PartitionId, address: u64, size: u64) -> Result<(), ControlError> {

@@ -101,7 +101,9 @@ pub fn end_line(name: &str, reason: EndReason, status: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use handover_manifest::{Machine, MemorySize, Partition, Ready, Requests, Restart, Span, SystemControl};
+    use handover_manifest::{
+        Duration, Machine, MemorySize, Partition, Ready, Requests, Restart, SystemControl,
+    };
     use std::vec;
 
     fn manifest(names: &[&str], end_with: &[&str]) -> Manifest {
@@ -125,7 +127,7 @@ mod tests {
             restart: Restart::Never,
             restart_limit: None,
             ready: Ready::Started,
-            ready_timeout: Span { milliseconds: 0 },
+            ready_timeout: Duration(0),
             shutdown: None,
         };
         Manifest {

@@ -25,7 +25,7 @@ pub use check::{Key, Place, Problem};
 pub use duration::Duration;
 pub use kernel::{KernelKind, KernelSource, NotAKernel};
 pub use memory::MemorySize;
-pub use program::{Program, ProgramSource, RESTART_LIMIT, Ready, Requests, Restart, Span, Verdict};
+pub use program::{Program, ProgramSource, RESTART_LIMIT, Ready, Requests, Restart, Verdict};
 #[cfg(feature = "std")]
 pub use read::{ReadError, parse, read};
 
@@ -187,10 +187,10 @@ pub struct Partition {
     pub ready: Ready,
     /// For how long.
     #[serde(default = "program::ready_timeout")]
-    pub ready_timeout: Span,
+    pub ready_timeout: Duration,
     /// How long it has to switch itself off when the machine ends and it is asked to; without it, it is not asked.
     #[serde(default)]
-    pub shutdown: Option<Span>,
+    pub shutdown: Option<Duration>,
 }
 
 impl Partition {

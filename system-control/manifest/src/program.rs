@@ -1,8 +1,9 @@
 //! Programs of system-control's, and what becomes of the requests that they decide.
 
-use alloc::{format, string::String, vec::Vec};
-use core::{fmt, str::FromStr};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+use alloc::{string::String, vec::Vec};
+use serde::{Deserialize, Serialize};
+
+use crate::Duration;
 
 /// How often something is started again, unless the manifest says otherwise.
 pub const RESTART_LIMIT: u32 = 3;
@@ -42,61 +43,6 @@ pub enum Verdict {
     Refuse,
     /// All that was asked for.
     Grant,
-}
-
-/// A length of time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Span {
-    /// In milliseconds.
-    pub milliseconds: u64,
-}
-
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.milliseconds {
-            ms if ms != 0 && ms.is_multiple_of(1000) => write!(f, "{} s", ms / 1000),
-            ms => write!(f, "{ms} ms"),
-        }
-    }
-}
-
-impl FromStr for Span {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Span, String> {
-        let wanted =
-            || format!("`{text}` is no length of time: write a whole number and ms or s, like `500 ms`");
-        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, unit) = text.split_at(digits);
-        let factor = match unit.trim_start() {
-            "ms" => 1,
-            "s" => 1000,
-            _ => return Err(wanted()),
-        };
-        let number: u64 = number.parse().map_err(|_| wanted())?;
-        let milliseconds = number.checked_mul(factor).ok_or_else(wanted)?;
-        Ok(Span { milliseconds })
-    }
-}
-
-impl Serialize for Span {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() {
-            serializer.collect_str(self)
-        } else {
-            serializer.serialize_u64(self.milliseconds)
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
-        if deserializer.is_human_readable() {
-            String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-        } else {
-            u64::deserialize(deserializer).map(|milliseconds| Span { milliseconds })
-        }
-    }
 }
 
 /// A program that runs in system-control.
@@ -162,12 +108,12 @@ pub struct Requests {
     /// What a request gets that no program decides in time.
     pub default: Verdict,
     /// How long a program may take to decide.
-    pub timeout: Span,
+    pub timeout: Duration,
 }
 
 impl Default for Requests {
     fn default() -> Requests {
-        Requests { default: Verdict::default(), timeout: Span { milliseconds: 1000 } }
+        Requests { default: Verdict::default(), timeout: Duration(1_000_000_000) }
     }
 }
 
@@ -175,26 +121,13 @@ pub(crate) fn restart_limit() -> u32 {
     RESTART_LIMIT
 }
 
-pub(crate) fn ready_timeout() -> Span {
-    Span { milliseconds: 10_000 }
+pub(crate) fn ready_timeout() -> Duration {
+    Duration(10_000_000_000)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::string::ToString;
-
-    #[test]
-    fn lengths_of_time() {
-        for (text, milliseconds) in [("500 ms", 500), ("5 s", 5000), ("0 ms", 0), ("1500 ms", 1500)] {
-            let span = Span { milliseconds };
-            assert_eq!(text.parse(), Ok(span));
-            assert_eq!(span.to_string(), text);
-        }
-        for text in ["", "5", "s", "5 m", "-1 s", "1.5 s", "18446744073709551615 s"] {
-            assert!(text.parse::<Span>().unwrap_err().contains("ms or s"), "{text}");
-        }
-    }
 
     #[test]
     fn names_come_from_paths() {

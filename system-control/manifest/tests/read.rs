@@ -2,7 +2,7 @@
 #![allow(missing_docs, reason = "a test binary has no readers of its documentation")]
 
 use handover_manifest::{
-    Manifest, MemorySize, Provider, Ready, Restart, Service, Span, UnpackError, Verdict, colour_set, parse, read,
+    Duration, Manifest, MemorySize, Provider, Ready, Restart, Service, UnpackError, Verdict, colour_set, parse, read,
 };
 use std::{fs, path::Path};
 
@@ -283,7 +283,7 @@ fn programs() {
     assert_eq!(log.arguments, ["--keep", "10"]);
     assert_eq!((policy.name(), policy.decides, policy.restart), ("policy", true, Restart::Never));
     assert_eq!(manifest.service("log"), Some(Service { id: 2, name: "log", provider: Provider::Program(0) }));
-    let span = |milliseconds| Span { milliseconds };
+    let span = |milliseconds: u64| Duration(milliseconds * 1_000_000);
     assert_eq!((manifest.requests.default, manifest.requests.timeout), (Verdict::Grant, span(200)));
     let echo = &manifest.partitions[0];
     assert_eq!((echo.restart, echo.restart_limit), (Restart::OnFailure, Some(2)));
@@ -315,7 +315,7 @@ fn wrong_programs() {
         ("path = \"program:log\"", "path = \"missing\"", 19, "missing cannot be read"),
         ("path = \"program:log\"", "path = \"tests\"", 19, "a folder without a Cargo.toml"),
         ("path = \"program:log\"", "path = \"Cargo.toml\"", 19, "no 64-bit little-endian AArch64 program"),
-        ("timeout = \"200 ms\"", "timeout = \"200\"", 3, "write a whole number and ms or s"),
+        ("timeout = \"200 ms\"", "timeout = \"200\"", 3, "write a whole number and us, ms or s"),
     ] {
         let error = with_programs(from, to).unwrap_err();
         assert!(error.starts_with(&format!("m.toml:{line}: ")) && error.contains(what), "{error}");

@@ -74,7 +74,7 @@ impl<R> Front<R> {
             account_used: charge.used,
             account_limit: charge.limit,
         };
-        let deadline = now + Duration::from_millis(self.rules.timeout.milliseconds);
+        let deadline = now + Duration::from_nanos(self.rules.timeout.0);
         self.pending.insert(query.ticket, Pending { query: query.clone(), deadline, reply });
         Ok(query)
     }
@@ -144,7 +144,6 @@ fn raise(machine: &Machine, query: &Query, amount: u64) -> Result<(), Error> {
 mod tests {
     use super::*;
     use handover_control::{Setup, model::Model};
-    use handover_manifest::Span;
 
     const MIB: u64 = 1 << 20;
 
@@ -159,7 +158,7 @@ mod tests {
         let model = Model::new(64 * MIB);
         let machine = model.machine();
         machine.create_empty(&Setup::new("guest", 1, 2 * MIB)).unwrap();
-        let front = Front::new(Requests { default, timeout: Span { milliseconds: 100 } });
+        let front = Front::new(Requests { default, timeout: handover_manifest::Duration(100_000_000) });
         Bench { model, machine, front, now: Instant::now() }
     }
 

@@ -330,12 +330,12 @@ impl Init<'_> {
     /// Has what still runs switched off, or stopped. The machine's status.
     fn finish(&mut self, incoming: &Incoming, status: u64) -> u64 {
         for asked in self.system.to_ask() {
-            let within = asked.within.milliseconds.saturating_mul(1_000_000);
+            let within = asked.within.0;
             if let Err(error) = self.machine.partition(asked.partition).shutdown(within) {
                 say(&error.to_string());
                 continue;
             }
-            let deadline = Instant::now() + Duration::from_millis(asked.within.milliseconds);
+            let deadline = Instant::now() + Duration::from_nanos(asked.within.0);
             while self.system.name_of(asked.partition).is_some() {
                 let wait = deadline.saturating_duration_since(Instant::now());
                 match incoming.recv_timeout(wait) {

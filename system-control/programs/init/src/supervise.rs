@@ -156,7 +156,9 @@ pub fn end_line(name: &str, reason: EndReason, status: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use handover_manifest::{Machine, MemorySize, Partition, Ready, Requests, Restart, Span, SystemControl};
+    use handover_manifest::{
+        Duration, Machine, MemorySize, Partition, Ready, Requests, Restart, SystemControl,
+    };
 
     fn manifest(names: &[&str], end_with: &[&str]) -> Manifest {
         let partition = |name: &&str| Partition {
@@ -169,10 +171,17 @@ mod tests {
             provides: vec![],
             uses: vec![],
             devices: vec![],
+            budget: None,
+            period: None,
+            work_conserving: false,
+            bound_to: vec![],
+            owns: vec![],
+            colours: vec![],
+            channel_colours: vec![],
             restart: Restart::Never,
             restart_limit: None,
             ready: Ready::Started,
-            ready_timeout: Span { milliseconds: 0 },
+            ready_timeout: Duration(0),
             shutdown: None,
         };
         Manifest {

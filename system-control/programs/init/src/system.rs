@@ -11,7 +11,7 @@ use handover_loader::{
     control::Control,
     partition::{self, Content},
 };
-use handover_manifest::{Manifest, Partition, Provider, Ready, Span};
+use handover_manifest::{Duration, Manifest, Partition, Provider, Ready};
 
 use crate::{
     memory::Memory,
@@ -55,7 +55,7 @@ pub struct Asked {
     /// Whom.
     pub partition: PartitionId,
     /// How long it has.
-    pub within: Span,
+    pub within: Duration,
 }
 
 impl<'a> System<'a> {
@@ -156,9 +156,9 @@ impl<'a> System<'a> {
                 Start::Waiting(index, deadline) if now >= deadline => {
                     let partition = self.manifest.partitions.get(index);
                     let (name, span) =
-                        partition.map_or(("", 0), |one| (&one.name, one.ready_timeout.milliseconds));
+                        partition.map_or(("", Duration(0)), |one| (&one.name, one.ready_timeout));
                     (self.say)(&format!(
-                        "{name} is not ready after {span} ms: the next one starts all the same"
+                        "{name} is not ready after {span}: the next one starts all the same"
                     ));
                     self.start = Start::Next(index + 1);
                     continue;
@@ -176,7 +176,7 @@ impl<'a> System<'a> {
             let Some(&Some(id)) = self.ids.get(index) else { continue };
             partition::start(&mut &self.machine, partition, content, id)?;
             if partition.ready != Ready::Started {
-                let deadline = now + std::time::Duration::from_millis(partition.ready_timeout.milliseconds);
+                let deadline = now + std::time::Duration::from_nanos(partition.ready_timeout.0);
                 self.start = Start::Waiting(index, deadline);
                 return Ok(Some(self.watch(index, partition)));
             }

@@ -302,6 +302,6 @@ fn who_is_asked_to_shut_down_is_asked_from_the_last_to_the_first() {
     let (model, manifest, kernel) = (Model::new(1 << 30), manifest(&text), kernel());
     let system = boot(&model, &manifest, &kernel).unwrap();
     let asked: Vec<_> =
-        system.to_ask().iter().map(|asked| (asked.partition.get(), asked.within.milliseconds)).collect();
+        system.to_ask().iter().map(|asked| (asked.partition.get(), asked.within.0 / 1_000_000)).collect();
     assert_eq!(asked, [(3, 2000), (2, 1000)]);
 }
