@@ -72,7 +72,12 @@ impl Setup {
     /// The limits it is given: the usual ones for its memory, with those of `limits` in their place.
     #[must_use]
     pub fn all_limits(&self) -> Vec<(Account, u64)> {
-        let mut limits = limits(&handover_manifest::Partition::plain(&self.name, self.processors, handover_manifest::MemorySize(self.memory))).to_vec();
+        let mut limits = limits(&handover_manifest::Partition::plain(
+            &self.name,
+            self.processors,
+            handover_manifest::MemorySize(self.memory),
+        ))
+        .to_vec();
         for &(account, limit) in &self.limits {
             limits.retain(|(other, _)| *other != account);
             limits.push((account, limit));
@@ -318,6 +323,14 @@ impl Control for &Machine {
     ) -> Result<(), ControlError> {
         let [budget, period, how] = claim.to_registers();
         self.plain(Call::ProcessorSet, &[id(partition), processor.into(), budget, period, how]).map(drop)
+    }
+
+    fn set_colours(&mut self, partition: PartitionId, own: u64, channels: u64) -> Result<(), ControlError> {
+        self.plain(Call::PartitionSetColours, &[id(partition), own, channels]).map(drop)
+    }
+
+    fn colours(&mut self) -> Result<u32, ControlError> {
+        self.plain(Call::CacheInfo, &[]).map(|[colours, ..]| colours as u32)
     }
 
     fn add_memory(&mut self, partition: PartitionId, address: u64, size: u64) -> Result<(), ControlError> {

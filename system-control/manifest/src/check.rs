@@ -1,8 +1,8 @@
 //! What the types alone cannot say about a manifest: names are unique, services meet, everything fits the machine.
 
 use crate::{
-    BUDGET_MIN, COLOURS, KernelSource, MAX_DEVICES, MAX_NAME, MAX_PHYSICAL, MAX_PROCESSORS, MEMORY_GRANULE, Manifest,
-    MemorySize, PERIOD_MAX, Partition, Program, REQUESTS, UNIX,
+    BUDGET_MIN, COLOURS, KernelSource, MAX_DEVICES, MAX_NAME, MAX_PHYSICAL, MAX_PROCESSORS, MEMORY_GRANULE,
+    Manifest, MemorySize, PERIOD_MAX, Partition, Program, REQUESTS, UNIX,
 };
 use alloc::{format, string::String};
 

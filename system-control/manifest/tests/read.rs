@@ -2,7 +2,8 @@
 #![allow(missing_docs, reason = "a test binary has no readers of its documentation")]
 
 use handover_manifest::{
-    Duration, Manifest, MemorySize, Provider, Ready, Restart, Service, UnpackError, Verdict, colour_set, parse, read,
+    Duration, Manifest, MemorySize, Provider, Ready, Restart, Service, UnpackError, Verdict, colour_set,
+    parse, read,
 };
 use std::{fs, path::Path};
 
