@@ -163,7 +163,7 @@ mod tests {
     fn readiness_and_ends() {
         let _alone = alone();
         let mut started =
-            start(&program(&format!("echo >&${READY}; exit 3"), false, Restart::Never)).unwrap();
+            start(&program(&format!("echo > /dev/fd/${READY}; exit 3"), false, Restart::Never)).unwrap();
         let mut told = String::new();
         started.ready.read_to_string(&mut told).unwrap();
         assert_eq!(told, "\n");
@@ -180,8 +180,9 @@ mod tests {
     fn one_decides() {
         let _alone = alone();
         // It sends the query's first 24 bytes back: ticket, partition, account, which make a decision.
-        let script =
-            format!("IFS=, read r w <<.\n${VARIABLE}\n.\nhead -c {QUERY} <&$r | head -c {DECISION} >&$w");
+        let script = format!(
+            "IFS=, read r w <<.\n${VARIABLE}\n.\nhead -c {QUERY} < /dev/fd/$r | head -c {DECISION} > /dev/fd/$w"
+        );
         let mut started = start(&program(&script, true, Restart::Never)).unwrap();
         started.queries.as_mut().unwrap().ask(&query(9)).unwrap();
         let mut bytes = [0; DECISION];
