@@ -136,6 +136,10 @@ pub(crate) struct PortRecord {
     reason: u32,
     /// Of the channel, bit by bit; 0: none are declared.
     pub(crate) colours: u64,
+    /// Where regions that come by direct calls are mapped, or 0.
+    pub(crate) landing: u64,
+    /// How long direct calls wait, in nanoseconds; 0: for ever.
+    pub(crate) patience: u64,
 }
 
 impl Default for PortRecord {
@@ -160,6 +164,8 @@ impl PortRecord {
             peer_id,
             reason: 0,
             colours: 0,
+            landing: 0,
+            patience: 0,
         }
     }
 

@@ -42,6 +42,7 @@ impl System {
                 if let Some(p) = self.get_mut(at.partition()) {
                     p.leave_set(at.port());
                 }
+                self.calls_close(m, at);
                 if state == PortState::Connected {
                     self.sever(m, peer);
                 }

@@ -16,6 +16,7 @@
 mod account;
 mod addr;
 mod backtrace;
+mod call;
 mod channel;
 mod close;
 pub mod colour;
@@ -42,11 +43,13 @@ mod syndrome;
 mod system;
 mod table;
 mod timeout;
+mod vcpu;
 pub mod vgic;
 
 pub use account::Accounts;
 pub use addr::{Ipa, PAGE, Pa};
 pub use backtrace::{Backtrace, CALLERS_MAX};
+pub use call::{Delivered, Handed, Waited};
 pub use channel::QUEUE_DEPTH;
 pub use colour::{Colours, Palette};
 pub use device::{DEVICES_MAX, Device, Interrupt};
@@ -58,3 +61,4 @@ pub use stage2::{Attributes, Span};
 pub use syndrome::SyndromeWords;
 pub use system::{PARTITIONS_MAX, System};
 pub use timeout::Timeout;
+pub use vcpu::VcpuId;

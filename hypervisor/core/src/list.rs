@@ -13,6 +13,11 @@ impl Node {
     pub(crate) const fn new() -> Node {
         Node { prev: NONE, next: NONE }
     }
+
+    /// The one behind it.
+    pub(crate) fn next(&self) -> Option<u32> {
+        (self.next != NONE).then_some(self.next)
+    }
 }
 
 impl Default for Node {

@@ -1,6 +1,8 @@
 //! The machine as the rules see it.
 
-use crate::{Colours, Interrupt, Maintenance, Pa, PartitionIndex, Progress};
+use handover_abi::{Error, RegionHandle};
+
+use crate::{Colours, Interrupt, Maintenance, Pa, PartitionIndex, Progress, VcpuId};
 
 /// What the rules need of the machine. Physical addresses passed in are always ones that [`Machine::allocate`] handed out.
 pub trait Machine {
@@ -22,6 +24,8 @@ pub trait Machine {
     fn records<T: Default + 'static>(&mut self, frame: Pa) -> &'static mut [T];
     /// Back from the first of `page`'s records to the frame. The caller zeroes and frees it.
     fn reclaim<T: 'static>(&mut self, page: &'static mut [T]) -> Pa;
+    /// A direct call of this logical processor's ends without a reply; the region that has waited with it is its partition's again.
+    fn call_failed(&mut self, caller: VcpuId, error: Error, region: Option<RegionHandle>);
     /// Makes the partition's event interrupt pending.
     fn interrupt(&mut self, partition: PartitionIndex);
     /// Makes another shared interrupt of the partition's pending, one that it has chosen.

@@ -2,6 +2,7 @@
 
 use handover_abi::{EndReason, Name, PartitionId, PartitionState};
 
+use crate::call::Calls;
 use crate::channel::Ports;
 use crate::event::Latch;
 use crate::list::List;
@@ -73,6 +74,7 @@ pub struct Partition {
     pub(crate) colours: Colours,
     /// What is declared for the channels that it accepts; 0: nothing.
     pub(crate) channel_colours: u64,
+    pub(crate) calls: Calls,
     pub(crate) regions: Regions,
     pub(crate) ports: Ports,
     pub(crate) entries: Entries,
@@ -108,6 +110,7 @@ impl Partition {
             accounts: Accounts::new(),
             colours: Colours::ANY,
             channel_colours: 0,
+            calls: Calls::new(),
             regions: Regions::new(),
             ports: Ports::new(),
             entries: Entries::new(),

@@ -22,6 +22,8 @@ pub(crate) enum Reap {
     Unlink,
     /// Rights to devices.
     Devices,
+    /// Those who have called it.
+    Calls,
     /// Ports, with what is queued at them and what was sent from them.
     Ports {
         /// Where to look for the next one.
@@ -47,7 +49,7 @@ pub(crate) enum Reap {
 
 impl System {
     /// Ends a partition: no call of its is served any more. One that has ended already stays as it is.
-    pub fn end(&mut self, _: &mut impl Machine, ix: PartitionIndex, reason: EndReason, status: u64) {
+    pub fn end(&mut self, m: &mut impl Machine, ix: PartitionIndex, reason: EndReason, status: u64) {
         if let Some(p) = self.get_mut(ix)
             && matches!(p.phase, Phase::Created | Phase::Active)
         {
@@ -59,6 +61,7 @@ impl System {
             // None of its processors runs again, so nothing is promised to them any more.
             let promised = p.accounts.used(Account::ProcessorTime);
             p.accounts.release(Account::ProcessorTime, promised);
+            self.calls_end(m, ix);
         }
     }
 
@@ -74,7 +77,11 @@ impl System {
             }
             Reap::Devices => match self.reap_device(m, ix) {
                 Progress::Again => Reap::Devices,
-                Progress::Done => Reap::Ports { cursor: 1 },
+                Progress::Done => Reap::Calls,
+            },
+            Reap::Calls => match self.calls_reap(m, ix) {
+                true => Reap::Ports { cursor: 1 },
+                false => Reap::Calls,
             },
             Reap::Ports { cursor } => self.reap_port(m, ix, cursor),
             Reap::Signals => self.reap_signals(m, ix),

@@ -8,6 +8,7 @@
 //! | held | a region table | nowhere | the holder | map, send, destroy |
 //! | mapped | a region table | at one place of the holder's window | the holder | unmap, send, destroy |
 //! | clearing | a region table | nowhere | the holder | the last step of destroy |
+//! | calling | a region table | nowhere | the caller | the call's being taken, or failing |
 //! | in transit | a queue entry of the sender's, linked into the receiver's queue | nowhere | the sender | receive, the queue's end |
 //! | undone | such an entry, of a queue that ends | nowhere | the sender | the last step of clearing |
 //! | free | nowhere | nowhere | nobody | create |
@@ -199,6 +200,8 @@ pub(crate) struct Region {
     pub(crate) body: Body,
     pub(crate) mapping: Mapping,
     clearing: bool,
+    /// It waits with a direct call.
+    calling: bool,
 }
 
 impl Default for Region {
@@ -209,16 +212,30 @@ impl Default for Region {
 
 impl Region {
     pub(crate) const fn new(body: Body, mapping: Mapping) -> Region {
-        Region { body, mapping, clearing: false }
+        Region { body, mapping, clearing: false, calling: false }
     }
 
     /// The region that a guest names: not one that is on its way out.
     #[inline(always)]
     pub(crate) fn held(table: &Regions, handle: u32) -> Result<&Region, Failure> {
         match table.get(handle) {
-            Some(region) if !region.clearing => Ok(region),
+            Some(region) if !region.clearing && !region.calling => Ok(region),
             _ => Err(Error::BadHandle.into()),
         }
+    }
+
+    /// It waits with a call from now on, mapped nowhere. → bytes of address space that are free.
+    #[must_use]
+    pub(crate) fn enter_call(&mut self, m: &mut impl Machine, vmid: u16) -> u64 {
+        let slot = self.unlink(m, vmid);
+        self.mapping = Mapping::NONE;
+        self.calling = true;
+        slot
+    }
+
+    /// The call has failed.
+    pub(crate) fn leave_call(&mut self) {
+        self.calling = false;
     }
 
     /// For a partition whose whole translation is gone. → bytes of address space that are free.
@@ -466,7 +483,7 @@ impl crate::Partition {
     /// One step of destroying a region.
     pub(crate) fn destroy_region(&mut self, m: &mut impl Machine, handle: u32) -> Result<Progress, Failure> {
         let vmid = self.vmid;
-        let region = self.regions.get_mut(handle).ok_or(Error::BadHandle)?;
+        let region = self.regions.get_mut(handle).filter(|region| !region.calling).ok_or(Error::BadHandle)?;
         if !region.clearing {
             let slot = region.unlink(m, vmid);
             region.mapping = Mapping::NONE;

@@ -9,10 +9,11 @@ use std::any::{Any, TypeId};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use handover_abi::{Error, RegionHandle};
 use handover_core::frames::{ChunkRecord, Chunks, ColourRecord, Frames};
 use handover_core::maintenance::{Capabilities, Step};
 use handover_core::{
-    Colours, Interrupt, Ipa, Machine, Maintenance, PAGE, Pa, Palette, PartitionIndex, Progress,
+    Colours, Interrupt, Ipa, Machine, Maintenance, PAGE, Pa, Palette, PartitionIndex, Progress, VcpuId,
 };
 
 use tlb::{Tlb, Visible};
@@ -118,6 +119,8 @@ pub struct Model {
     pub connected: BTreeMap<u16, (PartitionIndex, u32)>,
     /// Interrupts that are off, and that some processor still has.
     pub disconnecting: BTreeSet<u16>,
+    /// Direct calls that ended without a reply.
+    pub failed_calls: Vec<(VcpuId, Error, Option<RegionHandle>)>,
     pub steps: u64,
     pub zeroed: u64,
     pub capabilities: Capabilities,
@@ -153,6 +156,7 @@ impl Model {
             routes: BTreeMap::new(),
             connected: BTreeMap::new(),
             disconnecting: BTreeSet::new(),
+            failed_calls: Vec::new(),
             steps: 0,
             zeroed: 0,
             capabilities: Capabilities { tlb_range },
@@ -371,6 +375,10 @@ impl Machine for Model {
         let frame = self.records.remove(&(page.as_ptr() as usize)).expect("a page of records");
         IDLE.with_borrow_mut(|idle| idle.entry(TypeId::of::<T>()).or_default().push(Box::new(page)));
         frame
+    }
+
+    fn call_failed(&mut self, caller: VcpuId, error: Error, region: Option<RegionHandle>) {
+        self.failed_calls.push((caller, error, region));
     }
 
     fn interrupt(&mut self, partition: PartitionIndex) {

@@ -1,0 +1,481 @@
+//! Direct calls: a logical processor hands its message, its physical processor and its time to one of the server's, and gets them back with the
+//! reply.
+//!
+//! A caller does not run until it has its answer, so its message stays in its registers, and a call takes no memory. Of each logical processor
+//! the rules know a [`Party`]:
+//!
+//! | role | it | leaves it by |
+//! | --- | --- | --- |
+//! | free | runs, or waits for an interrupt | `call`, `call_wait` |
+//! | waiting | waits for a call | a call, an interrupt (`call_interrupted`) |
+//! | queued | has called; nobody has taken the call | a server's `call_wait`, its own timeout, either end's end |
+//! | served | has called; `holder` has its claim to a reply | `reply`, its own timeout, either end's end |
+//!
+//! Beside its role, a processor may hold one claim ([`Party::serving`]): it owes that caller a reply, and may call others meanwhile, or pass the claim on
+//! ([`System::forward`]). Claims and holders name each other; all that ends one side clears the other.
+//!
+//! Every caller can at any time reach, from holder to holder and through queues, a processor that is free or waiting. A call that would close a ring in which
+//! nobody is fails with [`Error::Deadlock`] ([`mod@ring`]), so nobody waits for ever for somebody that waits for ever. Servers that never answer are what timeouts are for.
+//!
+//! A region that goes with a call moves when the call is taken. Until then it stays in the caller's table, mapped nowhere and without a name, and a call that fails
+//! gives it back.
+
+mod end;
+mod ring;
+
+use handover_abi::layout::{self, PROCESSORS_MAX};
+use handover_abi::{Account, Error, MessageWord, Port, RegionHandle, SHORT_MAX};
+
+use crate::channel::{Link, named};
+use crate::list::{List, Node, Nodes};
+use crate::region::{Region, Regions, frames, optional_place, taken};
+use crate::stage2::Place;
+use crate::{Failure, Machine, PAGE, PartitionIndex, Phase, System, VcpuId};
+
+/// See the [module](self).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Free,
+    Waiting,
+    Queued,
+    Served,
+}
+
+/// A logical processor as calls see it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Party {
+    role: Role,
+    /// Bytes of a queued call's message.
+    length: u8,
+    /// Whose claim to a reply it holds.
+    serving: Option<VcpuId>,
+    /// Who holds its own, while it is served.
+    holder: Option<VcpuId>,
+    /// Which port of its partition it called through, while it is queued or served.
+    port: u32,
+    /// The server's port that a queued call came to.
+    to: Link,
+    /// The region of a queued call, or 0.
+    region: u32,
+    /// In the server's queue.
+    node: Node,
+}
+
+impl Party {
+    const FREE: Party = Party {
+        role: Role::Free,
+        length: 0,
+        serving: None,
+        holder: None,
+        port: 0,
+        to: Link::NONE,
+        region: 0,
+        node: Node::new(),
+    };
+}
+
+/// A partition's part in calls.
+#[derive(Debug)]
+pub(crate) struct Calls {
+    parties: [Party; PROCESSORS_MAX as usize],
+    /// Bit n: logical processor n waits for a call.
+    waiting: u8,
+    /// Bit n: logical processor n is on.
+    on: u8,
+    /// Callers that nobody has taken, of any partition.
+    queue: List,
+}
+
+impl Calls {
+    pub(crate) const fn new() -> Calls {
+        Calls { parties: [Party::FREE; PROCESSORS_MAX as usize], waiting: 0, on: 0, queue: List::new() }
+    }
+}
+
+/// What becomes of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handed {
+    /// This processor, which has waited, goes on at once with the message under this word.
+    To(VcpuId, MessageWord),
+    /// Nobody waits: the caller is in the server's queue.
+    Queued,
+}
+
+/// A call that a server has taken, or a reply to one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// The caller: in whose registers the call's message is, or who goes on with the reply.
+    pub caller: VcpuId,
+    /// What the receiver's `x1` says.
+    pub word: MessageWord,
+}
+
+/// What a server finds that asks for a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waited {
+    /// A call.
+    Call(Delivered),
+    /// None: it waits now.
+    Waiting,
+    /// None that it has room for: it goes on without one.
+    Nothing,
+}
+
+struct Queue<'a>(&'a mut System);
+
+impl Nodes for Queue<'_> {
+    fn node(&mut self, at: u32) -> Option<&mut Node> {
+        self.0.party_mut(VcpuId::from_raw(at)).map(|party| &mut party.node)
+    }
+}
+
+#[inline(always)]
+fn length_of(word: MessageWord) -> Result<u8, Failure> {
+    let length = word.length();
+    if usize::from(length) > SHORT_MAX { Err(Error::InvalidArgument.into()) } else { Ok(length) }
+}
+
+/// The region that goes with a message, which its sender must hold; 0: none.
+#[inline(always)]
+fn region_of(regions: &Regions, word: MessageWord) -> Result<u32, Failure> {
+    match word.region() {
+        None => Ok(0),
+        Some(handle) => Region::held(regions, handle.get()).map(|_| handle.get()),
+    }
+}
+
+/// What is in the receiver's way is not the sender's to know.
+fn no_room(_: Failure) -> Failure {
+    Error::QueueFull.into()
+}
+
+impl System {
+    #[inline(always)]
+    fn party(&self, id: VcpuId) -> Option<&Party> {
+        self.get(id.partition)?.calls.parties.get(usize::from(id.index))
+    }
+
+    #[inline(always)]
+    fn party_mut(&mut self, id: VcpuId) -> Option<&mut Party> {
+        self.get_mut(id.partition)?.calls.parties.get_mut(usize::from(id.index))
+    }
+
+    /// `CallSetup`: where regions that come by direct calls through this port are mapped (0: nowhere), and how long its calls wait for their replies, in
+    /// nanoseconds (0: for ever). What cannot be mapped there comes unmapped.
+    ///
+    /// [`Error::BadHandle`]. [`Error::InvalidArgument`], [`Error::BadAddress`]: no slot of the message window.
+    pub fn call_setup(
+        &mut self,
+        who: PartitionIndex,
+        port: u64,
+        landing: u64,
+        patience: u64,
+    ) -> Result<(), Failure> {
+        let p = self.caller(who)?;
+        p.port(port)?;
+        if !landing.is_multiple_of(layout::WINDOW_SLOT) {
+            return Err(Error::InvalidArgument.into());
+        }
+        if landing != 0 && landing.wrapping_sub(layout::WINDOW_BASE) >= layout::WINDOW_SIZE {
+            return Err(Error::BadAddress.into());
+        }
+        if let Some(port) = p.ports.get_mut(named(port)?) {
+            port.landing = landing;
+            port.patience = patience;
+        }
+        Ok(())
+    }
+
+    /// How long a call of this processor's that was just made may take, in nanoseconds; 0: as long as it likes.
+    #[inline]
+    #[must_use]
+    pub fn call_patience(&self, caller: VcpuId) -> u64 {
+        let Some(party) = self.party(caller) else { return 0 };
+        self.port_at(Link::new(caller.partition, party.port)).map_or(0, |port| port.patience)
+    }
+
+    /// `Call`: asks the peer, and waits for its reply. If it succeeds, the caller does not run until [`System::reply`] names it, or [`Machine::call_failed`] does.
+    ///
+    /// [`Error::InvalidArgument`]: longer than 128 bytes. [`Error::BadHandle`], [`Error::NotConnected`], [`Error::PeerClosed`].
+    /// [`Error::QueueFull`]: the server has no room for the region. [`Error::Deadlock`]: nobody could answer.
+    #[inline]
+    pub fn call(
+        &mut self,
+        m: &mut impl Machine,
+        caller: VcpuId,
+        word: MessageWord,
+    ) -> Result<Handed, Failure> {
+        let length = length_of(word)?;
+        let p = self.caller(caller.partition)?;
+        let number = word.port().get();
+        let port = p.ports.get(number).ok_or(Error::BadHandle)?;
+        port.connected()?;
+        let to = port.peer;
+        let region = region_of(&p.regions, word)?;
+        let handed = self.hand(m, caller, caller.partition, region, to, length)?;
+        if let Some(party) = self.party_mut(caller) {
+            party.port = number;
+        }
+        Ok(handed)
+    }
+
+    /// `Forward`: passes the claim to a reply on to the peer of another port, with a message and region of this processor's; the reply then goes to the first caller. If
+    /// nobody waits there, the message belongs in the caller's registers. → the caller, and what becomes of the call.
+    ///
+    /// [`Error::BadHandle`]: there is no claim, perhaps because the caller has given up; or no such port. Otherwise as for [`System::call`].
+    #[inline]
+    pub fn forward(
+        &mut self,
+        m: &mut impl Machine,
+        server: VcpuId,
+        word: MessageWord,
+    ) -> Result<(VcpuId, Handed), Failure> {
+        let length = length_of(word)?;
+        let caller = self.party(server).and_then(|party| party.serving).ok_or(Error::BadHandle)?;
+        let p = self.caller(server.partition)?;
+        let port = p.ports.get(word.port().get()).ok_or(Error::BadHandle)?;
+        port.connected()?;
+        let to = port.peer;
+        let region = region_of(&p.regions, word)?;
+        let handed = self.hand(m, caller, server.partition, region, to, length)?;
+        if let Some(party) = self.party_mut(server) {
+            party.serving = None;
+        }
+        Ok((caller, handed))
+    }
+
+    /// Gives a caller's call to the server at `to`: its message, and a region of `from`'s.
+    #[inline(always)]
+    fn hand(
+        &mut self,
+        m: &mut impl Machine,
+        caller: VcpuId,
+        from: PartitionIndex,
+        region: u32,
+        to: Link,
+        length: u8,
+    ) -> Result<Handed, Failure> {
+        let server =
+            self.get(to.partition()).filter(|p| p.phase == Phase::Active).ok_or(Error::PeerClosed)?;
+        let waiting = server.calls.waiting;
+        if waiting == 0 {
+            return self.enqueue(m, caller, from, region, to, length);
+        }
+        let server = VcpuId { partition: to.partition(), index: waiting.trailing_zeros() as u8 };
+        let word = self.pass(m, from, region, to, length).map_err(no_room)?;
+        self.serve(caller, server);
+        Ok(Handed::To(server, word))
+    }
+
+    #[cold]
+    fn enqueue(
+        &mut self,
+        m: &mut impl Machine,
+        caller: VcpuId,
+        from: PartitionIndex,
+        mut region: u32,
+        to: Link,
+        length: u8,
+    ) -> Result<Handed, Failure> {
+        if self.is_stuck(to.partition(), Some(caller)) {
+            return Err(Error::Deadlock.into());
+        }
+        if region != 0 && from != caller.partition {
+            // A region that is forwarded waits with the caller: its message does.
+            let nowhere = Link::new(caller.partition, 0);
+            let word = self.pass(m, from, region, nowhere, 0).map_err(no_room)?;
+            region = word.region().map_or(0, RegionHandle::get);
+        }
+        if region != 0
+            && let Some(p) = self.get_mut(caller.partition)
+        {
+            let vmid = p.vmid;
+            if let Some(region) = p.regions.get_mut(region) {
+                let slot = region.enter_call(m, vmid);
+                p.accounts.release(Account::AddressSpace, slot);
+            }
+        }
+        if let Some(party) = self.party_mut(caller) {
+            (party.role, party.holder) = (Role::Queued, None);
+            (party.length, party.to, party.region) = (length, to, region);
+        }
+        self.queue_change(to.partition(), |queue, nodes| queue.push_back(nodes, caller.raw()));
+        Ok(Handed::Queued)
+    }
+
+    /// Changes a partition's queue of callers.
+    fn queue_change(&mut self, of: PartitionIndex, change: impl FnOnce(&mut List, &mut Queue<'_>)) {
+        let Some(mut queue) = self.get(of).map(|p| p.calls.queue) else { return };
+        change(&mut queue, &mut Queue(self));
+        if let Some(p) = self.get_mut(of) {
+            p.calls.queue = queue;
+        }
+    }
+
+    /// From here on `server` owes `caller` a reply.
+    #[inline(always)]
+    fn serve(&mut self, caller: VcpuId, server: VcpuId) {
+        if let Some(party) = self.party_mut(caller) {
+            party.role = Role::Served;
+            party.holder = Some(server);
+            party.region = 0;
+        }
+        if let Some(p) = self.get_mut(server.partition)
+            && let Some(party) = p.calls.parties.get_mut(usize::from(server.index))
+        {
+            party.role = Role::Free;
+            party.serving = Some(caller);
+            p.calls.waiting &= !(1u8 << (server.index & 7));
+        }
+    }
+
+    /// Moves a region of `from`'s, if there is one, to the partition at `to`. → what the receiver is told of the message.
+    #[inline(always)]
+    fn pass(
+        &mut self,
+        m: &mut impl Machine,
+        from: PartitionIndex,
+        region: u32,
+        to: Link,
+        length: u8,
+    ) -> Result<MessageWord, Failure> {
+        let port = Port::new(to.port());
+        if region == 0 {
+            return Ok(MessageWord::new(port, None, length));
+        }
+        let (handle, order) = self.pass_region(m, from, region, to)?;
+        Ok(MessageWord::new(port, Some(handle), length).with_order(order))
+    }
+
+    fn pass_region(
+        &mut self,
+        m: &mut impl Machine,
+        from: PartitionIndex,
+        region: u32,
+        to: Link,
+    ) -> Result<(RegionHandle, u8), Failure> {
+        let landing = self.port_at(to).map_or(0, |port| port.landing);
+        let region_record = *self.get(from).and_then(|p| p.regions.get(region)).ok_or(Error::BadHandle)?;
+        let body = region_record.body;
+        let p = self.get_mut(to.partition()).ok_or(Error::PeerClosed)?;
+        let mut place = optional_place(m, p.root, landing, body.order()).unwrap_or(None);
+        let grow = p.regions.is_full();
+        if grow && !p.regions.can_grow() {
+            return Err(Failure::limit(Account::ControlMemory));
+        }
+        // What one partition hands to itself is charged to it already.
+        let (memory, control) = if from == to.partition() { (0, 0) } else { (body.size(), body.control()) };
+        p.accounts.check(Account::Memory, memory)?;
+        let control = control + u64::from(grow) * PAGE;
+        if p.accounts.check(Account::AddressSpace, taken(&place)).is_err() {
+            place = None;
+        }
+        let table_fits = p.accounts.check(Account::ControlMemory, control + PAGE).is_ok();
+        if !table_fits {
+            place = place.filter(|place| !place.needs_table());
+            p.accounts.check(Account::ControlMemory, control)?;
+        }
+        let (page, table) = frames(m, grow, place.as_ref().is_some_and(Place::needs_table))?;
+
+        if let Some(p) = self.get_mut(from) {
+            let slot = region_record.unlink(m, p.vmid);
+            p.accounts.release(Account::AddressSpace, slot);
+            p.regions.remove(region);
+            p.release_body(&body);
+        }
+        let p = self.get_mut(to.partition()).ok_or(Error::PeerClosed)?;
+        p.accounts.charge(Account::Memory, body.size());
+        p.accounts.charge(Account::ControlMemory, body.control());
+        Ok((p.hold(m, body, place, page, table)?, body.order()))
+    }
+
+    /// `Reply`: answers the call that this processor has taken. → the caller, who goes on with the message under that word.
+    ///
+    /// [`Error::InvalidArgument`]: longer than 128 bytes, or a port is named. [`Error::BadHandle`]: there is no claim, perhaps because the caller has given up; or no such
+    /// region. [`Error::QueueFull`]: the caller has no room for the region.
+    #[inline]
+    pub fn reply(
+        &mut self,
+        m: &mut impl Machine,
+        server: VcpuId,
+        word: MessageWord,
+    ) -> Result<Delivered, Failure> {
+        let length = length_of(word)?;
+        if word.port().get() != 0 {
+            return Err(Error::InvalidArgument.into());
+        }
+        let p = self.caller(server.partition)?;
+        let party = p.calls.parties.get(usize::from(server.index)).ok_or(Error::BadHandle)?;
+        let caller = party.serving.ok_or(Error::BadHandle)?;
+        let region = region_of(&p.regions, word)?;
+        let port = self.party(caller).map_or(0, |party| party.port);
+        let to = Link::new(caller.partition, port);
+        let word = self.pass(m, server.partition, region, to, length).map_err(no_room)?;
+        if let Some(party) = self.party_mut(server) {
+            party.serving = None;
+        }
+        if let Some(party) = self.party_mut(caller) {
+            party.role = Role::Free;
+            party.holder = None;
+        }
+        Ok(Delivered { caller, word })
+    }
+
+    /// `CallWait`: takes the call that has waited longest, or waits for one.
+    ///
+    /// [`Error::WrongState`]: it owes a reply. [`Error::Limit`], [`Error::NoMemory`]: there is no room for the region that comes with the call, which stays in the queue.
+    #[inline]
+    pub fn call_wait(&mut self, m: &mut impl Machine, server: VcpuId) -> Result<Waited, Failure> {
+        let p = self.caller(server.partition)?;
+        let bit = 1u8 << (server.index & 7);
+        let party = p.calls.parties.get_mut(usize::from(server.index)).ok_or(Error::BadHandle)?;
+        if party.serving.is_some() {
+            return Err(Error::WrongState.into());
+        }
+        if p.calls.queue.is_empty() {
+            party.role = Role::Waiting;
+            p.calls.waiting |= bit;
+            return Ok(Waited::Waiting);
+        }
+        self.take_call(m, server)
+    }
+
+    #[cold]
+    fn take_call(&mut self, m: &mut impl Machine, server: VcpuId) -> Result<Waited, Failure> {
+        let head = self.get(server.partition).and_then(|p| p.calls.queue.head()).ok_or(Error::BadHandle)?;
+        let caller = VcpuId::from_raw(head);
+        let Party { to, region, length, .. } = *self.party(caller).ok_or(Error::BadHandle)?;
+        let word = self.pass(m, caller.partition, region, to, length)?;
+        self.queue_change(server.partition, |queue, nodes| queue.remove(nodes, head));
+        self.serve(caller, server);
+        Ok(Waited::Call(Delivered { caller, word }))
+    }
+
+    /// `ReplyAndWait`: the one and then the other. Errors as for [`System::reply`].
+    #[inline]
+    pub fn reply_and_wait(
+        &mut self,
+        m: &mut impl Machine,
+        server: VcpuId,
+        word: MessageWord,
+    ) -> Result<(Delivered, Waited), Failure> {
+        let delivered = self.reply(m, server, word)?;
+        // The reply is out: what stands in the way of the next call, the next `call_wait` tells.
+        Ok((delivered, self.call_wait(m, server).unwrap_or(Waited::Nothing)))
+    }
+
+    /// A processor that waits for a call goes on without one, because of an interrupt. → whether it did wait.
+    #[inline]
+    pub fn call_interrupted(&mut self, server: VcpuId) -> bool {
+        let Some(p) = self.get_mut(server.partition) else { return false };
+        let bit = 1u8 << (server.index & 7);
+        let waited = p.calls.waiting & bit != 0;
+        if waited {
+            p.calls.waiting &= !bit;
+            if let Some(party) = p.calls.parties.get_mut(usize::from(server.index)) {
+                party.role = Role::Free;
+            }
+        }
+        waited
+    }
+}
