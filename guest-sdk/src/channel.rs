@@ -169,7 +169,11 @@ impl Connecting {
 pub struct Channel {
     port: Port,
     /// A slot of the message window for the next region to be received.
-    slot: Option<u64>,
+    pub(crate) slot: Option<u64>,
+    /// The slot that the control OS knows for regions that come by direct calls, or 0.
+    pub(crate) landing: u64,
+    /// Nanoseconds that direct calls wait, or 0.
+    pub(crate) patience: u64,
 }
 
 impl Channel {
@@ -192,7 +196,7 @@ impl Channel {
     }
 
     pub(crate) fn from_port(port: Port) -> Channel {
-        Channel { port, slot: None }
+        Channel { port, slot: None, landing: 0, patience: 0 }
     }
 
     /// The port, by which events name this end.

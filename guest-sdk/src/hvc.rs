@@ -10,11 +10,12 @@ use handover_abi::{
     RegionHandle, SHORT_WORDS, ServiceId, Signal, SignalKind,
 };
 
+mod direct;
 mod ports;
-pub use ports::*;
-
 #[cfg(feature = "privileged")]
 mod privileged;
+pub use direct::*;
+pub use ports::*;
 #[cfg(feature = "privileged")]
 pub use privileged::*;
 

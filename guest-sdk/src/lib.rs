@@ -52,6 +52,8 @@ mod window;
 #[cfg(target_os = "none")]
 mod asynchronous;
 #[cfg(target_os = "none")]
+pub mod calls;
+#[cfg(target_os = "none")]
 mod channel;
 #[cfg(target_os = "none")]
 pub mod console;

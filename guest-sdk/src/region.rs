@@ -69,6 +69,29 @@ impl Region {
         Region { handle, address, order }
     }
 
+    /// The region that `handle` names, which this partition owns and which is mapped nowhere; destroyed if it cannot be mapped.
+    pub(crate) fn map(handle: RegionHandle, order: u8) -> Result<Region, Error> {
+        let mapped = WINDOW.claim(order).ok_or(Error::InUse).and_then(|address| {
+            hvc::region_map(handle, address).map(|()| address).inspect_err(|_| WINDOW.release(address))
+        });
+        match mapped {
+            Ok(address) => Ok(Region { handle, address, order }),
+            Err(error) => {
+                // SAFETY: it is mapped nowhere.
+                let _freed: Result<(), Error> = unsafe { hvc::region_destroy(handle) };
+                Err(error)
+            }
+        }
+    }
+
+    /// Maps it again where it was, after a call with which it waited has failed; `None`, and it is destroyed, if that cannot be.
+    pub(crate) fn remap(self) -> Option<Region> {
+        match hvc::region_map(self.handle, self.address) {
+            Ok(()) => Some(self),
+            Err(_) => None,
+        }
+    }
+
     /// The region leaves this partition: gives the window's slot back, and nothing else.
     #[inline]
     pub(crate) fn gone(self) {

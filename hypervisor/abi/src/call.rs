@@ -174,6 +174,25 @@ calls! {
     /// `x2` INTID as for [`PortSetCreate`](Call::PortSetCreate), 0: as before; `x3` the logical processor that the INTID is routed to.
     EventBind = 0x34;
 
+    /// Calls the peer and waits for its reply: the caller's physical processor and time go straight to a logical processor of the peer's that
+    /// waits for calls, or the call waits for one. `x1` [`MessageWord`](crate::MessageWord), `x2` to `x17` the short message. →
+    /// `x1` [`MessageWord`](crate::MessageWord), `x2` to `x17` of the reply, zero-filled. If it fails after it has waited, `x1` is a word with the region that has come
+    /// back, unmapped.
+    Call = 0x60;
+    /// Waits for a call. → `x1` [`MessageWord`](crate::MessageWord), `x2` to `x17` as for `Receive`; port 0: there is none, but an interrupt.
+    CallWait = 0x61;
+    /// Answers the call that this logical processor has taken. `x1` [`MessageWord`](crate::MessageWord) with port 0, `x2` to `x17` the short message.
+    Reply = 0x62;
+    /// `Reply` and then `CallWait`.
+    ReplyAndWait = 0x63;
+    /// Passes the call on to the peer of another port, who answers the first caller directly. Arguments as for `Call`.
+    Forward = 0x64;
+    /// `Forward` and then `CallWait`.
+    ForwardAndWait = 0x65;
+    /// Prepares a port for direct calls. `x1` port, `x2` where in the message window regions that come by calls are mapped if they can be, or 0, `x3` nanoseconds
+    /// that a call waits for its reply, or 0: for ever.
+    CallSetup = 0x66;
+
     /// Takes the next control signal. → `x1` to `x4` [`Signal`](crate::Signal). [`Error::WouldBlock`] when there is none.
     SignalNext = 0x40;
 

@@ -18,7 +18,8 @@ pub const fn region_order(size: u64) -> Option<u8> {
 }
 
 /// What one register says of a message: port in bits 23:0, region handle in 47:24 (0: none), bytes of the short message in
-/// 55:48 (0 to 128), and, when received, the region's order (log2 of its size) in 61:56.
+/// 55:48 (0 to 128), and, when received, the region's order (log2 of its size) in 61:56. When it came by a direct call, bit 62 says that it is mapped at the port's
+/// landing.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct MessageWord(u64);
@@ -38,6 +39,18 @@ impl MessageWord {
     #[must_use]
     pub const fn with_order(self, order: u8) -> MessageWord {
         MessageWord(self.0 | ((order & 0x3f) as u64) << 56)
+    }
+
+    /// The same, mapped where `CallSetup` has said.
+    #[must_use]
+    pub const fn landed(self) -> MessageWord {
+        MessageWord(self.0 | 1 << 62)
+    }
+
+    /// Whether a region that came by a direct call is mapped where `CallSetup` has said.
+    #[must_use]
+    pub const fn is_landed(self) -> bool {
+        self.0 & 1 << 62 != 0
     }
 
     /// From a register, as it is.

@@ -343,8 +343,9 @@ impl System {
         if region == 0 {
             return Ok(MessageWord::new(port, None, length));
         }
-        let (handle, order) = self.pass_region(m, from, region, to)?;
-        Ok(MessageWord::new(port, Some(handle), length).with_order(order))
+        let (handle, order, landed) = self.pass_region(m, from, region, to)?;
+        let word = MessageWord::new(port, Some(handle), length).with_order(order);
+        Ok(if landed { word.landed() } else { word })
     }
 
     fn pass_region(
@@ -353,7 +354,7 @@ impl System {
         from: PartitionIndex,
         region: u32,
         to: Link,
-    ) -> Result<(RegionHandle, u8), Failure> {
+    ) -> Result<(RegionHandle, u8, bool), Failure> {
         let landing = self.port_at(to).map_or(0, |port| port.landing);
         let region_record = *self.get(from).and_then(|p| p.regions.get(region)).ok_or(Error::BadHandle)?;
         let body = region_record.body;
@@ -386,7 +387,7 @@ impl System {
         let p = self.get_mut(to.partition()).ok_or(Error::PeerClosed)?;
         p.accounts.charge(Account::Memory, body.size());
         p.accounts.charge(Account::ControlMemory, body.control());
-        Ok((p.hold(m, body, place, page, table)?, body.order()))
+        Ok((p.hold(m, body, place, page, table)?, body.order(), place.is_some()))
     }
 
     /// `Reply`: answers the call that this processor has taken. → the caller, who goes on with the message under that word.

@@ -1,0 +1,280 @@
+//! Direct calls: the caller waits, the server runs at once on the caller's processor and time, and the reply comes straight back.
+//!
+//! ```ignore
+//! let mut short = Short::from(b"17 plus 25");
+//! channel.call(None, &mut short)?; // the client
+//!
+//! let mut called = calls::wait(&mut channels, &mut short)?; // the server
+//! while let Some(call) = called {
+//!     let answer = work(&mut short, call.region);
+//!     called = calls::reply_and_wait(&mut channels, answer, &mut short)?;
+//! }
+//! ```
+//!
+//! A processor takes one call at a time. A server that knows somebody better passes it on with [`forward`], and the reply goes past it.
+
+use core::fmt;
+
+use handover_abi::{Error, MessageWord, Port};
+
+use crate::{
+    Channel, Region, Short,
+    hvc::{self, CallFailure},
+    window::{SLOT_ORDER, WINDOW},
+};
+
+/// A call, reply or forward that came to nothing.
+#[derive(Debug)]
+pub struct CallError {
+    /// Why.
+    pub error: Error,
+    /// The region that was to go along.
+    pub region: Option<Region>,
+}
+
+impl From<CallError> for Error {
+    fn from(error: CallError) -> Error {
+        error.error
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no answer: {}", self.error)
+    }
+}
+
+impl core::error::Error for CallError {}
+
+/// A call that this processor has taken; its bytes are where [`wait`] was told to put them.
+#[derive(Debug)]
+pub struct Called {
+    /// Which of the channels it came by.
+    pub channel: usize,
+    /// Its region.
+    pub region: Option<Region>,
+}
+
+#[inline]
+fn word(port: Port, region: Option<&Region>, short: &Short) -> MessageWord {
+    MessageWord::new(port, region.map(Region::handle), short.length())
+}
+
+impl Channel {
+    /// Calls the peer: `short` is the message and then the reply, `region` goes along, the reply's is returned.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Deadlock`] when nobody could answer, [`Error::TimedOut`], [`Error::PeerClosed`], [`Error::QueueFull`] when the peer has no room for the region; the region comes
+    /// back, but for one that was forwarded, which is given back to free memory.
+    #[inline]
+    pub fn call(&mut self, region: Option<Region>, short: &mut Short) -> Result<Option<Region>, CallError> {
+        if let Err(error) = self.arm() {
+            return Err(CallError { error, region });
+        }
+        let word = word(self.port(), region.as_ref(), short);
+        // SAFETY: `region` is owned here, so nothing refers into it; what becomes of it is seen to below.
+        match unsafe { hvc::call(word, short.words_mut()) } {
+            Ok(answer) => {
+                if let Some(region) = region {
+                    region.gone();
+                }
+                short.set_length(answer.length());
+                self.arrived(answer).map_err(|error| CallError { error, region: None })
+            }
+            Err(failure) => Err(failed(failure, region)),
+        }
+    }
+
+    /// How long calls wait for their replies, in nanoseconds; 0: for ever.
+    ///
+    /// # Errors
+    ///
+    /// Those of the call.
+    pub fn set_patience(&mut self, patience: u64) -> Result<(), Error> {
+        hvc::call_setup(self.port(), self.landing, patience)?;
+        self.patience = patience;
+        Ok(())
+    }
+
+    /// Makes sure that regions which come by calls are mapped where this channel has room.
+    #[inline]
+    fn arm(&mut self) -> Result<(), Error> {
+        match self.slot {
+            Some(slot) if slot == self.landing => Ok(()),
+            slot => self.arm_anew(slot),
+        }
+    }
+
+    #[cold]
+    fn arm_anew(&mut self, slot: Option<u64>) -> Result<(), Error> {
+        let slot = match slot {
+            Some(slot) => slot,
+            None => *self.slot.insert(WINDOW.claim(SLOT_ORDER).ok_or(Error::InUse)?),
+        };
+        if slot != self.landing {
+            hvc::call_setup(self.port(), slot, self.patience)?;
+            self.landing = slot;
+        }
+        Ok(())
+    }
+
+    /// The region that has come with a call or reply.
+    #[inline]
+    fn arrived(&mut self, word: MessageWord) -> Result<Option<Region>, Error> {
+        let Some(handle) = word.region() else { return Ok(None) };
+        if word.is_landed() {
+            self.slot = None;
+            // SAFETY: the control OS has mapped it at the landing, which was this channel's slot.
+            return Ok(Some(unsafe { Region::from_parts(handle, self.landing, word.order()) }));
+        }
+        Region::map(handle, word.order()).map(Some)
+    }
+}
+
+#[cold]
+fn failed(CallFailure { error, word }: CallFailure, region: Option<Region>) -> CallError {
+    let waited = matches!(error, Error::PeerClosed | Error::TimedOut | Error::Deadlock);
+    let Some(region) = region else {
+        if waited && let Some(handle) = word.region() {
+            // SAFETY: it was a server's, which forwarded the call with it, and is mapped nowhere.
+            let _freed: Result<(), Error> = unsafe { hvc::region_destroy(handle) };
+        }
+        return CallError { error, region: None };
+    };
+    if !waited || word.region().is_none() {
+        // It has not left, or never comes back.
+        return CallError { error, region: Some(region) };
+    }
+    CallError { error, region: region.remap() }
+}
+
+/// Waits for a call by any of the channels, as this partition's only user of direct calls on this processor. `None`: there is an interrupt to see to.
+///
+/// # Errors
+///
+/// [`Error::WrongState`] when a reply is due; [`Error::Limit`] and [`Error::NoMemory`] when there is no room for the region of the next call.
+#[inline]
+pub fn wait(channels: &mut [Channel], short: &mut Short) -> Result<Option<Called>, Error> {
+    arm(channels)?;
+    let word = hvc::call_wait(short.words_mut())?;
+    taken(channels, word, short)
+}
+
+/// Replies to the call that was taken last: with `short`, and a region.
+///
+/// # Errors
+///
+/// [`Error::BadHandle`] when the caller waits no more, [`Error::QueueFull`] when it has no room for the region, which comes back.
+pub fn reply(region: Option<Region>, short: &Short) -> Result<(), CallError> {
+    let word = word(Port::CONTROL, region.as_ref(), short);
+    // SAFETY: `region` is owned here, so nothing refers into it, and it is forgotten when it has gone.
+    sent(unsafe { hvc::reply(word, short.words()) }, region)
+}
+
+/// [`reply`], and then [`wait`], in one call of the control OS.
+///
+/// # Errors
+///
+/// Those of [`reply`].
+#[inline]
+pub fn reply_and_wait(
+    channels: &mut [Channel],
+    region: Option<Region>,
+    short: &mut Short,
+) -> Result<Option<Called>, CallError> {
+    if let Err(error) = arm(channels) {
+        return Err(CallError { error, region });
+    }
+    let word = word(Port::CONTROL, region.as_ref(), short);
+    // SAFETY: as for `reply`.
+    let result = unsafe { hvc::reply_and_wait(word, short.words_mut()) };
+    sent_and_taken(channels, result, region, short)
+}
+
+/// Passes the call that was taken last on to the peer of `channel`, whose reply goes to the caller.
+///
+/// # Errors
+///
+/// Those of [`reply`], and of [`Channel::call`] as far as it does not wait.
+pub fn forward(channel: &Channel, region: Option<Region>, short: &Short) -> Result<(), CallError> {
+    let word = word(channel.port(), region.as_ref(), short);
+    // SAFETY: as for `reply`.
+    sent(unsafe { hvc::forward(word, short.words()) }, region)
+}
+
+/// [`forward`], and then [`wait`], in one call of the control OS.
+///
+/// # Errors
+///
+/// Those of [`forward`].
+pub fn forward_and_wait(
+    channels: &mut [Channel],
+    channel: &Channel,
+    region: Option<Region>,
+    short: &mut Short,
+) -> Result<Option<Called>, CallError> {
+    if let Err(error) = arm(channels) {
+        return Err(CallError { error, region });
+    }
+    let word = word(channel.port(), region.as_ref(), short);
+    // SAFETY: as for `reply`.
+    let result = unsafe { hvc::forward_and_wait(word, short.words_mut()) };
+    sent_and_taken(channels, result, region, short)
+}
+
+#[inline]
+fn arm(channels: &mut [Channel]) -> Result<(), Error> {
+    channels.iter_mut().try_for_each(Channel::arm)
+}
+
+#[inline]
+fn sent(result: Result<(), Error>, region: Option<Region>) -> Result<(), CallError> {
+    match result {
+        Ok(()) => {
+            if let Some(region) = region {
+                region.gone();
+            }
+            Ok(())
+        }
+        Err(error) => Err(CallError { error, region }),
+    }
+}
+
+#[inline]
+fn sent_and_taken(
+    channels: &mut [Channel],
+    result: Result<Option<MessageWord>, Error>,
+    region: Option<Region>,
+    short: &mut Short,
+) -> Result<Option<Called>, CallError> {
+    match result {
+        Ok(word) => {
+            if let Some(region) = region {
+                region.gone();
+            }
+            taken(channels, word, short).map_err(|error| CallError { error, region: None })
+        }
+        Err(error) => Err(CallError { error, region }),
+    }
+}
+
+#[inline]
+fn taken(
+    channels: &mut [Channel],
+    word: Option<MessageWord>,
+    short: &mut Short,
+) -> Result<Option<Called>, Error> {
+    let Some(word) = word else { return Ok(None) };
+    short.set_length(word.length());
+    let found = channels.iter_mut().enumerate().find(|(_, channel)| channel.port() == word.port());
+    let Some((index, channel)) = found else {
+        // A channel that the caller of `wait` keeps elsewhere.
+        if let Some(handle) = word.region() {
+            // SAFETY: nothing refers into what has just come.
+            let _freed: Result<(), Error> = unsafe { hvc::region_destroy(handle) };
+        }
+        return Err(Error::BadHandle);
+    };
+    Ok(Some(Called { channel: index, region: channel.arrived(word)? }))
+}
