@@ -144,9 +144,9 @@ fn region_of(regions: &Regions, word: MessageWord) -> Result<u32, Failure> {
     }
 }
 
-/// What is in the receiver's way is not the sender's to know.
-fn no_room(_: Failure) -> Failure {
-    Error::QueueFull.into()
+/// Which of the receiver's limits is in the way is not the sender's to know.
+fn no_room(failure: Failure) -> Failure {
+    if failure.error == Error::Limit { Error::QueueFull.into() } else { failure }
 }
 
 impl System {
@@ -196,8 +196,8 @@ impl System {
 
     /// `Call`: asks the peer, and waits for its reply. If it succeeds, the caller does not run until [`System::reply`] names it, or [`Machine::call_failed`] does.
     ///
-    /// [`Error::InvalidArgument`]: longer than 128 bytes. [`Error::BadHandle`], [`Error::NotConnected`], [`Error::PeerClosed`].
-    /// [`Error::QueueFull`]: the server has no room for the region. [`Error::Deadlock`]: nobody could answer.
+    /// [`Error::InvalidArgument`]: longer than 128 bytes. [`Error::BadHandle`], [`Error::NotConnected`], [`Error::TimedOut`],
+    /// [`Error::PeerClosed`]. [`Error::Denied`]: not a channel for messages both ways. [`Error::QueueFull`]: the server has no room for the region. [`Error::Deadlock`]: nobody could answer.
     #[inline]
     pub fn call(
         &mut self,
@@ -210,6 +210,9 @@ impl System {
         let number = word.port().get();
         let port = p.ports.get(number).ok_or(Error::BadHandle)?;
         port.connected()?;
+        if !port.two_way {
+            return Err(Error::Denied.into());
+        }
         let to = port.peer;
         let region = region_of(&p.regions, word)?;
         let handed = self.hand(m, caller, caller.partition, region, to, length)?;
@@ -235,6 +238,9 @@ impl System {
         let p = self.caller(server.partition)?;
         let port = p.ports.get(word.port().get()).ok_or(Error::BadHandle)?;
         port.connected()?;
+        if !port.two_way {
+            return Err(Error::Denied.into());
+        }
         let to = port.peer;
         let region = region_of(&p.regions, word)?;
         let handed = self.hand(m, caller, server.partition, region, to, length)?;

@@ -124,6 +124,8 @@ pub(crate) struct PortRecord {
     pub(crate) state: PortState,
     /// Whether events may be sent from here.
     pub(crate) signals: bool,
+    /// Whether messages go both ways, and so calls and their replies.
+    pub(crate) two_way: bool,
     /// The interrupt of a port set, or of events that are sent here; 0: the event interrupt.
     pub(crate) intid: u8,
     pub(crate) latch: Latch,
@@ -157,6 +159,7 @@ impl PortRecord {
             peer,
             state,
             signals: true,
+            two_way: true,
             intid: 0,
             latch: Latch::new(),
             request: Request::NONE,
@@ -186,6 +189,7 @@ impl PortRecord {
             self.messages = false;
         }
         self.signals = !(flags.contains(RequestFlags::EVENTS) && flags.intersects(sends));
+        self.two_way = !flags.intersects(sends | receives | RequestFlags::EVENTS);
         self
     }
 
