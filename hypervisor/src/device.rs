@@ -9,9 +9,9 @@ use handover_core::{Interrupt, PartitionIndex, Progress};
 
 use crate::drivers::gic;
 use crate::kernel::Hardware;
-use crate::partition::VcpuId;
 use crate::processor;
 use crate::vcpu::SavedListRegisters;
+use handover_core::VcpuId;
 
 /// INTIDs up to the last SPI.
 const INTIDS: usize = 1020;

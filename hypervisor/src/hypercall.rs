@@ -12,6 +12,7 @@ use handover_core::{Device, Failure, Ipa, PartitionIndex, Progress, System, Time
 use crate::arch;
 use crate::arch::context::Context;
 use crate::arch::registers::{CNTFRQ_EL0, CNTPCT_EL0};
+use crate::call::{self, Then};
 use crate::counters::Counters;
 use crate::kernel::{Hardware, KERNEL, Kernel};
 use crate::lock::Relax;
@@ -81,6 +82,12 @@ pub fn call(mut guest: Running) -> Running {
         _ => {}
     }
     match Call::try_from(function) {
+        Ok(Call::Call) => call::call(guest),
+        Ok(Call::ReplyAndWait) => call::reply(guest, Then::Wait),
+        Ok(Call::CallWait) => call::call_wait(guest),
+        Ok(Call::Reply) => call::reply(guest, Then::GoOn),
+        Ok(Call::Forward) => call::forward(guest, Then::GoOn),
+        Ok(Call::ForwardAndWait) => call::forward(guest, Then::Wait),
         Ok(call) => locked(guest, call),
         Err(_) => {
             guest.counters().count(Counter::FirmwareCalls);
@@ -115,7 +122,7 @@ fn hot(
     resume(kernel, guest, false)
 }
 
-fn fail(context: &mut Context, counters: &Counters, call: Call, failure: Failure) {
+pub fn fail(context: &mut Context, counters: &Counters, call: Call, failure: Failure) {
     counters.failed(call, failure.error);
     context.x[0] = failure.error.to_x0();
     if matches!(failure.error, Error::Limit | Error::TooLarge | Error::Throttled) || failure.detail != 0 {
@@ -192,7 +199,7 @@ fn locked(mut guest: Running, call: Call) -> Running {
 
 /// The registers of a short message: `x2` to `x17`.
 #[inline(always)]
-fn short(context: &mut Context) -> &mut [u64; SHORT_WORDS] {
+pub fn short(context: &mut Context) -> &mut [u64; SHORT_WORDS] {
     context.x[2..].first_chunk_mut().expect("a context has 31 registers")
 }
 
@@ -201,9 +208,17 @@ fn dispatch(kernel: &mut Kernel, who: PartitionIndex, context: &mut Context, cal
     let Kernel { system, hardware } = kernel;
     match call {
         // `call` has dealt with these.
-        Call::Version | Call::Send | Call::Receive | Call::EventNext | Call::EventSend => {
-            Err(Error::NotSupported.into())
-        }
+        Call::Version
+        | Call::Send
+        | Call::Receive
+        | Call::EventNext
+        | Call::EventSend
+        | Call::Call
+        | Call::CallWait
+        | Call::Reply
+        | Call::ReplyAndWait
+        | Call::Forward
+        | Call::ForwardAndWait => Err(Error::NotSupported.into()),
         Call::Identify => {
             let partition = system.partition(who).ok_or(Error::BadHandle)?;
             let privileged = hardware.privileged == Some(who);
@@ -264,6 +279,10 @@ fn dispatch(kernel: &mut Kernel, who: PartitionIndex, context: &mut Context, cal
         Call::EventMask => system.event_mask(who, a).map(|()| NOTHING),
         Call::EventUnmask => system.event_unmask(hardware, who, a).map(|()| NOTHING),
         Call::EventBind => system.event_bind(hardware, who, a, b, context.x[3]).map(|()| NOTHING),
+        Call::CallSetup => {
+            let [_, port, landing, patience] = *context.x.first_chunk().expect("a context has 31 registers");
+            system.call_setup(who, port, landing, patience).map(|()| NOTHING)
+        }
         Call::SignalNext => system.signal_next(who).map(|signal| {
             results(
                 context,

@@ -5,9 +5,9 @@ use handover_abi::layout::VIRTUAL_TIMER_INTID;
 use crate::arch;
 use crate::drivers::gic;
 use crate::kernel::Kernel;
-use crate::partition::VcpuId;
 use crate::schedule::expire_requests;
 use crate::watchdog;
+use handover_core::VcpuId;
 
 /// EL2's physical timer (a PPI).
 pub const TIMER_INTID: u32 = 26;
@@ -34,7 +34,9 @@ pub fn take(kernel: &mut Kernel, current: Option<VcpuId>) -> bool {
             },
             TIMER_INTID => {
                 expire_requests(kernel);
-                kernel.hardware.timer_interrupt();
+                while let Some(caller) = kernel.hardware.timer_interrupt() {
+                    kernel.system.call_expired(&mut kernel.hardware, caller);
+                }
                 watchdog::bite(kernel);
                 look = true;
             }

@@ -1,11 +1,13 @@
 //! All state that the processors share, behind one lock. Every hold of it is bounded: the rules work in bounded steps.
 
 use handover_abi::layout::EVENT_INTID;
+use handover_abi::{Error, MessageWord, Port, RegionHandle};
 use handover_core::maintenance::{Capabilities as MaintenanceCapabilities, Step};
 use handover_core::schedule::Schedule;
 use handover_core::vgic::Kick;
 use handover_core::{
     Colours, Interrupt, Machine, Maintenance, PARTITIONS_MAX, Pa, PartitionIndex, Progress, System,
+    VcpuId,
 };
 
 use crate::arch;
@@ -51,6 +53,8 @@ pub struct Hardware {
     pub requests: Requests,
     /// When watchdogs bite.
     pub watchdogs: Watchdogs,
+    /// Direct calls that have a time limit.
+    pub timeouts: u32,
     /// Consoles.
     pub consoles: Consoles,
     /// What the processors can do. All are taken to be alike.
@@ -79,6 +83,7 @@ impl Hardware {
             reaping: 0,
             requests: Requests { deadline: u64::MAX, processor: 0 },
             watchdogs: Watchdogs { deadline: u64::MAX, processor: 0 },
+            timeouts: 0,
             consoles: Consoles::new(),
             capabilities: Capabilities::NONE,
             list_registers: 0,
@@ -211,6 +216,10 @@ impl Machine for Hardware {
 
     fn reclaim<T: 'static>(&mut self, page: &'static mut [T]) -> Pa {
         Pa::new(page.as_ptr() as u64)
+    }
+
+    fn call_failed(&mut self, caller: VcpuId, error: Error, region: Option<RegionHandle>) {
+        Hardware::call_failed(self, caller, error, MessageWord::new(Port::CONTROL, region, 0));
     }
 
     #[inline]

@@ -10,8 +10,9 @@ use crate::arch::{self, stage2};
 use crate::console::{RING, Terminal};
 use crate::hypercall::Outcome;
 use crate::kernel::{Hardware, Kernel};
-use crate::partition::{Halt, Shell, VcpuId};
+use crate::partition::{Halt, Shell};
 use crate::vcpu::{SavedListRegisters, Vcpu};
+use handover_core::VcpuId;
 
 /// Frames of a shell beside one for each logical processor: the rules' part, this side's part, the console's ring.
 const FIXED: usize = 3;
@@ -126,6 +127,7 @@ pub fn switch_on(kernel: &mut Kernel, id: VcpuId, entry: u64, x0: u64) {
     let active = shell.vgic.active_devices(index, registers);
     let kick = shell.vgic.reset_processor(index, registers);
     context.reset(entry, x0, vttbr, u32::from(id.index), shell.counter_offset);
+    system.vcpu_on(id);
     hardware.deactivate_devices(id.partition, active);
     hardware.make_ready(key);
     hardware.kick(id.partition, kick);

@@ -9,6 +9,7 @@
 
 mod arch;
 mod boot;
+mod call;
 mod claim;
 mod console;
 mod counters;

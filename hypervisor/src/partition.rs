@@ -2,7 +2,6 @@
 
 use handover_abi::Name;
 use handover_abi::layout::{PROCESSORS_MAX, VIRTUAL_TIMER_INTID};
-use handover_core::PartitionIndex;
 use handover_core::vgic::Vgic;
 
 use crate::console::Terminal;
@@ -21,15 +20,6 @@ pub enum Halt {
     Paused,
     /// Never again: it has ended.
     Ending,
-}
-
-/// A logical processor by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct VcpuId {
-    /// Its partition.
-    pub partition: PartitionIndex,
-    /// Its number there, below [`VCPUS`].
-    pub index: u8,
 }
 
 /// What ends a partition that does not say in time that it is well.

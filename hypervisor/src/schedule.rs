@@ -6,14 +6,16 @@ use handover_core::vgic::Entry;
 use handover_core::{PARTITIONS_MAX, PartitionIndex, Progress};
 
 use crate::arch;
-use crate::arch::registers::{CNTHP_CTL_EL2, CNTHP_CVAL_EL2, CNTPCT_EL0, ICH_HCR_EL2};
+use crate::arch::registers::{CNTFRQ_EL0, CNTHP_CTL_EL2, CNTHP_CVAL_EL2, CNTPCT_EL0, ICH_HCR_EL2};
 use crate::drivers::gic;
 use crate::interrupt;
 use crate::kernel::{Hardware, KERNEL, Kernel};
 use crate::lock::Guard;
-use crate::partition::{Halt, VcpuId};
+use crate::partition::Halt;
 use crate::processor::{self, Processor};
-use crate::vcpu::{Attention, HardwareListRegisters, Running, SavedListRegisters, VcpuKey};
+use crate::trap::resume;
+use crate::vcpu::{Attention, HardwareListRegisters, InCall, Running, SavedListRegisters, Vcpu, VcpuKey};
+use handover_core::VcpuId;
 
 /// When requests are given up.
 pub struct Requests {
@@ -40,6 +42,8 @@ impl Hardware {
                     gic::send(gic::SGI_ATTENTION, at);
                 }
             }
+            // SAFETY: as above.
+            State::Blocked if unsafe { (*key.as_ptr()).in_call } == InCall::Calling => {}
             State::Blocked => self.make_ready(key),
         }
     }
@@ -97,6 +101,7 @@ impl Hardware {
     /// Sets when a timer of the running logical processor's guest is due (`u64::MAX`: never).
     #[inline]
     pub fn set_deadline(&mut self, key: VcpuKey, deadline: u64) {
+        let deadline = deadline.min(self.timeout_of(key));
         if self.schedule.set_timer(&mut self.records, key, deadline) {
             self.program_timer(processor::this().index());
         }
@@ -131,20 +136,76 @@ impl Hardware {
         self.program_timer(here);
     }
 
-    /// This processor's timer has fired. Whoever runs here is looked at next, and sets the timer anew.
-    pub fn timer_interrupt(&mut self) {
+    /// How long a direct call of this logical processor's, which begins now, may take, in nanoseconds.
+    pub fn set_timeout(&mut self, caller: VcpuKey, patience: u64) {
+        let ticks = u128::from(patience).saturating_mul(u128::from(CNTFRQ_EL0.get())) / 1_000_000_000;
+        let timeout = CNTPCT_EL0.get().saturating_add(u64::try_from(ticks).unwrap_or(u64::MAX));
+        // SAFETY: a key names a placed frame; the field is touched under the lock alone, which this is.
+        unsafe { (*caller.as_ptr()).timeout = timeout };
+        self.timeouts += u32::from(timeout != u64::MAX);
+    }
+
+    /// When the first of the direct calls that a logical processor serves on lent time has taken too long.
+    #[inline]
+    fn timeout_of(&self, key: VcpuKey) -> u64 {
+        if self.timeouts == 0 { u64::MAX } else { self.first_timeout(key).map_or(u64::MAX, |(at, _)| at) }
+    }
+
+    fn first_timeout(&self, key: VcpuKey) -> Option<(u64, VcpuKey)> {
+        // SAFETY: as in `set_timeout`.
+        let timeout = |key: VcpuKey| (unsafe { (*key.as_ptr()).timeout }, key);
+        let chain = core::iter::successors(Some(key), |&key| self.records.get(key).lender());
+        chain.map(timeout).min_by_key(|(at, _)| *at)
+    }
+
+    /// Due first of a logical processor that is about to wait: its guest's timers, and calls on whose time it runs.
+    ///
+    /// # Safety
+    /// Its registers are saved.
+    unsafe fn deadline_of(&self, key: VcpuKey) -> u64 {
+        // SAFETY: by the caller; under the lock nobody else touches them.
+        let timer = unsafe { (*key.as_ptr()).context.deadline() }.unwrap_or(u64::MAX);
+        timer.min(self.timeout_of(key))
+    }
+
+    /// This processor's timer has fired. Whoever runs here is looked at next, and sets the timer anew. Returns a direct call that has taken too long; there may be more.
+    pub fn timer_interrupt(&mut self) -> Option<VcpuId> {
         let here = processor::this().index();
         // Off, or it would stay pending.
         self.programmed[here] = u64::MAX;
         CNTHP_CTL_EL2.set(0);
         let now = CNTPCT_EL0.get();
         while let Some(key) = self.schedule.expire(&mut self.records, here, now) {
-            self.update_physical_timer(key);
-            if self.schedule.state(&self.records, key) == State::Blocked {
-                // The virtual timer fires by itself once it is loaded.
-                self.make_ready(key);
+            let expired = match self.timeouts {
+                0 => None,
+                _ => self.first_timeout(key).filter(|(at, _)| *at <= now),
+            };
+            // SAFETY: a key names a placed frame; the field is touched under the lock alone, which this is.
+            if unsafe { (*key.as_ptr()).in_call } != InCall::Calling {
+                self.update_physical_timer(key);
+                match self.schedule.state(&self.records, key) {
+                    // The virtual timer fires by itself once it is loaded.
+                    State::Blocked => self.make_ready(key),
+                    State::Running if expired.is_some() => self.renew_physical_timer(key),
+                    _ => {}
+                }
+            }
+            if let Some((_, caller)) = expired {
+                return Some(caller.id());
             }
         }
+        None
+    }
+
+    /// The one that ran here waits from `now` on.
+    #[inline]
+    fn block(&mut self, here: usize, now: u64, vcpu: *mut Vcpu) {
+        if vcpu.is_null() {
+            return;
+        }
+        // SAFETY: this processor has just saved this context, under the lock; what ran here is placed.
+        let timer = unsafe { self.deadline_of(Running::new(vcpu).key()) };
+        self.schedule.block(&mut self.records, here, now, timer);
     }
 
     /// Saves the registers of the one that runs here, before it leaves.
@@ -205,8 +266,10 @@ impl Hardware {
         processor.set_current(vcpu);
         // From here on only the physical timer needs EL2's own.
         let [control, compare] = context.physical_timer;
-        if control & 3 == 1 {
-            let due = compare.saturating_add(context.counter_offset);
+        if control & 3 == 1 || self.timeouts != 0 {
+            let due =
+                if control & 3 == 1 { compare.saturating_add(context.counter_offset) } else { u64::MAX };
+            let due = due.min(self.timeout_of(key));
             self.schedule.set_timer(&mut self.records, key, due);
         }
         self.program_timer(here);
@@ -255,6 +318,22 @@ impl Hardware {
         self.kick(partition, entry.kick);
     }
 
+    /// Nobody runs in this logical processor's time from now on, and it runs in nobody's.
+    fn settle_debts(&mut self, key: VcpuKey) {
+        let now = CNTPCT_EL0.get();
+        let poke = self.schedule.recall(&mut self.records, key, now);
+        self.poke(poke);
+        if let Some(lender) = self.records.get(key).lender() {
+            let poke = self.schedule.recall(&mut self.records, lender, now);
+            self.poke(poke);
+        }
+    }
+
+    /// Whether a logical processor's partition lets it run.
+    fn may_run(&self, key: VcpuKey) -> bool {
+        self.shell(key.id().partition).is_some_and(|shell| shell.halt == Halt::No)
+    }
+
     /// Stops all of a partition's logical processors that do not run, and asks those that do to leave. What it holds is given back once
     /// all have.
     pub fn stop_processors(&mut self, partition: PartitionIndex) {
@@ -265,6 +344,11 @@ impl Hardware {
         shell.halt = Halt::Ending;
         for (index, key) in shell.vcpus.into_iter().enumerate() {
             let Some(key) = key else { continue };
+            self.settle_debts(key);
+            // SAFETY: a key names a placed frame; the field is touched under the lock alone, which this is.
+            if unsafe { core::mem::replace(&mut (*key.as_ptr()).timeout, u64::MAX) } != u64::MAX {
+                self.timeouts -= 1;
+            }
             match self.schedule.state(&self.records, key) {
                 State::Off => {}
                 State::Running => self.attend(partition, index),
@@ -282,6 +366,7 @@ impl Hardware {
             shell.halt = Halt::Paused;
             for (index, key) in shell.vcpus.into_iter().enumerate() {
                 let Some(key) = key else { continue };
+                self.settle_debts(key);
                 match self.schedule.state(&self.records, key) {
                     State::Off => {}
                     State::Running => self.attend(partition, index),
@@ -309,7 +394,12 @@ impl Hardware {
             }
         }
         for key in keys.into_iter().flatten() {
-            if self.schedule.state(&self.records, key) == State::Blocked {
+            // SAFETY: a key's frame is placed; under the lock.
+            let (in_call, timeout) = unsafe { ((*key.as_ptr()).in_call, (*key.as_ptr()).timeout) };
+            if in_call == InCall::Calling {
+                let poke = self.schedule.wait_until(&mut self.records, key, timeout);
+                self.poke(poke);
+            } else if self.schedule.state(&self.records, key) == State::Blocked {
                 // One that waited waits again by itself; its timers are looked at when it is entered.
                 self.make_ready(key);
             }
@@ -357,10 +447,12 @@ pub enum Leave {
     Nothing,
     /// It still wants to run, but makes way.
     Ready,
-    /// It waits for an interrupt.
+    /// It waits for an interrupt, or for a direct call.
     Blocked,
     /// It stands still: its partition is paused.
     Paused(VcpuId),
+    /// It waits for the reply to its direct call.
+    Calling,
     /// It is off, or its partition has ended.
     Off(VcpuId),
 }
@@ -376,9 +468,11 @@ pub fn schedule(mut kernel: Guard<Kernel>, leave: Leave) -> Running {
     let mut now = CNTPCT_EL0.get();
     match leave {
         Leave::Nothing => {}
-        Leave::Blocked => {
-            // SAFETY: this processor has just saved this context, under the lock; nothing else than what runs here waits.
-            let timer = unsafe { (*vcpu).context.deadline() }.unwrap_or(u64::MAX);
+        Leave::Blocked => hardware.block(here, now, vcpu),
+        Leave::Calling => {
+            // Interrupts do not concern it, but the time that the call takes may.
+            // SAFETY: as in `set_timeout`.
+            let timer = unsafe { (*vcpu).timeout };
             hardware.schedule.block(&mut hardware.records, here, now, timer);
         }
         Leave::Ready => {
@@ -397,12 +491,106 @@ pub fn schedule(mut kernel: Guard<Kernel>, leave: Leave) -> Running {
     loop {
         let hardware = &mut kernel.hardware;
         match hardware.schedule.pick(&mut hardware.records, here, now) {
-            Pick::Run(key) => return hardware.enter(processor, key),
+            Pick::Run(key) => {
+                // SAFETY: as in `set_timeout`.
+                if unsafe { (*key.as_ptr()).in_call } == InCall::Waiting {
+                    interrupted(&mut kernel, key);
+                }
+                return kernel.hardware.enter(processor, key);
+            }
             Pick::Work => kernel = work(kernel, now),
             Pick::Idle => kernel = idle(kernel),
         }
         now = CNTPCT_EL0.get();
     }
+}
+
+/// One that has waited for a direct call goes on without.
+#[inline(never)]
+fn interrupted(kernel: &mut Kernel, key: VcpuKey) {
+    kernel.system.call_interrupted(key.id());
+    // SAFETY: it has been picked to run here and does not run yet; under the lock.
+    let vcpu = unsafe { &mut *key.as_ptr() };
+    vcpu.in_call = InCall::No;
+    vcpu.context.x[..2].fill(0);
+}
+
+/// The one that runs here has called, and lends its processor and time to `to`, which has waited for that.
+#[inline]
+pub fn lend(mut kernel: Guard<Kernel>, to: VcpuKey) -> Running {
+    let processor = processor::this();
+    let hardware = &mut kernel.hardware;
+    if hardware.may_run(to) && hardware.schedule.lend(&mut hardware.records, processor.index(), to) {
+        hardware.save(processor);
+        return hardware.enter(processor, to);
+    }
+    // It is on its way, or must not run here.
+    hardware.make_ready(to);
+    schedule(kernel, Leave::Calling)
+}
+
+/// The one that runs here has replied to `caller`, which goes on, at once if it had lent its processor and time. The server waits for the next call, or goes on in its own time.
+#[inline]
+pub fn give_back(mut kernel: Guard<Kernel>, caller: VcpuKey, waiting: bool) -> Running {
+    let processor = processor::this();
+    let here = processor.index();
+    let hardware = &mut kernel.hardware;
+    let vcpu = processor.current();
+    // SAFETY: it runs here, so it is placed.
+    let server = unsafe { Running::new(vcpu) }.key();
+    if hardware.records.get(server).lender() == Some(caller) {
+        hardware.save(processor);
+        // SAFETY: it has just been saved.
+        let timer = unsafe { hardware.deadline_of(server) };
+        if let Some(lender) = hardware.schedule.give_back(&mut hardware.records, here, timer) {
+            if !waiting {
+                hardware.make_ready(server);
+            }
+            return hardware.enter(processor, lender);
+        }
+    }
+    hardware.make_ready(caller);
+    if waiting {
+        return schedule(kernel, Leave::Blocked);
+    }
+    // SAFETY: it still runs here.
+    let guest = unsafe { Running::new(vcpu) };
+    resume(kernel, guest, true)
+}
+
+/// The one that runs here, `guest`, has forwarded a call of `caller`'s: to `next`, which has waited, or to a queue.
+pub fn pass_on(
+    mut kernel: Guard<Kernel>,
+    guest: Running,
+    caller: VcpuKey,
+    next: Option<VcpuKey>,
+    waiting: bool,
+) -> Running {
+    let processor = processor::this();
+    let here = processor.index();
+    let hardware = &mut kernel.hardware;
+    let server = guest.key();
+    if let Some(next) = next
+        && hardware.records.get(server).lender() == Some(caller)
+        && hardware.may_run(next)
+    {
+        hardware.save(processor);
+        // SAFETY: it has just been saved.
+        let timer = unsafe { hardware.deadline_of(server) };
+        if hardware.schedule.pass_on(&mut hardware.records, here, next, timer) {
+            if !waiting {
+                hardware.make_ready(server);
+            }
+            return hardware.enter(processor, next);
+        }
+        let _same: Running = hardware.enter(processor, server);
+    }
+    let poke = hardware.schedule.recall(&mut hardware.records, caller, CNTPCT_EL0.get());
+    hardware.poke(poke);
+    if let Some(next) = next {
+        hardware.make_ready(next);
+    }
+    if waiting { schedule(kernel, Leave::Blocked) } else { resume(kernel, guest, true) }
 }
 
 /// One step of the control OS's own work, out of its own budget.

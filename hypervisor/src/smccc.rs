@@ -9,10 +9,11 @@ use crate::entropy;
 use crate::hypercall::is_off;
 use crate::kernel::{KERNEL, Kernel};
 use crate::life;
-use crate::partition::{Halt, VcpuId};
+use crate::partition::Halt;
 use crate::schedule::{Leave, schedule};
 use crate::trap::{self, resume, wait_for_interrupt};
 use crate::vcpu::Running;
+use handover_core::VcpuId;
 
 /// SMCCC 1.2.
 const SMCCC_1_2: u64 = 0x1_0002;
@@ -157,7 +158,9 @@ fn psci(mut guest: Running, function: FunctionId) -> Running {
             return wait_for_interrupt(guest);
         }
         CpuOff => {
-            let kernel = KERNEL.lock();
+            let mut kernel = KERNEL.lock();
+            let Kernel { system, hardware } = &mut *kernel;
+            system.vcpu_off(hardware, id);
             return schedule(kernel, Leave::Off(id));
         }
         SystemOff | SystemReset => {

@@ -5,8 +5,8 @@ use handover_abi::layout::PHYSICAL_TIMER_INTID;
 
 use crate::arch::context::Context;
 use crate::kernel::Hardware;
-use crate::partition::VcpuId;
 use crate::vcpu::VcpuKey;
+use handover_core::VcpuId;
 
 const ENABLE: u64 = 1;
 const MASKED: u64 = 2;
@@ -71,6 +71,17 @@ impl Hardware {
             return;
         }
         self.physical_timer_line(key.id(), due);
+    }
+
+    /// Sets anew when the timer of one that runs is due.
+    pub fn renew_physical_timer(&mut self, key: VcpuKey) {
+        // SAFETY: as for `update_physical_timer`.
+        let [control, compare] = unsafe { (*key.as_ptr()).context.physical_timer };
+        // SAFETY: as before.
+        let offset = unsafe { (*key.as_ptr()).context.counter_offset };
+        if control & (ENABLE | MASKED) == ENABLE {
+            self.set_deadline(key, compare.saturating_add(offset));
+        }
     }
 
     fn physical_timer_line(&mut self, id: VcpuId, level: bool) {

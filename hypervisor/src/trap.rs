@@ -10,13 +10,14 @@ use crate::interrupt;
 use crate::kernel::{Hardware, KERNEL, Kernel};
 use crate::lock::Guard;
 use crate::mmio;
-use crate::partition::{Halt, VcpuId};
+use crate::partition::Halt;
 use crate::power;
 use crate::processor;
 use crate::schedule::{Leave, schedule};
 use crate::system_register::{self, Access};
 use crate::vcpu::{Attention, HardwareListRegisters, Running};
 use crate::{arch, fault};
+use handover_core::VcpuId;
 
 /// What the machine ends with when system-control has ended without a status of its own.
 const SYSTEM_CONTROL_ENDED: u64 = 70;
@@ -122,7 +123,7 @@ pub fn wait_for_interrupt(guest: Running) -> Running {
     }
 }
 
-fn must_go_on(hardware: &mut Hardware, id: VcpuId) -> bool {
+pub fn must_go_on(hardware: &mut Hardware, id: VcpuId) -> bool {
     hardware.flush(id);
     let count = hardware.list_registers;
     let Some(shell) = hardware.shell(id.partition) else { return true };

@@ -8,7 +8,7 @@ use handover_core::schedule::{Record, Records};
 use crate::arch::context::{Context, InterruptState, read_list_register, write_list_register};
 use crate::arch::registers::ICH_ELRSR_EL2;
 use crate::counters::Counters;
-use crate::partition::VcpuId;
+use handover_core::VcpuId;
 
 /// A logical processor's registers and what its physical processor needs at hand. While it runs, that processor alone touches
 /// it; otherwise whoever holds the kernel lock.
@@ -24,8 +24,24 @@ pub struct Vcpu {
     pub attention: u8,
     /// What it has done. Added to by the physical processor that runs it, or under the lock while none does; read by anybody.
     pub counters: Counters,
+    /// Whether it waits by a direct call.
+    pub in_call: InCall,
+    /// When its direct call has taken too long, as a physical count; `u64::MAX`: never.
+    pub timeout: u64,
     /// What the scheduler keeps of it.
     record: Record<VcpuKey>,
+}
+
+/// How a logical processor that does not run waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum InCall {
+    /// Not by a direct call.
+    No,
+    /// For a call, or an interrupt.
+    Waiting,
+    /// For its reply, whatever interrupts there are.
+    Calling,
 }
 
 /// What may concern a logical processor that runs.
@@ -53,6 +69,8 @@ impl Vcpu {
             (&raw mut (*frame).partition).write(partition);
             (&raw mut (*frame).index).write(index);
             (&raw mut (*frame).attention).write(0);
+            (&raw mut (*frame).in_call).write(InCall::No);
+            (&raw mut (*frame).timeout).write(u64::MAX);
             (&raw mut (*frame).record).write(Record::new());
         }
         key

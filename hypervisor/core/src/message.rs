@@ -221,7 +221,7 @@ fn copy(to: &mut [u64; SHORT_WORDS], from: &[u64; SHORT_WORDS]) {
 
 /// Copies the first `length` bytes, at most [`SHORT_MAX`], and fills up with zeroes.
 #[inline(always)]
-fn copy_filled(to: &mut [u64; SHORT_WORDS], from: &[u64; SHORT_WORDS], length: u8) {
+pub fn copy_filled(to: &mut [u64; SHORT_WORDS], from: &[u64; SHORT_WORDS], length: u8) {
     if usize::from(length) == SHORT_MAX {
         return copy(to, from);
     }

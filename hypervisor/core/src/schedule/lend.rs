@@ -1,7 +1,7 @@
 //! One logical processor's physical processor and time, lent to another: no queue is gone through, and the lender's budget pays.
 
 use super::record::{Records, State};
-use super::{Schedule, heap};
+use super::{Poke, Schedule, bit, heap};
 
 impl<K: Copy + PartialEq> Schedule<K> {
     /// Whose budget pays for a logical processor, and who stands in the queues for it: itself, but for one that runs on lent time.
@@ -27,14 +27,10 @@ impl<K: Copy + PartialEq> Schedule<K> {
     pub fn lend<R: Records<Key = K>>(&mut self, records: &mut R, processor: usize, to: K) -> bool {
         let Some(running) = self.at(processor).running else { return false };
         let from = Self::runner(records, running);
-        let record = records.get(to);
-        if to == from
-            || record.state != State::Blocked
-            || record.lender.is_some()
-            || record.borrower.is_some()
-        {
+        if to == from || !Self::may_borrow(records, processor, to) {
             return false;
         }
+        let record = records.get(to);
         let home = usize::from(record.home);
         if record.node.is_in() {
             heap::remove(records, &mut self.at_mut(home).wake, to);
@@ -64,4 +60,78 @@ impl<K: Copy + PartialEq> Schedule<K> {
         records.get_mut(lender).borrower = None;
         Some(lender)
     }
+
+    /// Whether it waits, on its own time, and may run on this physical processor.
+    #[inline]
+    fn may_borrow<R: Records<Key = K>>(records: &R, processor: usize, to: K) -> bool {
+        let record = records.get(to);
+        record.state == State::Blocked
+            && record.lender.is_none()
+            && record.borrower.is_none()
+            && record.reservation.allowed & bit(processor) != 0
+    }
+
+    /// Who runs on a physical processor now passes on what was lent to it, to `to`, which waits, and waits itself, until `timer` at the latest. The caller switches the
+    /// registers. Returns false, and nothing has happened, if nothing was lent, or [`Schedule::lend`] would return false.
+    pub fn pass_on<R: Records<Key = K>>(
+        &mut self,
+        records: &mut R,
+        processor: usize,
+        to: K,
+        timer: u64,
+    ) -> bool {
+        if !Self::may_borrow(records, processor, to) || self.give_back(records, processor, timer).is_none() {
+            return false;
+        }
+        let lent = self.lend(records, processor, to);
+        debug_assert!(lent, "it waits, and is not who has lent");
+        lent
+    }
+
+    /// Who has lent its processor and time takes them back from whoever has them, and waits. Who has them goes on with its own.
+    pub fn recall<R: Records<Key = K>>(&mut self, records: &mut R, lender: K, now: u64) -> Poke {
+        let payer = Self::payer(records, lender);
+        let Some(borrower) = records.get_mut(lender).borrower.take() else { return Poke::Nobody };
+        records.get_mut(borrower).lender = None;
+        let record = records.get_mut(payer);
+        let (processor, timer) = (usize::from(record.home), record.timer);
+        match record.state {
+            State::Running => {
+                self.leave(records, processor, now);
+                records.get_mut(payer).state = State::Blocked;
+                let record = records.get_mut(borrower);
+                record.wake(now);
+                record.state = State::Running;
+                record.since = now;
+                // It goes home, if this is not its home, as soon as it leaves.
+                record.home = processor as u8;
+                record.timer = timer;
+                self.set_wake(records, borrower, processor);
+                let limit = Self::limit(records.get(borrower), true, now);
+                let at = self.at_mut(processor);
+                at.running = Some(borrower);
+                at.limit = limit;
+                Poke::Switch(processor)
+            }
+            State::Ready => {
+                self.dequeue(records, payer);
+                records.get_mut(payer).state = State::Blocked;
+                self.make_ready(records, borrower, now)
+            }
+            State::Off | State::Blocked => {
+                let home = usize::from(records.get(borrower).home);
+                if record_is_in(records, payer) {
+                    heap::remove(records, &mut self.at_mut(processor).wake, payer);
+                }
+                records.get_mut(payer).timer = u64::MAX;
+                records.get_mut(borrower).timer = timer;
+                self.set_wake(records, borrower, home);
+                Poke::Timer(home)
+            }
+        }
+    }
+}
+
+fn record_is_in<R: Records>(records: &R, key: R::Key) -> bool {
+    records.get(key).node.is_in()
 }

@@ -124,6 +124,13 @@ impl<K: Copy> Record<K> {
         self.state
     }
 
+    /// Who has lent it the processor and time that it runs on.
+    #[must_use]
+    #[inline]
+    pub fn lender(&self) -> Option<K> {
+        self.lender
+    }
+
     /// What it may claim, and where.
     #[must_use]
     pub fn reservation(&self) -> Reservation {

@@ -200,7 +200,7 @@ impl<K: Copy + PartialEq> Schedule<K> {
 
     /// When one that runs from `now` on has to be looked at again.
     #[inline]
-    fn limit(record: &Record<K>, others_wait: bool, now: u64) -> u64 {
+    pub(super) fn limit(record: &Record<K>, others_wait: bool, now: u64) -> u64 {
         let left = match record.reservation.claim {
             Claim::Alone => return u64::MAX,
             Claim::Reserved { .. } if record.remaining > 0 => record.remaining,
@@ -287,7 +287,12 @@ impl<K: Copy + PartialEq> Schedule<K> {
     }
 
     #[inline]
-    fn leave<R: Records<Key = K>>(&mut self, records: &mut R, processor: usize, now: u64) -> Option<K> {
+    pub(super) fn leave<R: Records<Key = K>>(
+        &mut self,
+        records: &mut R,
+        processor: usize,
+        now: u64,
+    ) -> Option<K> {
         let at = self.at_mut(processor);
         let key = at.running.take()?;
         at.limit = u64::MAX;
@@ -312,6 +317,18 @@ impl<K: Copy + PartialEq> Schedule<K> {
     pub fn suspend<R: Records<Key = K>>(&mut self, records: &mut R, key: K) {
         self.stop(records, key);
         records.get_mut(key).state = State::Blocked;
+    }
+
+    /// One that waits does so until `timer` at the latest.
+    pub fn wait_until<R: Records<Key = K>>(&mut self, records: &mut R, key: K, timer: u64) -> Poke {
+        let record = records.get_mut(key);
+        if record.state != State::Blocked {
+            return Poke::Nobody;
+        }
+        record.timer = timer;
+        let home = usize::from(record.home);
+        self.set_wake(records, key, home);
+        Poke::Timer(home)
     }
 
     /// Takes one that does not run out of whatever it is in.
