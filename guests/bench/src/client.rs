@@ -1,8 +1,8 @@
 //! The side that measures.
 
 use handover_guest::{
-    Boot, Channel, Error, Region, Short, Status, abi::layout::WINDOW_BASE, abi::layout::WINDOW_SIZE,
-    abi::layout::WINDOW_SLOT, events, hvc, interrupts, println, timer,
+    Boot, Channel, Error, Region, Service, ServiceId, Short, Status, abi::layout::WINDOW_BASE,
+    abi::layout::WINDOW_SIZE, abi::layout::WINDOW_SLOT, events, hvc, interrupts, println, signals, timer,
 };
 
 use crate::{
@@ -34,8 +34,10 @@ pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
     for (name, size) in [("echo_4k", 4 << 10), ("echo_64k", 64 << 10), ("echo_2m", 2 << 20)] {
         measure(name, Region::create(size)?, |region| echo(&mut channel, region, &mut short))?;
     }
-    create_and_destroy(["region_create_4k", "region_destroy_4k"], 4 << 10)?;
     drop(channel);
+    direct(service)?;
+    to_itself()?;
+    create_and_destroy(["region_create_4k", "region_destroy_4k"], 4 << 10)?;
     crate::event::run(service, "")?;
     create_and_destroy(["region_create_2m", "region_destroy_2m"], 2 << 20)?;
     report("stage2_fault", fault::sample);
@@ -68,6 +70,46 @@ fn echo(channel: &mut Channel, mut region: Region, short: &mut Short) -> Result<
     let region = exchange(channel, Some(region), short)?.ok_or(Error::BadHandle)?;
     // A server that did not have the region could not have flipped the word.
     if region.first_word() == !sent { Ok(region) } else { Err(Error::BadAddress) }
+}
+
+/// The same by direct calls.
+fn direct(service: Service) -> Result<(), Error> {
+    let mut channel = Channel::connect(service)?;
+    let mut short = Short::from_words(core::array::from_fn(|index| index as u64));
+    measure("direct_call", (), |()| channel.call(None, &mut short).map(|_| ()).map_err(Error::from))?;
+    let mut short = Short::from(b"region");
+    for (name, size) in [("direct_echo_4k", 4 << 10), ("direct_echo_2m", 2 << 20)] {
+        measure(name, Region::create(size)?, |mut region| {
+            let sent = region.first_word() + 1;
+            *region.first_word_mut() = sent;
+            let region = channel.call(Some(region), &mut short)?.ok_or(Error::BadHandle)?;
+            if region.first_word() == !sent { Ok(region) } else { Err(Error::BadAddress) }
+        })?;
+    }
+    channel.call(None, &mut Short::EMPTY.clone())?;
+    Ok(())
+}
+
+/// Sends a region through a channel to this partition itself, and receives it.
+fn to_itself() -> Result<(), Error> {
+    let service = ServiceId::new(u32::MAX);
+    let connecting = Channel::request(hvc::identify()?.partition, service)?;
+    let mut receiver = loop {
+        match signals::next()? {
+            Some(signals::Signal::Connect(request)) if request.service == service => {
+                break request.accept()?;
+            }
+            Some(_) => {}
+            None => return Err(Error::WouldBlock),
+        }
+    };
+    let sender = connecting.wait()?;
+    let mut short = Short::EMPTY;
+    measure("send_receive", Region::create(2 << 20)?, |region| {
+        sender.send_from(Some(region), &short)?;
+        receiver.receive_into(&mut short)?.ok_or(Error::BadHandle)
+    })?;
+    Ok(())
 }
 
 /// Measures the calls alone, at the last of the slots that the SDK takes.

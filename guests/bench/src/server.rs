@@ -1,9 +1,10 @@
 //! The side that answers.
 
 use handover_guest::{
-    Boot, Channel, Error, Port, RequestFlags, Short, Status, events, interrupts, println, signals,
+    Boot, Channel, Error, Port, RequestFlags, Short, Status, calls, events, interrupts, println, signals,
 };
 
+/// Serves one client: first its messages, then its direct calls, then its events.
 pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
     let Some(service) = boot.provided("bench") else {
         println!(
@@ -11,6 +12,7 @@ pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
         );
         return Ok(Status::FAILURE);
     };
+    let mut channels = 0;
     loop {
         events::wait_for(Port::CONTROL)?;
         while let Some(signal) = signals::next()? {
@@ -20,7 +22,13 @@ pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
                         crate::event::serve(request)?;
                         return Ok(Status::SUCCESS);
                     }
-                    answer(request.accept()?)?;
+                    let channel = request.accept()?;
+                    if channels == 0 {
+                        answer(channel)?
+                    } else {
+                        answer_calls(channel)?
+                    }
+                    channels += 1;
                 }
                 signals::Signal::Connect(request) => request.refuse(1)?,
                 signals::Signal::PartitionEnded { .. } | signals::Signal::ShutdownRequest { .. } => {}
@@ -47,5 +55,32 @@ fn answer(mut channel: Channel) -> Result<(), Error> {
         }
         interrupts::wait();
         events::next()?;
+    }
+}
+
+/// Answers every direct call with its own message, the first word of its region flipped, until one without a message.
+fn answer_calls(channel: Channel) -> Result<(), Error> {
+    let mut channels = [channel];
+    let mut short = Short::EMPTY;
+    let mut called = calls::wait(&mut channels, &mut short)?;
+    loop {
+        called = match called {
+            Some(call) if short.is_empty() && call.region.is_none() => {
+                calls::reply(None, &short)?;
+                return Ok(());
+            }
+            Some(mut call) => {
+                if let Some(region) = &mut call.region {
+                    let word = region.first_word_mut();
+                    *word = !*word;
+                }
+                calls::reply_and_wait(&mut channels, call.region, &mut short)?
+            }
+            None => {
+                interrupts::wait();
+                events::next()?;
+                calls::wait(&mut channels, &mut short)?
+            }
+        }
     }
 }
