@@ -160,6 +160,12 @@ fn waits(kernel: &mut Kernel, mut guest: Running, waited: Waited) -> bool {
     false
 }
 
+/// `ReplyAndWait`.
+#[inline(never)]
+pub fn reply_and_wait(guest: Running) -> Running {
+    reply(guest, Then::Wait)
+}
+
 /// `Reply`, `ReplyAndWait`.
 #[inline(always)]
 pub fn reply(mut guest: Running, then: Then) -> Running {

@@ -39,6 +39,8 @@ const SEND: u32 = Call::Send as u32;
 const RECEIVE: u32 = Call::Receive as u32;
 const EVENT_NEXT: u32 = Call::EventNext as u32;
 const EVENT_SEND: u32 = Call::EventSend as u32;
+const CALL: u32 = Call::Call as u32;
+const REPLY_AND_WAIT: u32 = Call::ReplyAndWait as u32;
 
 const NOTHING: Outcome = Outcome::Done;
 
@@ -75,15 +77,20 @@ pub fn call(mut guest: Running) -> Running {
     }
     // These have a way of their own, past the table of all calls.
     match function as u32 {
-        SEND => return send(guest),
-        RECEIVE => return receive(guest),
-        EVENT_NEXT => return event_next(guest),
-        EVENT_SEND => return event_send(guest),
-        _ => {}
+        SEND => send(guest),
+        RECEIVE => receive(guest),
+        EVENT_NEXT => event_next(guest),
+        EVENT_SEND => event_send(guest),
+        CALL => call::call(guest),
+        REPLY_AND_WAIT => call::reply_and_wait(guest),
+        _ => other(guest, function),
     }
+}
+
+/// A call by the table.
+#[inline(never)]
+fn other(guest: Running, function: u64) -> Running {
     match Call::try_from(function) {
-        Ok(Call::Call) => call::call(guest),
-        Ok(Call::ReplyAndWait) => call::reply(guest, Then::Wait),
         Ok(Call::CallWait) => call::call_wait(guest),
         Ok(Call::Reply) => call::reply(guest, Then::GoOn),
         Ok(Call::Forward) => call::forward(guest, Then::GoOn),
