@@ -134,7 +134,8 @@ impl Channel {
 
 #[cold]
 fn failed(CallFailure { error, word }: CallFailure, region: Option<Region>) -> CallError {
-    let waited = matches!(error, Error::PeerClosed | Error::TimedOut | Error::Deadlock);
+    // The word is as it was in a call that has not waited, and names no port in one that has.
+    let waited = word.port() == Port::CONTROL;
     let Some(region) = region else {
         if waited && let Some(handle) = word.region() {
             // SAFETY: it was a server's, which forwarded the call with it, and is mapped nowhere.
@@ -149,7 +150,8 @@ fn failed(CallFailure { error, word }: CallFailure, region: Option<Region>) -> C
     CallError { error, region: region.remap() }
 }
 
-/// Waits for a call by any of the channels, as this partition's only user of direct calls on this processor. `None`: there is an interrupt to see to.
+/// Waits for a call by any of the channels, as this partition's only user of direct calls on this processor. `None`: there may be an interrupt to see to
+/// ([`interrupts::take`](crate::interrupts::take)); not to be waited for by WFI, since calls do not end that.
 ///
 /// # Errors
 ///

@@ -116,9 +116,9 @@ pub fn wait() {
     take();
 }
 
-/// Takes one pending interrupt, if there is one; whether there was.
+/// Takes one pending interrupt, if there is one: its handler runs. Returns whether there was.
 #[inline]
-pub(crate) fn take() -> bool {
+pub fn take() -> bool {
     let Some(intid) = acknowledge() else { return false };
     if let Some(handler) = HANDLERS.get(intid as usize) {
         let handler = handler.load(Ordering::Acquire);

@@ -8,7 +8,7 @@ use crate::hypercall::{fail, short};
 use crate::kernel::{Hardware, KERNEL, Kernel};
 use crate::lock::Guard;
 use crate::schedule::{self, Leave, schedule};
-use crate::trap::{must_go_on, resume};
+use crate::trap::{is_interrupted, resume};
 use crate::vcpu::{InCall, Running, VcpuKey};
 
 /// Whether `*AndWait` was called.
@@ -148,7 +148,7 @@ fn waits(kernel: &mut Kernel, mut guest: Running, waited: Waited) -> bool {
             deliver(caller, server, call.word);
             return false;
         }
-        Waited::Waiting if !must_go_on(&mut kernel.hardware, server.id()) => {
+        Waited::Waiting if !is_interrupted(&mut kernel.hardware, server.id()) => {
             // SAFETY: as in `call_over`.
             unsafe { (*server.as_ptr()).in_call = InCall::Waiting };
             return true;

@@ -37,7 +37,7 @@ impl Hardware {
                 // It is looked at before it goes on ([`crate::trap::resume`]), which is soon if it runs elsewhere.
                 // SAFETY: a key names a placed frame; the field is touched under the lock alone, which this is.
                 unsafe { (*key.as_ptr()).attention |= Attention::INTERRUPTS };
-                let at = self.records.get(key).processor();
+                let at = self.schedule.processor_of(&self.records, key);
                 if at != processor::this().index() {
                     gic::send(gic::SGI_ATTENTION, at);
                 }

@@ -116,20 +116,21 @@ fn wait(guest: Running, syndrome: Syndrome) -> Running {
 /// The guest waits, unless an interrupt is there for it.
 pub fn wait_for_interrupt(guest: Running) -> Running {
     let mut kernel = KERNEL.lock();
-    if must_go_on(&mut kernel.hardware, guest.id()) {
+    if is_interrupted(&mut kernel.hardware, guest.id()) || arch::interrupt_pending() {
         resume(kernel, guest, false)
     } else {
         schedule(kernel, Leave::Blocked)
     }
 }
 
-pub fn must_go_on(hardware: &mut Hardware, id: VcpuId) -> bool {
+/// Whether an interrupt is there for the guest that runs here, or its partition has other things in mind for it.
+pub fn is_interrupted(hardware: &mut Hardware, id: VcpuId) -> bool {
     hardware.flush(id);
     let count = hardware.list_registers;
     let Some(shell) = hardware.shell(id.partition) else { return true };
     let index = usize::from(id.index);
     let ready = shell.vgic.signals(index, &HardwareListRegisters { count }, ICH_VMCR_EL2.get());
-    ready || shell.halt != Halt::No || arch::interrupt_pending()
+    ready || shell.halt != Halt::No
 }
 
 fn system_access(mut guest: Running, access: SystemAccess) -> Running {

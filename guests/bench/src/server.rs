@@ -77,7 +77,7 @@ fn answer_calls(channel: Channel) -> Result<(), Error> {
                 calls::reply_and_wait(&mut channels, call.region, &mut short)?
             }
             None => {
-                interrupts::wait();
+                while interrupts::take() {}
                 events::next()?;
                 calls::wait(&mut channels, &mut short)?
             }

@@ -55,6 +55,45 @@ macro_rules! hostile {
     };
 }
 
+/// A caller, a server that passes calls on, and two at the end of it, one of which dies.
+macro_rules! calls {
+    ($processors:literal) => {
+        concat!(
+            "end-with = [\"front\"]\n[machine]\nprocessors = ",
+            $processors,
+            "\nmemory = \"160 MiB\"\n",
+            calls!("back", "back", "provides = [\"back\"]"),
+            calls!("second", "back", "provides = [\"second\"]"),
+            calls!("middle", "middle", "provides = [\"middle\"]\nuses = [\"back\"]"),
+            calls!("front", "front", "uses = [\"middle\", \"second\"]"),
+        )
+    };
+    ($name:literal, $role:literal, $services:literal) => {
+        concat!(
+            "[[partition]]\nname = \"",
+            $name,
+            "\"\nkernel = \"guest:calls\"\ncommand-line = \"role=",
+            $role,
+            "\"\nprocessors = 1\nmemory = \"8 MiB\"\n",
+            $services,
+            "\n"
+        )
+    };
+}
+
+/// What the caller must say.
+const CALLED: &[super::machine::Line] = &[
+    Has("front", "calls: turned Ok(())"),
+    Has("front", "calls: forwarded Ok(())"),
+    Has("front", "calls: asked for Ok(())"),
+    Has("front", "calls: to itself Ok(())"),
+    Has("front", "calls: late Ok(())"),
+    Has("front", "calls: ended Ok(())"),
+    Has("front", "calls: all ok"),
+    Has("system-control", "second has exited with status 5"),
+    Lacks("", "panic"),
+];
+
 /// A machine whose privileged partition is the examiner, with one template for it to make partitions of.
 macro_rules! examine {
     ($processors:literal, $command_line:literal, $name:literal, $kernel:literal) => {
@@ -283,6 +322,8 @@ fn bare_metal() -> Vec<Case> {
             status: 70,
             limit: 240,
         },
+        Case { name: "calls", manifest: calls!(2), lines: CALLED, status: 0, limit: 240 },
+        Case { name: "calls-in-turn", manifest: calls!(1), lines: CALLED, status: 0, limit: 240 },
         Case {
             name: "streams",
             manifest: include_str!("../../../manifests/streams.toml"),

@@ -22,6 +22,11 @@ impl<K: Copy + PartialEq> Schedule<K> {
         key
     }
 
+    /// The physical processor that a running logical one is on.
+    pub fn processor_of<R: Records<Key = K>>(&self, records: &R, key: K) -> usize {
+        records.get(Self::payer(records, key)).processor()
+    }
+
     /// Who runs on a physical processor now lends processor and time to `to`, which waits, and waits itself until [`Schedule::give_back`]. The
     /// caller switches the registers. Returns false, and nothing has happened, if `to` does not wait or has lent or borrowed already.
     pub fn lend<R: Records<Key = K>>(&mut self, records: &mut R, processor: usize, to: K) -> bool {

@@ -1,0 +1,114 @@
+//! Who calls.
+
+use handover_guest::{
+    Boot, Channel, Error, PartitionId, Region, ServiceId, Short, Status, hvc, println, signals,
+};
+
+use crate::order;
+
+/// Calls of each kind.
+const ROUNDS: u64 = 300;
+/// Nanoseconds that a call may take where it is to take too long.
+const PATIENCE: u64 = 5_000_000;
+
+pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
+    let (Some(middle), Some(back)) = (boot.service("middle"), boot.service("second")) else {
+        println!(
+            "calls: the device tree lists no services \"middle\" and \"second\"; add them to the manifest"
+        );
+        return Ok(Status::FAILURE);
+    };
+    let mut middle = Channel::connect(middle)?;
+    let mut back = Channel::connect(back)?;
+    let mut well = true;
+    let mut tell = |name: &str, result: Result<(), Error>| {
+        well &= result.is_ok();
+        println!("calls: {name} {result:?}");
+    };
+    tell("turned", exchange(&mut back, order::TURN));
+    tell("forwarded", exchange(&mut middle, order::FORWARD));
+    tell("asked for", exchange(&mut middle, order::ASK));
+    tell("to itself", to_itself());
+    tell("late", late(&mut back));
+    tell("turned again", exchange(&mut back, order::TURN));
+    tell("ended", ended(&mut back));
+    tell("forwarded after that", exchange(&mut middle, order::FORWARD));
+    println!("calls: {}", if well { "all ok" } else { "FAILED" });
+    Ok(if well { Status::SUCCESS } else { Status::FAILURE })
+}
+
+/// Messages of all lengths, every third with a region, of 4 KiB and 2 MiB by turns; what comes back must be what was sent, turned over.
+fn exchange(channel: &mut Channel, what: u8) -> Result<(), Error> {
+    for round in 0..ROUNDS {
+        let mut bytes = [0; 128];
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            *byte = (round as u8).wrapping_mul(7).wrapping_add(at as u8);
+        }
+        bytes[0] = what;
+        let length = 1 + round as usize % 128;
+        let mut short = Short::new(&bytes[..length])?;
+        let region = match round % 3 {
+            0 => {
+                let mut region = Region::create(if round % 2 == 0 { 4 << 10 } else { 2 << 20 })?;
+                *region.first_word_mut() = round;
+                Some(region)
+            }
+            _ => None,
+        };
+        let size = region.as_ref().map(Region::size);
+        let answer = channel.call(region, &mut short)?;
+        let same = short.len() == length && short.iter().zip(bytes).all(|(got, sent)| *got == !sent);
+        let turned = answer.as_ref().is_none_or(|region| region.first_word() == !round);
+        if !same || !turned || answer.as_ref().map(Region::size) != size {
+            println!("calls: round {round} of {what}: {short:?}, {answer:?}");
+            return Err(Error::BadAddress);
+        }
+    }
+    Ok(())
+}
+
+/// This partition has one processor, so nobody could answer: it must be told, and not wait.
+fn to_itself() -> Result<(), Error> {
+    let own: PartitionId = hvc::identify()?.partition;
+    let connecting = Channel::request(own, ServiceId::new(9))?;
+    let mut there = loop {
+        if let Some(signals::Signal::Connect(request)) = signals::next()? {
+            break request.accept()?;
+        }
+    };
+    let mut here = connecting.wait()?;
+    let region = Region::create(4 << 10)?;
+    for channel in [&mut here, &mut there] {
+        match channel.call(None, &mut Short::from(b"anybody?")) {
+            Err(error) if error.error == Error::Deadlock => {}
+            other => return Err(other.map_or_else(|error| error.error, |_| Error::InUse)),
+        }
+    }
+    match here.call(Some(region), &mut Short::EMPTY.clone()) {
+        Err(error) if error.error == Error::Deadlock && error.region.is_some() => Ok(()),
+        _ => Err(Error::Deadlock),
+    }
+}
+
+/// The server is too slow for this caller's patience.
+fn late(channel: &mut Channel) -> Result<(), Error> {
+    channel.set_patience(PATIENCE)?;
+    for _ in 0..3 {
+        match channel.call(None, &mut Short::from(&[order::LATE])) {
+            Err(error) if error.error == Error::TimedOut => {}
+            other => return Err(other.map_or_else(|error| error.error, |_| Error::InUse)),
+        }
+    }
+    channel.set_patience(0)
+}
+
+/// The server ends instead of answering.
+fn ended(channel: &mut Channel) -> Result<(), Error> {
+    for _ in 0..2 {
+        match channel.call(None, &mut Short::from(&[order::END])) {
+            Err(error) if error.error == Error::PeerClosed => {}
+            other => return Err(other.map_or_else(|error| error.error, |_| Error::InUse)),
+        }
+    }
+    Ok(())
+}
