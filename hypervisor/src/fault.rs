@@ -12,9 +12,9 @@ use crate::arch::registers::{
     ELR_EL1, ESR_EL1, FAR_EL1, SCTLR_EL1, SP_EL0, SP_EL1, SPSR_EL1, TCR_EL1, TTBR0_EL1, TTBR1_EL1, VBAR_EL1,
 };
 use crate::kernel::KERNEL;
-use crate::partition::VcpuId;
 use crate::trap::{self, resume};
 use crate::vcpu::Running;
+use handover_core::VcpuId;
 
 /// The frame pointer and the link register (AAPCS64).
 const FRAME_POINTER: usize = 29;

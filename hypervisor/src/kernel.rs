@@ -6,8 +6,7 @@ use handover_core::maintenance::{Capabilities as MaintenanceCapabilities, Step};
 use handover_core::schedule::Schedule;
 use handover_core::vgic::Kick;
 use handover_core::{
-    Colours, Interrupt, Machine, Maintenance, PARTITIONS_MAX, Pa, PartitionIndex, Progress, System,
-    VcpuId,
+    Colours, Interrupt, Machine, Maintenance, PARTITIONS_MAX, Pa, PartitionIndex, Progress, System, VcpuId,
 };
 
 use crate::arch;

@@ -146,7 +146,8 @@ fn region_of(regions: &Regions, word: MessageWord) -> Result<u32, Failure> {
 
 /// Which of the receiver's limits is in the way is not the sender's to know.
 fn no_room(failure: Failure) -> Failure {
-    if failure.error == Error::Limit { Error::QueueFull.into() } else { failure }
+    let colours = failure == Failure::limit(Account::CacheColours);
+    if failure.error == Error::Limit && !colours { Error::QueueFull.into() } else { failure }
 }
 
 impl System {
@@ -364,6 +365,7 @@ impl System {
         let landing = self.port_at(to).map_or(0, |port| port.landing);
         let region_record = *self.get(from).and_then(|p| p.regions.get(region)).ok_or(Error::BadHandle)?;
         let body = region_record.body;
+        self.check_colours(m, &body, to)?;
         let p = self.get_mut(to.partition()).ok_or(Error::PeerClosed)?;
         let mut place = optional_place(m, p.root, landing, body.order()).unwrap_or(None);
         let grow = p.regions.is_full();
@@ -382,7 +384,7 @@ impl System {
             place = place.filter(|place| !place.needs_table());
             p.accounts.check(Account::ControlMemory, control)?;
         }
-        let (page, table) = frames(m, grow, place.as_ref().is_some_and(Place::needs_table))?;
+        let (page, table) = frames(m, &p.colours, grow, place.as_ref().is_some_and(Place::needs_table))?;
 
         if let Some(p) = self.get_mut(from) {
             let slot = region_record.unlink(m, p.vmid);

@@ -209,6 +209,22 @@ impl System {
         }
     }
 
+    /// That a region may come through this port: a channel with declared colours takes regions of those alone.
+    #[inline(always)]
+    pub(crate) fn check_colours(
+        &self,
+        m: &impl Machine,
+        body: &Body,
+        to: crate::channel::Link,
+    ) -> Result<(), Failure> {
+        let declared = self.port_at(to).map_or(0, |port| port.colours);
+        if declared == 0 || self.is_within(m, body, declared) {
+            Ok(())
+        } else {
+            Err(Failure::limit(Account::CacheColours))
+        }
+    }
+
     /// Whether a region has pages of these colours only.
     fn is_within(&self, m: &impl Machine, body: &Body, colours: u64) -> bool {
         colours == self.palette.all()

@@ -241,6 +241,8 @@ impl World {
         let size = self.tinted_port << 32 | 16 << 10;
         self.tinted_region = u64::from(self.region(ix, size, WINDOW + 2 * MIB).get());
         self.ring.push(ix);
+    }
+
     /// Direct calls under way: the peer's processor 1 waits for one, its processor 2 has a reply to come from the actor's processor 1, and its processor 3 waits in
     /// the actor's queue with a region.
     fn ring_up(&mut self) {
