@@ -123,7 +123,10 @@ pub(crate) fn identification(_: &Boot) -> Result<(), Failure> {
 
 /// Handles, ports and tokens that name nothing.
 pub(crate) fn wild_handles(_: &Boot) -> Result<(), Failure> {
-    use Call::*;
+    use Call::{
+        Accept, AccountRead, CallSetup, Connect, Disconnect, EventSend, Forward, ForwardAndWait, PortStatus,
+        Receive, Refuse, RegionDestroy, RegionInfo, RegionMap, RegionUnmap, Reply, ReplyAndWait, Send,
+    };
     const BAD: &[Error] = &[Error::BadHandle];
     for wild in WILD {
         for call in [RegionDestroy, RegionUnmap, RegionInfo, Disconnect, PortStatus, EventSend] {
@@ -133,6 +136,7 @@ pub(crate) fn wild_handles(_: &Boot) -> Result<(), Failure> {
             refused(call, &[wild, 0], BAD)?;
         }
         refused(Connect, &[wild, 0], BAD)?;
+        refused(CallSetup, &[wild, 0, 0], BAD)?;
         refused(AccountRead, &[wild, 0], &[Error::BadHandle, Error::Denied])?;
     }
     for call in [RegionDestroy, RegionUnmap, RegionInfo, RegionMap, Accept] {
@@ -142,6 +146,11 @@ pub(crate) fn wild_handles(_: &Boot) -> Result<(), Failure> {
     for call in [Disconnect, Receive, EventSend] {
         refused(call, &[0, 0], &[Error::BadHandle, Error::InvalidArgument, Error::NotConnected])?;
     }
+    // Nobody has called.
+    for call in [Reply, ReplyAndWait, Forward, ForwardAndWait] {
+        refused(call, &[0], BAD)?;
+    }
+    refused(Call::Call, &[0xff_ffff], BAD)?;
     for (port, region) in [(0xff_ffff, None), (0x1234, Some(1)), (0, None), (0, Some(0xff_ffff))] {
         let word = MessageWord::new(Port::new(port), region.map(RegionHandle::new), 0);
         refused(Send, &[word.to_register()], &[Error::BadHandle, Error::NotConnected])?;
