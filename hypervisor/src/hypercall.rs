@@ -15,7 +15,6 @@ use crate::arch::registers::{CNTFRQ_EL0, CNTPCT_EL0};
 use crate::call::{self, Then};
 use crate::counters::Counters;
 use crate::kernel::{Hardware, KERNEL, Kernel};
-use crate::lock::Relax;
 use crate::processor;
 use crate::smccc;
 use crate::trap::{self, resume};
@@ -188,9 +187,8 @@ fn locked(mut guest: Running, call: Call) -> Running {
             }
             Ok(Outcome::Again) => {
                 if !arch::interrupt_pending() {
-                    // Others get the lock before the next step; the guest need not be asked.
+                    // Others get the lock before the next step, as they have tickets for it; the guest need not be asked.
                     drop(kernel);
-                    <Relax as spin::RelaxStrategy>::relax();
                     continue;
                 }
                 context.pc = context.pc.wrapping_sub(4);
