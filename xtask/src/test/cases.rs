@@ -277,6 +277,7 @@ fn bare_metal() -> Vec<Case> {
             ],
             status: 0,
             limit: 240,
+            icount: false,
         },
         Case {
             name: "one-dies",
@@ -294,6 +295,7 @@ fn bare_metal() -> Vec<Case> {
             ],
             status: 102,
             limit: 240,
+            icount: false,
         },
         Case {
             name: "one-is-ended",
@@ -321,9 +323,17 @@ fn bare_metal() -> Vec<Case> {
             ],
             status: 70,
             limit: 240,
+            icount: false,
         },
-        Case { name: "calls", manifest: calls!(2), lines: CALLED, status: 0, limit: 240 },
-        Case { name: "calls-in-turn", manifest: calls!(1), lines: CALLED, status: 0, limit: 240 },
+        Case { name: "calls", manifest: calls!(2), lines: CALLED, status: 0, limit: 240, icount: false },
+        Case {
+            name: "calls-in-turn",
+            manifest: calls!(1),
+            lines: CALLED,
+            status: 0,
+            limit: 240,
+            icount: false,
+        },
         Case {
             name: "streams",
             manifest: include_str!("../../../manifests/streams.toml"),
@@ -339,6 +349,7 @@ fn bare_metal() -> Vec<Case> {
             ],
             status: 0,
             limit: 240,
+            icount: false,
         },
         Case {
             name: "more-processors-than-there-are",
@@ -358,6 +369,7 @@ fn bare_metal() -> Vec<Case> {
             ],
             status: 0,
             limit: 360,
+            icount: false,
         },
         Case {
             name: "hostile",
@@ -379,6 +391,7 @@ fn bare_metal() -> Vec<Case> {
             ],
             status: 0,
             limit: 480,
+            icount: false,
         },
         Case {
             name: "examine-lifecycle",
@@ -386,6 +399,7 @@ fn bare_metal() -> Vec<Case> {
             lines: &[Has("system-control", "examiner: lifecycle ok")],
             status: 0,
             limit: 240,
+            icount: false,
         },
         Case {
             name: "examine-pause",
@@ -393,6 +407,7 @@ fn bare_metal() -> Vec<Case> {
             lines: &[Has("system-control", "examiner: pause ok"), Lacks("", "panic")],
             status: 0,
             limit: 240,
+            icount: false,
         },
         Case {
             name: "examine-counters",
@@ -400,6 +415,7 @@ fn bare_metal() -> Vec<Case> {
             lines: &[Has("system-control", "examiner: counters ok"), Lacks("", "panic")],
             status: 0,
             limit: 240,
+            icount: false,
         },
         Case {
             name: "examine-verbs",
@@ -407,6 +423,7 @@ fn bare_metal() -> Vec<Case> {
             lines: &[Has("system-control", "examiner: verbs ok"), Lacks("", "panic")],
             status: 0,
             limit: 240,
+            icount: false,
         },
         Case {
             name: "examine-pause-in-turn",
@@ -414,6 +431,7 @@ fn bare_metal() -> Vec<Case> {
             lines: &[Has("system-control", "examiner: pause ok"), Lacks("", "panic")],
             status: 0,
             limit: 240,
+            icount: false,
         },
         Case {
             name: "examine-colours",
@@ -431,6 +449,7 @@ fn bare_metal() -> Vec<Case> {
             ],
             status: 0,
             limit: 240,
+            icount: false,
         },
         Case {
             name: "cycles",
@@ -446,6 +465,7 @@ fn bare_metal() -> Vec<Case> {
             ],
             status: 0,
             limit: 600,
+            icount: false,
         },
         Case {
             name: "examine-devices",
@@ -453,6 +473,7 @@ fn bare_metal() -> Vec<Case> {
             lines: EXAMINED_DEVICES,
             status: 0,
             limit: 240,
+            icount: false,
         },
         Case {
             name: "examine-devices-in-turn",
@@ -460,6 +481,7 @@ fn bare_metal() -> Vec<Case> {
             lines: EXAMINED_DEVICES,
             status: 0,
             limit: 240,
+            icount: false,
         },
         Case {
             name: "device-storm",
@@ -478,6 +500,7 @@ fn bare_metal() -> Vec<Case> {
             ],
             status: 0,
             limit: 240,
+            icount: false,
         },
         Case {
             name: "device-with-dma",
@@ -488,6 +511,7 @@ fn bare_metal() -> Vec<Case> {
             lines: &[Has("system-control", "(virtio,mmio): can do DMA: needs an SMMU")],
             status: 78,
             limit: 240,
+            icount: false,
         },
         Case {
             name: "neighbours",
@@ -522,6 +546,7 @@ fn bare_metal() -> Vec<Case> {
             ],
             status: 0,
             limit: 240,
+            icount: false,
         },
         Case {
             name: "end-while-switching",
@@ -529,6 +554,7 @@ fn bare_metal() -> Vec<Case> {
             lines: ENDED_WHILE_SWITCHING,
             status: 0,
             limit: 240,
+            icount: false,
         },
         Case {
             name: "end-while-switching-a-third",
@@ -536,6 +562,7 @@ fn bare_metal() -> Vec<Case> {
             lines: ENDED_WHILE_SWITCHING,
             status: 0,
             limit: 240,
+            icount: false,
         },
         Case {
             name: "fuzz",
@@ -543,6 +570,7 @@ fn bare_metal() -> Vec<Case> {
             lines: FUZZED,
             status: 0,
             limit: 600,
+            icount: false,
         },
         Case {
             name: "fuzz-in-turn",
@@ -550,6 +578,7 @@ fn bare_metal() -> Vec<Case> {
             lines: FUZZED,
             status: 0,
             limit: 600,
+            icount: false,
         },
     ]
 }
@@ -569,6 +598,7 @@ fn linux() -> Vec<Case> {
             ],
             status: 3,
             limit: 360,
+            icount: false,
         },
         Case {
             name: "linux-device",
@@ -590,6 +620,7 @@ fn linux() -> Vec<Case> {
             ],
             status: 0,
             limit: 360,
+            icount: false,
         },
         Case {
             name: "linux-switches-off",
@@ -597,6 +628,7 @@ fn linux() -> Vec<Case> {
             lines: &[Has("system-control", "linux has switched itself off")],
             status: 0,
             limit: 360,
+            icount: false,
         },
         Case {
             name: "linux-serves-linux",
@@ -617,6 +649,7 @@ fn linux() -> Vec<Case> {
             ],
             status: 0,
             limit: 480,
+            icount: false,
         },
         Case {
             name: "linux-driver",
@@ -634,6 +667,7 @@ fn linux() -> Vec<Case> {
             ],
             status: 0,
             limit: 900,
+            icount: false,
         },
         Case {
             name: "conformance-unix",
@@ -645,6 +679,7 @@ fn linux() -> Vec<Case> {
             ],
             status: 0,
             limit: 240,
+            icount: false,
         },
         Case {
             name: "conformance-linux",
@@ -656,6 +691,7 @@ fn linux() -> Vec<Case> {
             lines: &[Same("linux", CONFORMANCE)],
             status: 0,
             limit: 480,
+            icount: false,
         },
         Case {
             name: "unix-reckless",
@@ -698,6 +734,7 @@ fn linux() -> Vec<Case> {
             ],
             status: 0,
             limit: 240,
+            icount: false,
         },
         Case {
             name: "unix-shell",
@@ -718,6 +755,7 @@ fn linux() -> Vec<Case> {
             ],
             status: 3,
             limit: 120,
+            icount: false,
         },
         Case {
             name: "unix-hello",
@@ -725,6 +763,7 @@ fn linux() -> Vec<Case> {
             lines: &[Has("system-control", "hello from process 1: /bin/hello one two")],
             status: 0,
             limit: 120,
+            icount: false,
         },
         Case {
             name: "demo",
@@ -738,6 +777,7 @@ fn linux() -> Vec<Case> {
             ],
             status: 0,
             limit: 600,
+            icount: false,
         },
     ]
 }

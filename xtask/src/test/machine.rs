@@ -36,6 +36,8 @@ pub(crate) struct Case {
     pub(crate) status: i32,
     /// Ends a machine that hangs, in seconds: far beyond what a slow host needs.
     pub(crate) limit: u64,
+    /// One instruction is one nanosecond of the machine's time, so that what is said of time is the same in each run.
+    pub(crate) icount: bool,
 }
 
 /// Something about a console's lines. An empty name is the control OS's own console.
@@ -106,7 +108,8 @@ fn build<'a>(workspace: &Workspace, case: &'a Case) -> Result<Ready<'a>> {
 /// Runs a case and returns everything that is wrong with it, and how long it took.
 fn carry_out(qemu: &Qemu, ready: &Ready<'_>) -> Result<(Vec<String>, Duration)> {
     let start = Instant::now();
-    let command = machine::command(qemu, &ready.image, &ready.manifest.machine, machine::Options::default());
+    let how = machine::Options { icount: ready.case.icount, gdb: None };
+    let command = machine::command(qemu, &ready.image, &ready.manifest.machine, how);
     let symbols = Symbols::new(&ready.image.symbols, &ready.root);
     let mut transcript = Named::new(Transcript::default(), symbols);
     let mut log = Log::create(&ready.folder)?;
@@ -211,7 +214,7 @@ mod tests {
     use super::*;
 
     fn judge(lines: &'static [Line], console: &[&str], ending: &Ending) -> Vec<String> {
-        let case = Case { name: "case", manifest: "", lines, status: 3, limit: 1 };
+        let case = Case { name: "case", manifest: "", lines, status: 3, limit: 1, icount: false };
         let lines = console.iter().map(|line| (*line).to_owned()).collect();
         wrong(&case, &BTreeMap::from([("a".to_owned(), lines)]), ending)
     }
