@@ -27,6 +27,11 @@ pub const MAPPED_HEADER: usize = 16;
 /// A buffer of so many bytes takes any record.
 pub const RECORD_MAX: usize = 256;
 
+/// `ioctl` of `/dev/control`, `_IOWR('H', 1, [u64; 18])`: makes the control OS's call that the first word names.
+pub const CONTROL_CALL: u32 = 3 << 30 | (8 * CONTROL_REGISTERS as u32) << 16 | (b'H' as u32) << 8 | 1;
+/// Registers that such a call takes and leaves: `x0` to `x17`.
+pub const CONTROL_REGISTERS: usize = 18;
+
 /// The directory of message files.
 pub const MESSAGES: &str = "/msg";
 
@@ -64,5 +69,13 @@ impl Address {
         let family = u16::from_le_bytes([bytes[0], bytes[1]]);
         (family == AF_HANDOVER)
             .then(|| Address { partition: PartitionId::new(word(4)), service: ServiceId::new(word(8)) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn request_number() {
+        assert_eq!(super::CONTROL_CALL, 0xc090_4801);
     }
 }

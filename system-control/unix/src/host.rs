@@ -2,7 +2,7 @@
 
 use alloc::{format, vec::Vec};
 
-use handover_files::{Channels, Clock, Console, MachineStatus, ProcessStatus, Processes, Random, Time};
+use handover_files::{Clock, Console, MachineStatus, ProcessStatus, Processes, Random, Time};
 use handover_guest::console;
 use handover_unix::{
     areas::Protection,
@@ -53,8 +53,6 @@ impl Console for Host<'_> {
         console::write_bytes(bytes);
     }
 }
-
-impl Channels for Host<'_> {}
 
 impl Host<'_> {
     fn status(&self, process: &Process) -> ProcessStatus {

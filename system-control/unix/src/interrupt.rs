@@ -3,7 +3,7 @@
 use handover_guest::{
     Error,
     abi::layout::{EVENT_INTID, UART_INTID, VIRTUAL_TIMER_INTID},
-    console, hvc,
+    console,
     interrupts::{self, Trigger},
     timer,
 };
@@ -26,7 +26,7 @@ pub fn take(kernel: &mut Kernel) {
             // Its line is high until it is stopped; whoever goes on sets it again.
             VIRTUAL_TIMER_INTID => timer::stop(),
             UART_INTID => take_input(kernel),
-            EVENT_INTID => take_events(),
+            EVENT_INTID => kernel.with_host(0, |files, host| files.channel_events(host)),
             _ => {}
         }
         interrupts::end(intid);
@@ -48,9 +48,4 @@ fn take_input(kernel: &mut Kernel) {
         }
         kernel.console_input(&bytes[..count]);
     }
-}
-
-/// Nobody listens to ports yet, and requests for services are refused by nobody asking for them.
-fn take_events() {
-    while let Ok(Some(_)) = hvc::event_next() {}
 }

@@ -12,6 +12,8 @@ mod asids;
 #[cfg(target_os = "none")]
 mod boot;
 #[cfg(target_os = "none")]
+mod channels;
+#[cfg(target_os = "none")]
 mod host;
 #[cfg(target_os = "none")]
 mod interrupt;

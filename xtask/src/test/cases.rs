@@ -251,6 +251,9 @@ macro_rules! linux {
 /// What the program prints on every kernel.
 const CONFORMANCE: &str = include_str!("../../../system-control/programs/conformance/expected.txt");
 
+/// What comes of privileged calls through `/dev/control`.
+const PRIVILEGED: &str = include_str!("../../../system-control/programs/privileged/expected.txt");
+
 /// System-control's kernel with these programs, of which it runs one, and nothing beside it.
 macro_rules! unix {
     ($programs:literal, $command_line:literal) => {
@@ -754,6 +757,17 @@ fn linux() -> Vec<Case> {
                 Has("system-control", "the first program has exited with status 3"),
             ],
             status: 3,
+            limit: 120,
+            icount: false,
+        },
+        Case {
+            name: "unix-privileged",
+            manifest: unix!("\"privileged\"", "/bin/privileged"),
+            lines: &[
+                Same("system-control", PRIVILEGED),
+                Has("system-control", "the first program has exited with status 0"),
+            ],
+            status: 0,
             limit: 120,
             icount: false,
         },

@@ -129,6 +129,21 @@ impl Caller<'_> {
         Ok(0)
     }
 
+    /// Whether the control OS's calls may be made through a descriptor: `/dev/control`, open for reading and writing.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::NOTTY`] when it is something else, [`Errno::BADF`].
+    pub fn check_control(&self, fd: Fd) -> Result<(), Errno> {
+        let (_, open) = self.open_of(fd)?;
+        match open.object {
+            Object::Path => Err(Errno::BADF),
+            Object::Device(Device::Control) if open.readable() && open.writable() => Ok(()),
+            Object::Device(Device::Control) => Err(Errno::BADF),
+            _ => Err(Errno::NOTTY),
+        }
+    }
+
     fn terminal_request(
         &mut self,
         request: u32,

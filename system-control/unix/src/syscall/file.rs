@@ -3,7 +3,8 @@
 use alloc::vec::Vec;
 
 use handover_files::{
-    Caller, Errno, Fd, IOCTL_BUFFER, Metadata, Readiness, Seek, SetTime, Time, ioctl_shape,
+    Caller, Errno, Fd, IOCTL_BUFFER, Metadata, Readiness, Seek, SetTime, Time, interface::CONTROL_CALL,
+    ioctl_shape,
 };
 use handover_unix::{
     clock::join,
@@ -12,7 +13,7 @@ use handover_unix::{
 };
 use linux_raw_sys::general as linux;
 
-use super::{Outcome, Stop, time::deadline_after};
+use super::{Outcome, Stop, control, time::deadline_after};
 use crate::{
     kernel::Kernel,
     task::{Call, Key},
@@ -97,6 +98,9 @@ pub fn control(kernel: &mut Kernel, which: u64, command: u64, argument: u64) -> 
 
 /// `ioctl`.
 pub fn request(kernel: &mut Kernel, which: u64, request: u64, argument: u64) -> Outcome {
+    if request as u32 == CONTROL_CALL {
+        return control::call(kernel, which, argument);
+    }
     let shape = ioctl_shape(request as u32)?;
     let mut buffer = [0; IOCTL_BUFFER];
     kernel.read(argument, &mut buffer[..shape.reads])?;

@@ -1,5 +1,6 @@
 //! System calls: Linux's numbers, arguments in x0 to x5, the result or a negative error in x0.
 
+mod control;
 mod epoll;
 mod file;
 mod futex;
