@@ -6,7 +6,7 @@ use std::{
     env,
     ffi::OsString,
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -46,6 +46,30 @@ pub(crate) fn build(workspace: &Workspace, target: &str, packages: &[Package<'_>
             Ok(file)
         })
         .collect()
+}
+
+/// Builds the package in a folder, of whatever workspace, and returns its one program's file.
+pub(crate) fn build_folder(folder: &Path, target: &str) -> Result<PathBuf> {
+    let mut command = cargo();
+    command.current_dir(folder).args(["build", "--release", "--target", target]);
+    command.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
+    let output = command.output().with_context(|| format!("cannot run {}", command::shown(&command)))?;
+    if !output.status.success() {
+        bail!("{} does not build for {target}", folder.display());
+    }
+    let folder = fs::canonicalize(folder)?;
+    let manifest = folder.join("Cargo.toml");
+    let program = |line: &str| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        let ours = Path::new(message.get("manifest_path")?.as_str()?) == manifest;
+        Some(PathBuf::from(message.get("executable")?.as_str()?)).filter(|_| ours)
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    match text.lines().filter_map(program).collect::<Vec<_>>().as_slice() {
+        [program] => Ok(program.clone()),
+        [] => bail!("{} has no program: a `src/main.rs` makes one", folder.display()),
+        programs => bail!("{} has {} programs, but one is wanted", folder.display(), programs.len()),
+    }
 }
 
 /// A package and its program.

@@ -5,13 +5,13 @@ use crate::{
     command::Host,
     elf,
     initramfs::{self, Archive, Demo},
-    linux_module,
+    linux_module, programs,
     provision::{self, linux::Linux},
     workspace::Workspace,
 };
 use anyhow::{Context, Result, bail};
 use handover_abi::archive::{Header, MAGIC, PAGE, VERSION};
-use handover_manifest::{BUSYBOX, KernelSource, Manifest, MemorySize, REQUESTS, Ready, Restart};
+use handover_manifest::{KernelSource, Manifest, MemorySize, REQUESTS, Ready, Restart};
 use std::{
     collections::BTreeMap,
     fs,
@@ -49,7 +49,7 @@ pub(crate) fn make(workspace: &Workspace, manifest: &Manifest, folder: &Path, ou
     eprintln!("  Building the control OS, {privileged} and {}", told(&guests));
     let programs = cargo::build(workspace, BARE_METAL, &packages)?;
 
-    let mut files = Files { archive: Archive::new(), names: BTreeMap::new() };
+    let mut files = Files::new();
     let mut packed = manifest.clone();
     let mut symbols = BTreeMap::from([
         (String::new(), programs[0].clone()),
@@ -95,10 +95,10 @@ pub(crate) fn make(workspace: &Workspace, manifest: &Manifest, folder: &Path, ou
             .with_context(|| format!("{} cannot be made an image", program.display()))
     };
     write(&kernel, &flat(&programs[0])?.bytes)?;
-    if manifest.system_control.is_unix() {
-        add_programs(workspace, &host, manifest, linux.as_ref(), &mut files.archive)?;
-    }
+    let sources = programs::Sources { workspace, folder, linux: linux.as_ref() };
+    programs::add(&sources, &mut packed, &mut files)?;
     files.archive.file("manifest", &packed.pack())?;
+    files.archive.file("manifest.toml", packed.to_toml().as_bytes())?;
     let memory = manifest.system_control.memory_size();
     let bytes = archive_of(&flat(&programs[1])?, &files.archive.finish()?, memory)?;
     check_room(manifest, bytes.len() as u64)?;
@@ -106,8 +106,11 @@ pub(crate) fn make(workspace: &Workspace, manifest: &Manifest, folder: &Path, ou
     Ok(Image { kernel, archive, symbols })
 }
 
-/// What the manifest asks for and nobody would follow: the program in system-control's place does not look at it.
+/// What the manifest asks for and nobody would follow: only init does.
 fn followed(manifest: &Manifest) -> Result<()> {
+    if manifest.system_control.has_init() {
+        return Ok(());
+    }
     let ignored = |partition: &handover_manifest::Partition| {
         let plain = (Restart::Never, None, Ready::Started, None);
         (partition.restart, partition.restart_limit, partition.ready, partition.shutdown) != plain
@@ -115,28 +118,33 @@ fn followed(manifest: &Manifest) -> Result<()> {
     };
     if let Some(partition) = manifest.partitions.iter().find(|partition| ignored(partition)) {
         bail!(
-            "partition `{}` has `restart`, `ready`, `shutdown` or uses `{REQUESTS}`, which only init follows, and init does not run on \
-             the machine yet (docs/policy.md)",
+            "partition `{}` has `restart`, `ready`, `shutdown` or uses `{REQUESTS}`, which only init follows, and init does not run \
+             with this [system-control] (docs/policy.md)",
             partition.name
         );
     }
     if let Some(program) = manifest.programs.first() {
         bail!(
-            "`{}` is a program for init, which does not run on the machine yet (docs/policy.md)",
+            "`{}` is a program for init, which does not run with this [system-control] (docs/policy.md)",
             program.name()
         );
     }
     Ok(())
 }
 
-/// Files of the boot archive; one source is stored once.
-struct Files {
-    archive: Archive,
+/// Files of the boot archive, each on pages of its own, so that it can be mapped where it lies; one source is stored once.
+pub(crate) struct Files {
+    pub(crate) archive: Archive,
     names: BTreeMap<(&'static str, String), String>,
 }
 
 impl Files {
-    fn add(&mut self, kind: &'static str, source: &str, content: &[u8]) -> Result<String> {
+    pub(crate) fn new() -> Self {
+        Files { archive: Archive::new(), names: BTreeMap::new() }
+    }
+
+    /// Adds a file to a folder under its source's last part, or another name if that is taken; its name.
+    pub(crate) fn add(&mut self, kind: &'static str, source: &str, content: &[u8]) -> Result<String> {
         let key = (kind, source.to_owned());
         if let Some(name) = self.names.get(&key) {
             return Ok(name.clone());
@@ -146,7 +154,7 @@ impl Files {
         if self.names.values().any(|other| *other == name) {
             name = format!("{name}-{}", self.names.len());
         }
-        self.archive.file(&name, content)?;
+        self.archive.page_file(&name, content)?;
         self.names.insert(key, name.clone());
         Ok(name)
     }
@@ -212,48 +220,6 @@ fn privileged_of(workspace: &Workspace, manifest: &Manifest) -> Result<String> {
     }
 }
 
-/// Builds system-control's programs and puts them into `/bin`, each on pages of its own, so that it can be mapped where it lies.
-fn add_programs(
-    workspace: &Workspace,
-    host: &Host,
-    manifest: &Manifest,
-    linux: Option<&Linux>,
-    archive: &mut Archive,
-) -> Result<()> {
-    let wanted = &manifest.system_control.programs;
-    let known = cargo::programs(workspace)?;
-    archive.folder("bin")?;
-    for name in wanted {
-        if name == BUSYBOX {
-            let linux = linux.context("Linux was not provisioned")?;
-            archive.page_file("bin/busybox", &read(&linux.busybox)?)?;
-            for applet in APPLETS {
-                archive.link(&format!("bin/{applet}"), BUSYBOX)?;
-            }
-            continue;
-        }
-        if !known.contains(name) {
-            bail!(
-                "[system-control] has the program `{name}`, but there are: {BUSYBOX}, {}",
-                known.join(", ")
-            );
-        }
-        eprintln!("  Building the program {name}");
-        provision::rust::targets(host)?;
-        let built = cargo::build(workspace, LINUX, &[Package::new(name)])?;
-        let program = elf::strip(&read(&built[0])?)?;
-        archive.page_file(&format!("bin/{name}"), &program)?;
-    }
-    Ok(())
-}
-
-/// The names that busybox has in `/bin`.
-const APPLETS: [&str; 34] = [
-    "ash", "cat", "chmod", "cp", "date", "dd", "df", "echo", "env", "false", "find", "free", "grep", "head",
-    "hexdump", "kill", "ln", "ls", "mkdir", "mv", "ps", "pwd", "rm", "rmdir", "seq", "sh", "sleep", "sort",
-    "tail", "test", "touch", "true", "uname", "wc",
-];
-
 /// The bare-metal guests that the manifest runs, each once.
 fn guests_of(workspace: &Workspace, manifest: &Manifest) -> Result<Vec<String>> {
     let known = cargo::guests(workspace)?;
@@ -289,8 +255,9 @@ fn linux_of(workspace: &Workspace, host: &Host, manifest: &Manifest) -> Result<O
         KernelSource::new(&partition.kernel) == KernelSource::Debian
             || matches!(partition.initramfs.as_deref(), Some("demo" | CONFORMANCE))
     });
-    let needed = needed || manifest.system_control.programs.iter().any(|program| program == BUSYBOX);
-    needed.then(|| provision::linux::find(host, &workspace.output_folder("provision")?)).transpose()
+    (needed || manifest.has_busybox())
+        .then(|| provision::linux::find(host, &workspace.output_folder("provision")?))
+        .transpose()
 }
 
 /// The demonstration's initramfs with everything built, and with these programs of system-control's.
@@ -307,7 +274,7 @@ pub(crate) fn demo(workspace: &Workspace, host: &Host, linux: &Linux, programs: 
     })
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
@@ -338,7 +305,7 @@ mod tests {
 
     #[test]
     fn one_source_is_stored_once() {
-        let mut files = Files { archive: Archive::new(), names: BTreeMap::new() };
+        let mut files = Files::new();
         assert_eq!(files.add("kernel", "a/Image", b"1").unwrap(), "kernel/Image");
         assert_eq!(files.add("kernel", "b/Image", b"2").unwrap(), "kernel/Image-1");
         assert_eq!(files.add("kernel", "a/Image", b"1").unwrap(), "kernel/Image");

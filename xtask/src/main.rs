@@ -9,6 +9,7 @@ mod image;
 mod initramfs;
 mod linux_module;
 mod machine;
+mod programs;
 mod progress;
 mod provision;
 mod run;

@@ -93,10 +93,11 @@ pub struct SystemControl {
     /// [`UNIX`]: the kernel that runs `programs`.
     #[serde(default)]
     pub kernel: Option<String>,
-    /// What such a guest finds as its arguments, in the packed manifest; for [`UNIX`], the first program and its arguments.
+    /// What such a guest finds as its arguments, in the packed manifest; for [`UNIX`], the first program and its arguments, init if there
+    /// are none.
     #[serde(default)]
     pub command_line: String,
-    /// With [`UNIX`]: packages of `system-control/programs` that it finds in `/bin`; [`BUSYBOX`] is Debian's.
+    /// With [`UNIX`]: packages of `system-control/programs` that it finds in `/bin` besides those of `[[program]]`; [`BUSYBOX`] is Debian's.
     #[serde(default)]
     pub programs: Vec<String>,
     /// Memory for itself and its programs, a multiple of [`MEMORY_GRANULE`].
@@ -117,6 +118,11 @@ impl SystemControl {
     /// Whether it is the kernel that runs programs.
     pub fn is_unix(&self) -> bool {
         self.kernel.as_deref() == Some(UNIX)
+    }
+
+    /// Whether init runs there: it follows the rest of the manifest.
+    pub fn has_init(&self) -> bool {
+        self.is_unix() && self.command_line.trim().is_empty()
     }
 
     /// Its memory, in bytes.
@@ -300,6 +306,17 @@ impl Manifest {
     /// The partition of this name and its index.
     pub fn partition(&self, name: &str) -> Option<(usize, &Partition)> {
         self.partitions.iter().enumerate().find(|(_, partition)| partition.name == name)
+    }
+
+    /// Whether any partition may ask system-control for resources.
+    pub fn takes_requests(&self) -> bool {
+        self.partitions.iter().any(|partition| partition.uses.iter().any(|used| used == REQUESTS))
+    }
+
+    /// Whether it gives Debian's busybox to system-control's programs.
+    pub fn has_busybox(&self) -> bool {
+        let program = |program: &Program| ProgramSource::new(&program.path) == ProgramSource::Busybox;
+        self.system_control.programs.iter().any(|name| name == BUSYBOX) || self.programs.iter().any(program)
     }
 
     /// The bytes that [`Manifest::unpack`] reads.

@@ -3,7 +3,7 @@
 use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
-use crate::Duration;
+use crate::{BUSYBOX, Duration};
 
 /// How often something is started again, unless the manifest says otherwise.
 pub const RESTART_LIMIT: u32 = 3;
@@ -89,6 +89,8 @@ impl Program {
 pub enum ProgramSource<'a> {
     /// `program:NAME`: the program of this name in this workspace.
     Program(&'a str),
+    /// `busybox`: Debian's; what it does is its first argument.
+    Busybox,
     /// A cargo package's folder or a built program, seen from the manifest's folder.
     Path(&'a str),
 }
@@ -97,7 +99,11 @@ impl<'a> ProgramSource<'a> {
     /// Reads the value of the key `path`.
     #[must_use]
     pub fn new(text: &'a str) -> Self {
-        text.strip_prefix("program:").map_or(Self::Path(text), Self::Program)
+        match text.strip_prefix("program:") {
+            Some(name) => Self::Program(name),
+            None if text == BUSYBOX => Self::Busybox,
+            None => Self::Path(text),
+        }
     }
 }
 

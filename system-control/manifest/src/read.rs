@@ -64,6 +64,15 @@ pub fn parse(text: &str, file: &Path) -> Result<Manifest, ReadError> {
     Ok(manifest)
 }
 
+impl Manifest {
+    /// As TOML: [`parse`] makes the same manifest of it.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        // Every field is a number, a string, a table, or a list of them, and every key a field's name.
+        toml::to_string(self).expect("a manifest always is TOML")
+    }
+}
+
 fn check_files(manifest: &Manifest, folder: &Path) -> Result<(), Problem> {
     for (index, partition) in manifest.partitions.iter().enumerate() {
         let problem = |key, what| Problem { place: Place::Partition(index, Key::Value(key)), what };

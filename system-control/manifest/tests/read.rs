@@ -322,3 +322,34 @@ fn wrong_programs() {
         assert!(error.starts_with(&format!("m.toml:{line}: ")) && error.contains(what), "{error}");
     }
 }
+
+#[test]
+fn as_toml_it_is_the_same() {
+    let text = r#"
+end-with = ["a"]
+machine = { processors = 2, memory = "256 MiB" }
+requests = { default = "grant", timeout = "20 ms" }
+[system-control]
+kernel = "unix"
+programs = ["busybox"]
+[[program]]
+path = "program:log"
+arguments = ["--all", "with \"quotes\" and\nlines"]
+provides = ["log"]
+restart = "always"
+decides = true
+[[partition]]
+name = "a"
+kernel = "guest:a"
+processors = 1
+memory = "16 MiB"
+uses = ["log", "requests"]
+budget = "2 ms"
+period = "10 ms"
+owns = [1]
+ready = "told"
+shutdown = "1 s"
+"#;
+    let manifest = parse(text, Path::new("m.toml")).unwrap();
+    assert_eq!(parse(&manifest.to_toml(), Path::new("m.toml")).unwrap(), manifest);
+}

@@ -1,6 +1,6 @@
 //! From the entry to the first program, and the end.
 
-use alloc::{string::String, vec::Vec};
+use alloc::string::String;
 use core::{ptr, slice};
 
 use handover_files::{Files, Limits};
@@ -21,15 +21,13 @@ use zerocopy::FromBytes;
 use crate::{
     arch::{self, table::zeroed},
     asids::Asids,
+    first::First,
     interrupt,
     kernel::{self, Kernel},
-    task::{End, shown},
 };
 
 /// The machine's status where the first program cannot be started (`EX_CONFIG` of sysexits.h).
 const STATUS_NOT_STARTED: u64 = 78;
-/// The first program, where the manifest names none.
-const FIRST: &str = "/bin/init";
 
 entry!(main);
 
@@ -56,22 +54,11 @@ extern "C" fn run() -> ! {
     unsafe { arch::resume(registers) }
 }
 
-fn power_off(status: u64) -> ! {
+/// Ends the machine.
+pub fn power_off(status: u64) -> ! {
     let error = hvc::machine_off(status);
     println!("the machine cannot be ended with status {status}: {error}");
     start::end(Status::FAILURE)
-}
-
-/// The first program has ended, and with it the machine.
-pub fn finish(kernel: &mut Kernel, end: End) -> ! {
-    for (number, count) in &kernel.statistics.unknown {
-        println!("system-control: system call {number} is not there; asked for {count} times");
-    }
-    match end {
-        End::Exited(status) => println!("system-control: the first program has exited with status {status}"),
-        End::Killed(signal) => println!("system-control: the first program was ended by signal {signal}"),
-    }
-    power_off(end.code())
 }
 
 fn prepare(x0: u64) -> Result<Kernel, String> {
@@ -83,37 +70,29 @@ fn prepare(x0: u64) -> Result<Kernel, String> {
     // SAFETY: the control OS maps the boot archive's files there, read-only and for good, and so does the start code at stage 1.
     let files: &'static [u8] = unsafe { slice::from_raw_parts(files, info.files_size as usize) };
     let archive = Archive::read(files).map_err(|damage| alloc::format!("the boot archive is {damage}"))?;
-    let command = command(&archive)?;
+    let first = first(&archive)?;
     // Half of the heap: a page of a file and its count of users take two pages of it.
     let limits = Limits { pages: heap::free() as u64 / PAGE / 4, ..Limits::default() };
     let files = Files::new(files, limits).map_err(|damage| alloc::format!("the boot archive is {damage}"))?;
-    let mut kernel = kernel(frames, files)?;
-    let path = command.first().cloned().ok_or("no program is named")?;
-    kernel
-        .begin(&path, command)
-        .map_err(|errno| alloc::format!("{} cannot be started: {errno:?}", shown(&path)))?;
+    let mut kernel = kernel(frames, files, first)?;
+    kernel.begin_first()?;
     Ok(kernel)
 }
 
-fn kernel(mut frames: Frames, files: Files) -> Result<Kernel, String> {
+fn kernel(mut frames: Frames, files: Files, first: First) -> Result<Kernel, String> {
     let seeds = Hypercalls.seeds().ok_or("the control OS has no random numbers")?;
     let nowhere = zeroed(&mut frames).ok_or("there is no memory")?;
     arch::set_address_space(nowhere, 0);
     arch::forget_everything();
     // No program may have more than three quarters, so that others can do something about one that takes all it gets.
     let limits = kernel::Limits { space: frames.total() / 4 * 3, reserve: 512 << 10 };
-    Ok(Kernel::new(frames, Asids::new(), ChaCha20Rng::from_seed(seeds.random), limits, nowhere, files))
+    Ok(Kernel::new(frames, Asids::new(), ChaCha20Rng::from_seed(seeds.random), limits, nowhere, files, first))
 }
 
-/// The first program and its arguments.
-fn command(archive: &Archive<'_>) -> Result<Vec<Vec<u8>>, String> {
+fn first(archive: &Archive<'_>) -> Result<First, String> {
     let packed = archive.file("manifest").ok_or("the boot archive has no manifest")?;
     let manifest = Manifest::unpack(packed.data).map_err(|error| alloc::format!("{error}"))?;
-    let line = match manifest.system_control.command_line.trim() {
-        "" => FIRST,
-        line => line,
-    };
-    Ok(line.split_ascii_whitespace().map(|word| word.as_bytes().to_vec()).collect())
+    Ok(First::new(&manifest.system_control.command_line))
 }
 
 /// A third of the memory behind the image is the kernel's heap, the rest is for programs.

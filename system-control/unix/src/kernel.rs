@@ -20,6 +20,7 @@ use rand_chacha::ChaCha20Rng;
 use crate::{
     arch,
     asids::Asids,
+    first::First,
     host::Host,
     interrupt,
     memory::Space,
@@ -42,6 +43,7 @@ pub struct Kernel {
     pub epoch: Nanoseconds,
     pub limits: Limits,
     pub files: Files,
+    pub first: First,
     ready: Queue<Tid>,
     timers: Timers<Tid>,
     sleepers: BTreeMap<Key, Vec<Tid>>,
@@ -116,6 +118,7 @@ impl Kernel {
         limits: Limits,
         nowhere: u64,
         files: Files,
+        first: First,
     ) -> Kernel {
         Kernel {
             tasks: Tasks::default(),
@@ -128,6 +131,7 @@ impl Kernel {
             epoch: 0,
             limits,
             files,
+            first,
             ready: Queue::default(),
             timers: Timers::default(),
             sleepers: BTreeMap::new(),
@@ -405,6 +409,7 @@ impl Kernel {
     /// Goes on with whoever's turn it is.
     pub fn resume(&mut self) -> *const Registers {
         loop {
+            self.attend_first();
             shared::release_unused(&mut self.frames);
             self.wake_due();
             if self.files.has_wakeups() {

@@ -14,6 +14,8 @@ mod boot;
 #[cfg(target_os = "none")]
 mod channels;
 #[cfg(target_os = "none")]
+mod first;
+#[cfg(target_os = "none")]
 mod host;
 #[cfg(target_os = "none")]
 mod interrupt;
@@ -35,9 +37,6 @@ mod task;
 mod trap;
 #[cfg(target_os = "none")]
 mod user;
-
-#[cfg(target_os = "none")]
-use boot::finish;
 
 #[cfg(not(target_os = "none"))]
 fn main() {

@@ -75,22 +75,22 @@ fn boot(machine: &Machine) -> Result<u64, Failure> {
     let files: Vec<_> = manifest.partitions.iter().map(Files::open).collect::<Result<_, _>>()?;
     let contents = files.iter().zip(&manifest.partitions).map(|(files, partition)| files.content(partition));
     let contents: Vec<Content<'_>> = contents.collect::<Result<_, _>>()?;
-    let memory = Memory::read(Path::new(MEMORY))
+    let former = Memory::read(Path::new(MEMORY))
         .map_err(|error| failed("what the former init has left is unreadable", &error))?;
 
     let (sender, incoming) = channel();
     let events = Events(sender);
     let signals = Signals::open().map_err(|error| failed("signals cannot be read", &error))?;
     events.signals(signals).map_err(|error| failed("no thread can be made", &error))?;
-    events.requests().map_err(|error| failed("requests cannot be listened for", &error))?;
+    if manifest.takes_requests() {
+        events.requests().map_err(|error| failed("requests cannot be listened for", &error))?;
+    }
 
-    let system = match &memory {
-        None => System::make(machine.clone(), &manifest, contents, say)?,
-        Some(memory) => {
-            say("the former init has ended: this one goes on where it was");
-            System::adopt(machine.clone(), &manifest, contents, memory, say)
-        }
-    };
+    if former.is_some() {
+        say("the former init has ended: this one goes on where it was");
+    }
+    let known = former.clone().unwrap_or_default();
+    let system = System::make(machine.clone(), &manifest, contents, &known, say, remember)?;
     let mut init = Init {
         machine,
         manifest: &manifest,
@@ -103,14 +103,22 @@ fn boot(machine: &Machine) -> Result<u64, Failure> {
         unready: HashSet::new(),
         programs_until: Instant::now() + PROGRAMS_READY,
     };
-    init.remember();
-    if memory.is_some()
+    remember(&init.system);
+    if former.is_some()
         && let Some(status) = init.system.catch_up()
     {
         return Ok(init.finish(&incoming, status));
     }
     init.start_programs();
     init.follow(&incoming)
+}
+
+/// Leaves for the next init, and for programs, what they have to know.
+fn remember(system: &System<'_>) {
+    let written = system.memory().write(Path::new(MEMORY));
+    if let Err(error) = written.and_then(|()| system.services().write(Path::new(SERVICES))) {
+        say(&format!("what the next init has to know cannot be written: {error}"));
+    }
 }
 
 /// A partition's files, mapped where they lie.
@@ -190,7 +198,7 @@ impl Init<'_> {
         match event {
             Event::Ended(partition) => {
                 let status = self.system.ended(partition);
-                self.remember();
+                remember(&self.system);
                 return Ok(status);
             }
             Event::PartitionReady(index) => self.system.ready(index),
@@ -211,14 +219,6 @@ impl Init<'_> {
             }
         }
         Ok(None)
-    }
-
-    /// Leaves for the next init, and for programs, what they have to know.
-    fn remember(&self) {
-        let written = self.system.memory().write(Path::new(MEMORY));
-        if let Err(error) = written.and_then(|()| self.system.services().write(Path::new(SERVICES))) {
-            say(&format!("what the next init has to know cannot be written: {error}"));
-        }
     }
 
     fn watch(&mut self, watch: Watch) {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use handover_control::{
-    EndReason, Machine, PartitionId, PartitionState, Service, Services,
+    Account, EndReason, Machine, PartitionId, PartitionState, Service, Services,
     abi::resources::{SERVICE, SERVICE_NAME},
 };
 use handover_loader::{
@@ -60,6 +60,8 @@ pub struct Asked {
 
 impl<'a> System<'a> {
     /// Makes every partition and fills every one: a device tree can name partitions that start later. [`System::advance`] starts them.
+    /// `known` is what a former init has left, and is taken over: what has ended since is dealt with by [`System::catch_up`].
+    /// `remember` is called when there is more for the next one to know.
     ///
     /// # Errors
     ///
@@ -68,41 +70,51 @@ impl<'a> System<'a> {
         machine: Machine,
         manifest: &'a Manifest,
         contents: Vec<Content<'a>>,
+        known: &Memory,
         say: fn(&str),
+        remember: impl Fn(&System<'_>),
     ) -> Result<System<'a>, Failure> {
-        let mut control = &machine;
-        let mut ids = Vec::new();
-        for partition in &manifest.partitions {
-            ids.push(Some(partition::create(&mut control, partition)?));
+        let mut supervisor = Supervisor::new(manifest);
+        let remembered = |partition: &Partition| known.partition(&partition.name).unwrap_or_default();
+        let known_ones: Vec<_> = manifest.partitions.iter().map(remembered).collect();
+        supervisor.remember(known.status, &known_ones.iter().map(|known| known.past).collect::<Vec<_>>());
+        let ids = known_ones.iter().map(|known| known.id).collect();
+        let mut system = System { machine, manifest, contents, ids, supervisor, start: Start::Done, say };
+        for (index, partition) in manifest.partitions.iter().enumerate() {
+            if let Some(id @ None) = system.ids.get_mut(index)
+                && system.supervisor.runs(index)
+            {
+                *id = Some(partition::create(&mut &system.machine, partition)?);
+                remember(&system);
+            }
         }
-        for (index, content) in contents.iter().enumerate() {
-            partition::fill(&mut control, manifest, index, content, &ids)?;
+        let new: Vec<_> = system.ids.iter().map(|id| id.is_some_and(|id| system.is_new(id))).collect();
+        for (index, _) in new.iter().enumerate().filter(|(_, new)| **new) {
+            system.complete(index)?;
         }
-        let supervisor = Supervisor::new(manifest);
-        Ok(System { machine, manifest, contents, ids, supervisor, start: Start::Next(0), say })
+        // What has not started yet goes on with its turn.
+        system.start = new.iter().position(|new| *new).map_or(Start::Done, Start::Next);
+        Ok(system)
     }
 
-    /// Takes over what a former init left running; what has ended since is dealt with by [`System::catch_up`].
-    #[must_use]
-    pub fn adopt(
-        machine: Machine,
-        manifest: &'a Manifest,
-        contents: Vec<Content<'a>>,
-        memory: &Memory,
-        say: fn(&str),
-    ) -> System<'a> {
-        let mut supervisor = Supervisor::new(manifest);
-        let remembered = |partition: &Partition| memory.partition(&partition.name).unwrap_or_default();
-        let known: Vec<_> = manifest.partitions.iter().map(remembered).collect();
-        supervisor.remember(memory.status, &known.iter().map(|known| known.past).collect::<Vec<_>>());
-        let ids = known.iter().map(|known| known.id).collect();
-        // What was made and has not started yet goes on with its turn.
-        let created = |id: PartitionId| {
-            machine.partition(id).state().is_ok_and(|(state, _)| state == PartitionState::Created)
+    fn is_new(&self, id: PartitionId) -> bool {
+        self.machine.partition(id).state().is_ok_and(|(state, _)| state == PartitionState::Created)
+    }
+
+    /// Fills a partition that has not started. Its former init may have died while it made that anew: then it has no memory yet.
+    fn complete(&mut self, index: usize) -> Result<(), Failure> {
+        let (Some(partition), Some(&Some(id)), Some(content)) =
+            (self.manifest.partitions.get(index), self.ids.get(index), self.contents.get(index))
+        else {
+            return Ok(());
         };
-        let first = known.iter().position(|known| known.id.is_some_and(created));
-        let start = first.map_or(Start::Done, Start::Next);
-        System { machine, manifest, contents, ids, supervisor, start, say }
+        let charge = self.machine.partition(id).account(Account::Memory);
+        let charge = charge.map_err(|error| Failure(format!("{}: {error}", partition.name)))?;
+        let mut control = &self.machine;
+        if charge.used == 0 {
+            partition::give(&mut control, partition, id)?;
+        }
+        partition::fill(&mut control, self.manifest, index, content, &self.ids)
     }
 
     /// What the next init has to know.

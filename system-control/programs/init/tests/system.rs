@@ -16,6 +16,7 @@ use handover_control::{
 use handover_loader::{archive::Failure, partition::Content};
 use handover_manifest::Manifest;
 use init::{
+    memory::Memory,
     supervise::{STATUS_FAULT, STATUS_NOT_STARTED},
     system::System,
 };
@@ -82,9 +83,18 @@ fn contents<'a>(manifest: &Manifest, kernel: &'a [u8]) -> Vec<Content<'a>> {
 }
 
 fn boot<'a>(model: &Model, manifest: &'a Manifest, kernel: &'a [u8]) -> Result<System<'a>, Failure> {
-    let mut system = System::make(model.machine(), manifest, contents(manifest, kernel), say)?;
+    let mut system = make(model, manifest, kernel, &Memory::default())?;
     assert_eq!(system.advance(Instant::now())?, None);
     Ok(system)
+}
+
+fn make<'a>(
+    model: &Model,
+    manifest: &'a Manifest,
+    kernel: &'a [u8],
+    known: &Memory,
+) -> Result<System<'a>, Failure> {
+    System::make(model.machine(), manifest, contents(manifest, kernel), known, say, |_| {})
 }
 
 /// A service's provider in a started partition's device tree.
@@ -239,7 +249,7 @@ fn waits_until_one_is_ready() {
     let now = Instant::now();
     for value in ["service", "told"] {
         let (model, manifest) = (Model::new(1 << 30), swapped(value));
-        let mut system = System::make(model.machine(), &manifest, contents(&manifest, &kernel), say).unwrap();
+        let mut system = make(&model, &manifest, &kernel, &Memory::default()).unwrap();
         let watch = system.advance(now).unwrap().unwrap();
         let services: Vec<_> =
             watch.services.iter().map(|service| (service.id.get(), service.partition.get())).collect();
@@ -265,7 +275,7 @@ fn waits_until_one_is_ready() {
     }
     // One that is never ready holds nobody up for good.
     let (model, manifest) = (Model::new(1 << 30), swapped("told"));
-    let mut system = System::make(model.machine(), &manifest, contents(&manifest, &kernel), say).unwrap();
+    let mut system = make(&model, &manifest, &kernel, &Memory::default()).unwrap();
     assert!(system.advance(now).unwrap().is_some());
     assert_eq!(system.advance(system.deadline().unwrap()).unwrap(), None);
     assert!(model.partition(3).started.is_some());
@@ -282,7 +292,7 @@ fn the_next_init_takes_over() {
     drop(first);
     // While nobody looks, one ends for the second time.
     model.end(3, EndReason::Exited, 9);
-    let mut second = System::adopt(model.machine(), &manifest, contents(&manifest, &kernel), &memory, say);
+    let mut second = make(&model, &manifest, &kernel, &memory).unwrap();
     assert_eq!(second.advance(Instant::now()).unwrap(), None);
     assert_eq!(second.catch_up(), None);
     assert_eq!(names(&model), [(2, "linux".into())]);
@@ -290,9 +300,33 @@ fn the_next_init_takes_over() {
     model.end(2, EndReason::Exited, 0);
     assert_eq!(second.ended(PartitionId::new(2)), Some(0));
     // The third finds nothing left to do but end the machine.
-    let mut third =
-        System::adopt(model.machine(), &manifest, contents(&manifest, &kernel), &second.memory(), say);
+    let mut third = make(&model, &manifest, &kernel, &second.memory()).unwrap();
     assert_eq!(third.catch_up(), Some(0));
+}
+
+#[test]
+fn an_init_that_dies_early_leaves_nothing_twice() {
+    let (model, manifest, kernel) = (Model::new(1 << 30), manifest(MANIFEST), kernel());
+    // It dies when it has made one of two.
+    let left = RefCell::new(None);
+    let keep = |system: &System<'_>| _ = left.borrow_mut().get_or_insert_with(|| system.memory());
+    model.set_free(256 * MIB);
+    let all = contents(&manifest, &kernel);
+    System::make(model.machine(), &manifest, all, &Memory::default(), say, keep).unwrap_err();
+    model.set_free(64 * MIB);
+    let mut second = make(&model, &manifest, &kernel, &left.take().unwrap()).unwrap();
+    assert_eq!(second.advance(Instant::now()).unwrap(), None);
+    assert_eq!(names(&model), [(2, "linux".into()), (4, "echo".into())]);
+    assert!(model.partition(2).started.is_some() && model.partition(4).started.is_some());
+    // The next one dies when it has reset a partition and not filled it again.
+    model.end(4, EndReason::Fault, 0);
+    model.machine().partition(PartitionId::new(4)).reset().unwrap();
+    let mut third = make(&model, &manifest, &kernel, &second.memory()).unwrap();
+    assert_eq!(third.advance(Instant::now()).unwrap(), None);
+    assert_eq!(third.catch_up(), None);
+    assert_eq!(names(&model), [(2, "linux".into()), (4, "echo".into())]);
+    assert_eq!(model.partition(4).memory[2 << 20..(2 << 20) + (100 << 10)], kernel);
+    assert!(model.partition(4).started.is_some());
 }
 
 #[test]

@@ -17,6 +17,7 @@ use linux_raw_sys::{general as linux, prctl};
 
 use super::{Outcome, Stop, futex};
 use crate::{
+    first::FIRST,
     kernel::Kernel,
     load,
     memory::Space,
@@ -392,8 +393,7 @@ pub fn times(kernel: &mut Kernel, address: u64) -> Outcome {
 
 impl Kernel {
     /// The first process, which runs a program of the archive.
-    pub fn begin(&mut self, path: &[u8], arguments: Vec<Vec<u8>>) -> Result<(), Errno> {
-        let tid = self.tasks.number();
+    pub fn begin(&mut self, tid: Pid, path: &[u8], arguments: Vec<Vec<u8>>) -> Result<(), Errno> {
         let descriptors = self.files.descriptors();
         let thread = Thread {
             registers: Registers::default(),
@@ -539,8 +539,8 @@ impl Kernel {
             self.release_space(space);
         }
         self.release_descriptors(descriptors);
-        if pid == 1 {
-            crate::finish(self, end);
+        if pid == FIRST {
+            self.first.ended = Some(end);
         }
         self.give_children_away(pid);
         self.wake_all(Key::Released(pid));
@@ -551,12 +551,12 @@ impl Kernel {
     fn give_children_away(&mut self, pid: Pid) {
         let mut ended = false;
         for child in self.tasks.processes.values_mut().filter(|child| child.parent == pid) {
-            child.parent = 1;
+            child.parent = FIRST;
             child.end_signal = Signal::CHLD.number();
             ended |= child.end.is_some();
         }
         if ended {
-            self.tell_parent(1, Info::default(), 0);
+            self.tell_parent(FIRST, Info::default(), 0);
         }
     }
 
