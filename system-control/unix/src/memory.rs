@@ -335,6 +335,25 @@ impl Space {
         }
     }
 
+    /// Where a byte of the program's lies, if it is a file's of the boot archive and the program may read it and has not written there;
+    /// and how many of `most` follow in the same way. No page has to be mapped for it.
+    pub fn lies_in_archive(&self, address: u64, most: u64) -> Option<(u64, u64)> {
+        let (start, area) = self.areas.find(address)?;
+        let Stuff::File { file, offset } = &area.backing else { return None };
+        if !area.protection.contains(Protection::READ) {
+            return None;
+        }
+        let (place, bytes) = file.lies(offset + (address - start))?;
+        let end = address + bytes.min(most).min(area.end - address);
+        let unchanged = |page: u64| match self.table.get(page) {
+            None => true,
+            Some(entry) => Some(entry.physical()) == file.physical(offset + (page - start)),
+        };
+        let pages = (page_floor(address)..end).step_by(PAGE as usize);
+        let end = pages.take_while(|&page| unchanged(page)).last()?.saturating_add(PAGE).min(end);
+        Some((place, end - address))
+    }
+
     /// Calls `each` with the pieces of a range, where the kernel finds them.
     fn pieces(
         &mut self,

@@ -44,6 +44,20 @@ impl Caller<'_> {
         }))
     }
 
+    /// All bytes of a file of the archive, which lie together; `None` for any other.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::BADF`] when it is nobody's any more.
+    pub fn archive_bytes(&self, hold: &Hold) -> Result<Option<&'static [u8]>, Errno> {
+        let open = self.files.open(hold.0)?;
+        let (Object::File, Some(Node::Inode(number))) = (open.object, open.node) else { return Ok(None) };
+        match self.files.inode(number)?.body {
+            Body::Archive(bytes) => Ok(Some(bytes)),
+            _ => Ok(None),
+        }
+    }
+
     /// Whether a descriptor can be mapped, and so: `mmap` calls it before it takes a hold.
     ///
     /// # Errors

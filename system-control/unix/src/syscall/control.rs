@@ -86,8 +86,14 @@ fn pieces(kernel: &mut Kernel, from: u64, length: u64) -> Result<Vec<(u64, u64)>
     let mut done = 0;
     while done < length {
         let at = from.checked_add(done).ok_or(Fault::Unmapped)?;
-        let (place, room) = space.translate(&mut kernel.frames, at, Access::Read)?;
-        let (place, size) = (mapping::ipa(place), (room as u64).min(length - done));
+        let (place, room) = match space.lies_in_archive(at, length - done) {
+            Some(lies) => lies,
+            None => {
+                let (place, room) = space.translate(&mut kernel.frames, at, Access::Read)?;
+                (mapping::ipa(place), room as u64)
+            }
+        };
+        let size = room.min(length - done);
         match pieces.last_mut() {
             Some((start, before)) if *start + *before == place => *before += size,
             _ => pieces.push((place, size)),
