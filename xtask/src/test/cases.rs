@@ -254,6 +254,17 @@ const CONFORMANCE: &str = include_str!("../../../system-control/programs/conform
 /// What comes of privileged calls through `/dev/control`.
 const PRIVILEGED: &str = include_str!("../../../system-control/programs/privileged/expected.txt");
 
+/// A machine of two processors whose partitions init looks after, with busybox for programs.
+macro_rules! init {
+    ($end_with:literal) => {
+        concat!(
+            "end-with = ",
+            $end_with,
+            "\n[system-control]\nkernel = \"unix\"\nprograms = [\"busybox\"]\n[machine]\nprocessors = 2\nmemory = \"256 MiB\"\n"
+        )
+    };
+}
+
 /// System-control's kernel with these programs, of which it runs one, and nothing beside it.
 macro_rules! unix {
     ($programs:literal, $command_line:literal) => {
@@ -770,6 +781,46 @@ fn linux() -> Vec<Case> {
             status: 0,
             limit: 120,
             icount: false,
+        },
+        Case {
+            name: "init-starts-again",
+            manifest: concat!(
+                init!("[\"client\"]"),
+                "[[partition]]\nname = \"victim\"\nkernel = \"guest:crash\"\nprocessors = 1\nmemory = \"4 MiB\"\n\
+                 restart = \"on-failure\"\nrestart-limit = 2\n",
+                bench_pair!()
+            ),
+            lines: &[
+                Count("victim", "crash: branching to address 0", 3),
+                Count("system-control", "victim has exited with status 102", 3),
+                Count("system-control", "victim runs again, as partition 2", 2),
+                Has("client", "bench: region_destroy_2m "),
+                Has("system-control", "client has exited with status 0"),
+            ],
+            status: 0,
+            limit: 240,
+            icount: false,
+        },
+        Case {
+            name: "init-dies",
+            manifest: concat!(
+                init!("[\"client\"]"),
+                "[[program]]\npath = \"busybox\"\nname = \"killer\"\n\
+                 arguments = [\"sh\", \"-c\", \"for i in 1 2; do test -e /run/$i || { touch /run/$i; sleep 0.0$((i - 1)); kill -9 1; }; done\"]\n",
+                bench_pair!()
+            ),
+            lines: &[
+                Count("system-control", "system-control: init was ended by signal 9", 2),
+                Count("system-control", "the former init has ended: this one goes on where it was", 2),
+                Count("server", "bench: ", 0),
+                Count("client", "bench: short_round_trip ", 1),
+                Has("client", "bench: region_destroy_2m "),
+                Has("system-control", "client has exited with status 0"),
+                Lacks("", "panic"),
+            ],
+            status: 0,
+            limit: 240,
+            icount: true,
         },
         Case {
             name: "unix-hello",
