@@ -46,7 +46,7 @@ pub mod task;
 #[cfg(any(target_os = "none", test))]
 mod waiters;
 #[cfg(any(target_os = "none", test))]
-mod window;
+pub mod window;
 
 // What follows needs the machine; the modules above are tested on the host.
 #[cfg(target_os = "none")]

@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use handover_abi::layout::{REGION_MAX, WINDOW_BASE, WINDOW_SIZE, WINDOW_SLOT};
 
 /// log2 of a slot's size.
-pub(crate) const SLOT_ORDER: u8 = WINDOW_SLOT.trailing_zeros() as u8;
+pub const SLOT_ORDER: u8 = WINDOW_SLOT.trailing_zeros() as u8;
 /// log2 of what a larger region takes.
 const LARGE_ORDER: u8 = REGION_MAX.trailing_zeros() as u8;
 /// Where the larger regions start.
@@ -23,6 +23,19 @@ const LARGE_WORDS: usize = ((WINDOW_BASE + WINDOW_SIZE - LARGE_BASE) >> LARGE_OR
 /// The partition's window.
 #[cfg(target_os = "none")]
 pub(crate) static WINDOW: Window = Window::new();
+
+/// Takes room in the message window for a region of `1 << order` bytes; its address. For a kernel that keeps its regions itself.
+#[cfg(target_os = "none")]
+#[must_use]
+pub fn claim(order: u8) -> Option<u64> {
+    WINDOW.claim(order)
+}
+
+/// Gives back what [`claim`] returned.
+#[cfg(target_os = "none")]
+pub fn release(address: u64) {
+    WINDOW.release(address);
+}
 
 /// The message window's places.
 pub(crate) struct Window {

@@ -164,8 +164,9 @@ pub trait Channels {
         Err(Errno::NODEV)
     }
 
-    /// Takes a region out of every process's address space. Whoever touches it there gets `SIGBUS` from then on, also when another region
-    /// comes to lie at its place in the window; a mapping of a message file asks for its page again instead.
+    /// Takes a region out of every process's address space. What [`map_region`](Channels::map_region) mapped is mapped no more; a mapping of a
+    /// message file gets the pages of the region that the file has then, and where it has none, touching it is `SIGBUS`, also when another
+    /// region comes to lie at its place in the window.
     fn unmap_region(&mut self, region: Region) {}
 }
 

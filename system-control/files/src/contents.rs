@@ -55,7 +55,7 @@ impl Contents {
             let (index, offset) = place(at + done as u64);
             let wanted = (PAGE - offset).min((end - at) as usize - done);
             let put = match self.pages.get(&index) {
-                Some(page) => sink.put_page(page, offset, wanted),
+                Some(page) => sink.put_shared(page.bytes(offset, wanted)),
                 None => put_zeroes(sink, wanted),
             };
             match put {
@@ -114,10 +114,10 @@ impl Contents {
         source: &mut dyn Source,
     ) -> Result<usize, Errno> {
         if let Some(page) = self.pages.get(&index) {
-            return source.take_page(page, offset, wanted);
+            return source.take_shared(page.bytes(offset, wanted));
         }
         let page = budget.page()?;
-        let taken = source.take_page(&page, offset, wanted);
+        let taken = source.take_shared(page.bytes(offset, wanted));
         match taken {
             Ok(bytes) if bytes > 0 => {
                 self.pages.insert(index, page);

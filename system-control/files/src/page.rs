@@ -22,6 +22,13 @@ impl Page {
         self.0.as_ptr()
     }
 
+    /// Its bytes from `offset` on, so many at most.
+    #[must_use]
+    pub fn bytes(&self, offset: usize, most: usize) -> &[AtomicU8] {
+        let rest = self.0.get(offset..).unwrap_or_default();
+        &rest[..most.min(rest.len())]
+    }
+
     /// Copies from `offset` on; as many bytes as there are, and fit.
     pub fn read(&self, offset: usize, into: &mut [u8]) -> usize {
         let bytes = self.0.get(offset..).unwrap_or_default();

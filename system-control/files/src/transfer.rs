@@ -1,6 +1,8 @@
 //! Where bytes go to and come from: a program's memory, which only the kernel can reach.
 
-use crate::{Errno, Page, page::PAGE};
+use core::sync::atomic::{AtomicU8, Ordering};
+
+use crate::{Errno, page::PAGE};
 
 /// Takes bytes: a program's buffers, one after another.
 pub trait Sink {
@@ -14,19 +16,18 @@ pub trait Sink {
     /// [`Errno::FAULT`] when none could be taken though there is room.
     fn put(&mut self, bytes: &[u8]) -> Result<usize, Errno>;
 
-    /// Takes `length` bytes of a page from `offset` on, like [`put`](Sink::put).
+    /// Takes bytes that somebody may write meanwhile, like [`put`](Sink::put).
     ///
     /// # Errors
     ///
     /// As for [`put`](Sink::put).
-    fn put_page(&mut self, page: &Page, offset: usize, length: usize) -> Result<usize, Errno> {
+    fn put_shared(&mut self, bytes: &[AtomicU8]) -> Result<usize, Errno> {
         let mut done = 0;
         let mut part = [0; 256];
-        let length = length.min(PAGE.saturating_sub(offset)).min(self.room());
-        while done < length {
-            let wanted = part.len().min(length - done);
-            let got = page.read(offset + done, &mut part[..wanted]);
-            match self.put(&part[..got]) {
+        let length = bytes.len().min(self.room());
+        for piece in bytes[..length].chunks(part.len()) {
+            part.iter_mut().zip(piece).for_each(|(to, from)| *to = from.load(Ordering::Relaxed));
+            match self.put(&part[..piece.len()]) {
                 Ok(taken) => done += taken,
                 Err(errno) if done == 0 => return Err(errno),
                 Err(_) => break,
@@ -48,19 +49,21 @@ pub trait Source {
     /// [`Errno::FAULT`] when none could be given though some are left.
     fn take(&mut self, into: &mut [u8]) -> Result<usize, Errno>;
 
-    /// Gives up to `length` bytes to a page from `offset` on, like [`take`](Source::take).
+    /// Gives bytes to where somebody may read or write meanwhile, like [`take`](Source::take).
     ///
     /// # Errors
     ///
     /// As for [`take`](Source::take).
-    fn take_page(&mut self, page: &Page, offset: usize, length: usize) -> Result<usize, Errno> {
+    fn take_shared(&mut self, into: &[AtomicU8]) -> Result<usize, Errno> {
         let mut done = 0;
         let mut part = [0; 256];
-        let length = length.min(PAGE.saturating_sub(offset)).min(self.remaining());
-        while done < length {
-            let wanted = part.len().min(length - done);
-            match self.take(&mut part[..wanted]) {
-                Ok(got) => done += page.write(offset + done, &part[..got]),
+        let length = into.len().min(self.remaining());
+        for piece in into[..length].chunks(part.len()) {
+            match self.take(&mut part[..piece.len()]) {
+                Ok(got) => {
+                    part[..got].iter().zip(piece).for_each(|(&from, to)| to.store(from, Ordering::Relaxed));
+                    done += got;
+                }
                 Err(errno) if done == 0 => return Err(errno),
                 Err(_) => break,
             }

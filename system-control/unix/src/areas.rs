@@ -110,6 +110,12 @@ impl<B: Backing> Areas<B> {
         (address < area.end).then_some((start, area))
     }
 
+    /// The areas that reach into a range, in order.
+    pub fn within(&self, range: &Range<u64>) -> impl Iterator<Item = (u64, &Area<B>)> {
+        let first = self.find(range.start).map_or(range.start, |(start, _)| start);
+        self.map.range(first..range.end).map(|(&start, area)| (start, area))
+    }
+
     /// Whether nothing is mapped there.
     #[must_use]
     pub fn is_free(&self, range: &Range<u64>) -> bool {
@@ -175,7 +181,9 @@ impl<B: Backing> Areas<B> {
     ///
     /// [`Errno::NOMEM`] if an area would have to be split and there are too many.
     pub fn remove(&mut self, range: &Range<u64>) -> Result<Vec<(u64, Area<B>)>, Errno> {
-        self.check_room(1)?;
+        let inside =
+            self.find(range.start).is_some_and(|(start, area)| start < range.start && range.end < area.end);
+        self.check_room(usize::from(inside))?;
         self.split(range.start);
         self.split(range.end);
         let starts: Vec<u64> = self.map.range(range.clone()).map(|(&start, _)| start).collect();
@@ -183,6 +191,12 @@ impl<B: Backing> Areas<B> {
             starts.into_iter().filter_map(|start| Some((start, self.map.remove(&start)?))).collect();
         self.bytes -= removed.iter().map(|(start, area)| area.end - start).sum::<u64>();
         Ok(removed)
+    }
+
+    /// Unmaps every area that is not to be kept.
+    pub fn retain(&mut self, keep: impl Fn(&B) -> bool) {
+        self.map.retain(|_, area| keep(&area.backing));
+        self.bytes = self.map.iter().map(|(start, area)| area.end - start).sum();
     }
 
     /// Changes what may be done with a range that is mapped as a whole.
@@ -300,6 +314,10 @@ mod tests {
         );
         assert_eq!(areas.find(pages(5, 1).start).unwrap().1.backing, Stuff::File(6 * PAGE));
         assert!(areas.find(pages(3, 1).start).is_none());
+        let within = |first, count| {
+            areas.within(&pages(first, count)).map(|(start, _)| (start - BASE) / PAGE).collect::<Vec<_>>()
+        };
+        assert_eq!((within(2, 4), within(3, 2), within(4, 2)), (vec![0, 5], vec![], vec![5]));
         assert!(!areas.covers(&pages(0, 8)) && areas.covers(&pages(5, 3)));
         assert_eq!(areas.protect(&pages(2, 2), Protection::READ), Err(Errno::NOMEM));
     }

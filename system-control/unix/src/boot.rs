@@ -85,7 +85,14 @@ fn kernel(mut frames: Frames, files: Files, first: First) -> Result<Kernel, Stri
     arch::set_address_space(nowhere, 0);
     arch::forget_everything();
     // No program may have more than three quarters, so that others can do something about one that takes all it gets.
-    let limits = kernel::Limits { space: frames.total() / 4 * 3, reserve: 512 << 10 };
+    // Of the machine's memory, most is for partitions, which a program makes.
+    let machine =
+        hvc::machine_info().map_err(|error| alloc::format!("the machine tells nothing: {error}"))?;
+    let limits = kernel::Limits {
+        space: frames.total() / 4 * 3,
+        reserve: 512 << 10,
+        regions: machine.free_memory / 4,
+    };
     Ok(Kernel::new(frames, Asids::new(), ChaCha20Rng::from_seed(seeds.random), limits, nowhere, files, first))
 }
 

@@ -14,6 +14,7 @@ use rand_chacha::{ChaCha20Rng, rand_core::RngCore};
 use crate::{
     kernel::Statistics,
     memory::Stuff,
+    region::Regions,
     task::{Pid, Process, State, Tasks},
 };
 
@@ -25,6 +26,7 @@ pub struct Host<'a> {
     pub tasks: &'a Tasks,
     pub random: &'a mut ChaCha20Rng,
     pub statistics: &'a Statistics,
+    pub regions: &'a mut Regions,
     /// The calling process.
     pub caller: Pid,
     /// Since the start.
@@ -113,7 +115,9 @@ impl Processes for Host<'_> {
             let (shared, offset) = match area.backing {
                 Stuff::Anonymous => ('p', 0),
                 Stuff::File { offset, .. } => ('p', offset),
-                Stuff::Shared { offset, .. } | Stuff::SharedFile { offset, .. } => ('s', offset),
+                Stuff::Shared { offset, .. }
+                | Stuff::SharedFile { offset, .. }
+                | Stuff::Region { offset, .. } => ('s', offset),
             };
             let line = format!(
                 "{start:08x}-{:08x} {}{}{}{shared} {offset:08x} 00:00 0\n",

@@ -24,6 +24,7 @@ use crate::{
     host::Host,
     interrupt,
     memory::Space,
+    region::{self, Regions},
     shared,
     syscall::{self, Stop},
     task::{Call, Key, Pid, Process, State, Tasks, Thread, Tid, shown},
@@ -44,6 +45,7 @@ pub struct Kernel {
     pub limits: Limits,
     pub files: Files,
     pub first: First,
+    pub regions: Regions,
     ready: Queue<Tid>,
     timers: Timers<Tid>,
     sleepers: BTreeMap<Key, Vec<Tid>>,
@@ -67,6 +69,8 @@ pub struct Limits {
     pub space: u64,
     /// Bytes of the kernel's own heap that must stay free when a program asks for something.
     pub reserve: usize,
+    /// Bytes of message regions, all programs' together.
+    pub regions: u64,
 }
 
 /// What has happened since the start.
@@ -132,6 +136,7 @@ impl Kernel {
             limits,
             files,
             first,
+            regions: Regions::new(limits.regions),
             ready: Queue::default(),
             timers: Timers::default(),
             sleepers: BTreeMap::new(),
@@ -219,13 +224,21 @@ impl Kernel {
             tasks: &self.tasks,
             random: &mut self.random,
             statistics: &self.statistics,
+            regions: &mut self.regions,
             caller,
             now,
             epoch: self.epoch,
             frames: (self.frames.total(), self.frames.free()),
         };
         let mut descriptors = descriptors.borrow_mut();
-        Ok(call(&mut Caller::new(&mut self.files, &mut descriptors, &mut host), &mut self.frames))
+        let result = call(&mut Caller::new(&mut self.files, &mut descriptors, &mut host), &mut self.frames);
+        if host.regions.has_changed() {
+            for mapping in host.regions.take_changed() {
+                let now = mapping.current(&mut Caller::new(&mut self.files, &mut descriptors, &mut host));
+                host.regions.refresh(&mapping, now);
+            }
+        }
+        Ok(result)
     }
 
     /// Calls `call` with the files and what they need of the kernel, for a process (0: none).
@@ -235,6 +248,7 @@ impl Kernel {
             tasks: &self.tasks,
             random: &mut self.random,
             statistics: &self.statistics,
+            regions: &mut self.regions,
             caller,
             now,
             epoch: self.epoch,
@@ -411,6 +425,7 @@ impl Kernel {
         loop {
             self.attend_first();
             shared::release_unused(&mut self.frames);
+            self.release_mapped_files();
             self.wake_due();
             if self.files.has_wakeups() {
                 for key in self.files.take_wakeups() {
@@ -431,6 +446,13 @@ impl Kernel {
             }
             self.set_turn();
             return self.load();
+        }
+    }
+
+    /// Gives back the holds of message files that are mapped no more.
+    fn release_mapped_files(&mut self) {
+        for hold in region::take_unused() {
+            self.with_host(0, |files, host| files.release(hold, host));
         }
     }
 

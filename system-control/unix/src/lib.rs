@@ -13,6 +13,7 @@ pub mod elf;
 pub mod fault;
 pub mod frames;
 pub mod futex;
+pub mod holdings;
 pub mod layout;
 pub mod registers;
 pub mod schedule;

@@ -26,6 +26,8 @@ mod load;
 #[cfg(target_os = "none")]
 mod memory;
 #[cfg(target_os = "none")]
+mod region;
+#[cfg(target_os = "none")]
 mod shared;
 #[cfg(target_os = "none")]
 mod source;

@@ -17,6 +17,7 @@ use crate::{
         self,
         table::{Entry, Table, zeroed},
     },
+    region::RegionMapping,
     shared::SharedPages,
     source::FileSource,
 };
@@ -47,6 +48,13 @@ pub enum Stuff {
         /// Where the area starts in them.
         offset: u64,
     },
+    /// A message's region, the region's own pages.
+    Region {
+        /// The region, or the file that has one.
+        mapping: Rc<RegionMapping>,
+        /// Where the area starts in it.
+        offset: u64,
+    },
 }
 
 impl Backing for Stuff {
@@ -58,6 +66,9 @@ impl Backing for Stuff {
                 Stuff::SharedFile { file: file.clone(), offset: offset + bytes }
             }
             Stuff::Shared { pages, offset } => Stuff::Shared { pages: pages.clone(), offset: offset + bytes },
+            Stuff::Region { mapping, offset } => {
+                Stuff::Region { mapping: mapping.clone(), offset: offset + bytes }
+            }
         }
     }
 
@@ -71,6 +82,9 @@ impl Backing for Stuff {
             (Stuff::Shared { pages, offset }, Stuff::Shared { pages: other, offset: at }) => {
                 Rc::ptr_eq(pages, other) && offset + bytes == *at
             }
+            (Stuff::Region { mapping, offset }, Stuff::Region { mapping: other, offset: at }) => {
+                Rc::ptr_eq(mapping, other) && offset + bytes == *at
+            }
             _ => false,
         }
     }
@@ -79,7 +93,15 @@ impl Backing for Stuff {
 impl Stuff {
     /// Whether a write reaches others.
     fn is_shared(&self) -> bool {
-        matches!(self, Stuff::Shared { .. } | Stuff::SharedFile { .. })
+        matches!(self, Stuff::Shared { .. } | Stuff::SharedFile { .. } | Stuff::Region { .. })
+    }
+
+    /// The region, if it is one.
+    pub fn region(&self) -> Option<&Rc<RegionMapping>> {
+        match self {
+            Stuff::Region { mapping, .. } => Some(mapping),
+            _ => None,
+        }
     }
 }
 
@@ -148,6 +170,9 @@ impl Space {
 
     /// Gives everything back.
     pub fn destroy(self, frames: &mut Frames) {
+        for mapping in self.areas.iter().filter_map(|(_, area)| area.backing.region()) {
+            mapping.forget_space(self.id);
+        }
         arch::forget_all(self.asid);
         self.table.clear(frames);
     }
@@ -206,7 +231,7 @@ impl Space {
         let content = match stuff {
             Stuff::Anonymous => Content::Anonymous,
             Stuff::File { .. } => Content::PrivateFile,
-            Stuff::Shared { .. } | Stuff::SharedFile { .. } => Content::Shared,
+            Stuff::Shared { .. } | Stuff::SharedFile { .. } | Stuff::Region { .. } => Content::Shared,
         };
         let entry = self.table.get(page);
         let present = match entry {
@@ -246,6 +271,7 @@ impl Space {
                         pages.page(frames, *offset).ok_or(Fault::OutOfMemory)?
                     }
                     Stuff::SharedFile { file, offset } => file.physical(*offset).ok_or(Fault::Bus)?,
+                    Stuff::Region { mapping, offset } => mapping.physical(*offset).ok_or(Fault::Bus)?,
                     Stuff::Anonymous | Stuff::File { .. } => return Err(Fault::Bus),
                 };
                 self.map(frames, page, frame, protection)
@@ -422,6 +448,64 @@ impl Space {
         Ok((mapping::ipa(place), shared))
     }
 
+    // Regions.
+
+    /// Maps a region, readable and writable; where.
+    pub fn map_region(&mut self, mapping: &Rc<RegionMapping>, bytes: u64) -> Result<u64, Errno> {
+        let range = self.areas.gap(bytes, MAPPING_TOP).ok_or(Errno::NOMEM)?;
+        let start = range.start;
+        let stuff = Stuff::Region { mapping: mapping.clone(), offset: 0 };
+        self.areas.insert(range.clone(), Protection::READ | Protection::WRITE, stuff)?;
+        mapping.add_place(self.id, range);
+        Ok(start)
+    }
+
+    /// Takes a region's pages away. Its area goes too, but for that of a file.
+    pub fn drop_region(&mut self, mapping: &Rc<RegionMapping>) {
+        let Some(range) = mapping.place_in(self.id) else { return };
+        let own = |area: &Area<Stuff>| area.backing.region().is_some_and(|other| Rc::ptr_eq(other, mapping));
+        let parts: Vec<Range<u64>> = self
+            .areas
+            .within(&range)
+            .filter(|(_, area)| own(area))
+            .map(|(start, area)| start..area.end)
+            .collect();
+        let mut dropped = 0;
+        for part in &parts {
+            // The pages are no frames of programs' memory, so there is nothing to give back.
+            self.table.for_each(part.clone(), |_, entry| dropped += u64::from(entry.take().is_some()));
+            if !mapping.is_file() {
+                // It is removed as a whole, which needs no room.
+                _ = self.areas.remove(part);
+            }
+        }
+        if dropped > 0 {
+            self.resident -= dropped;
+            arch::forget_all(self.asid);
+        }
+        if !mapping.is_file() {
+            mapping.forget_space(self.id);
+        }
+    }
+
+    /// The regions that sockets have mapped and that a range reaches into, each with its place.
+    pub fn regions_in(&self, range: &Range<u64>) -> Vec<Range<u64>> {
+        let mut places: Vec<Range<u64>> = self
+            .areas
+            .within(range)
+            .filter_map(|(_, area)| {
+                area.backing.region().filter(|mapping| !mapping.is_file())?.place_in(self.id)
+            })
+            .collect();
+        places.dedup();
+        places
+    }
+
+    /// Whether a range reaches into a region, or a message file.
+    pub fn has_region(&self, range: &Range<u64>) -> bool {
+        self.areas.within(range).any(|(_, area)| area.backing.region().is_some())
+    }
+
     // System calls.
 
     /// That so many bytes more can be asked for: a program that asks for more than it may ever have learns it now.
@@ -443,7 +527,8 @@ impl Space {
             return Err(Errno::INVAL);
         }
         let length = page_ceiling(length).ok_or(Errno::NOMEM)?;
-        if protection.contains(Protection::WRITE) {
+        // A region's pages are not frames of programs' memory.
+        if protection.contains(Protection::WRITE) && stuff.region().is_none() {
             self.check_size(length)?;
         }
         let range = match place {
@@ -626,8 +711,15 @@ impl Space {
             break_start: self.break_start,
             break_end: self.break_end,
         };
+        // What a socket has mapped is not inherited.
+        child.areas.retain(|stuff| stuff.region().is_none_or(|mapping| mapping.is_file()));
         let mut failed = false;
         for (start, area) in self.areas.iter() {
+            match area.backing.region() {
+                Some(mapping) if !mapping.is_file() => continue,
+                Some(mapping) => mapping.add_place(id, start..area.end),
+                None => {}
+            }
             let shared = area.backing.is_shared();
             let protection =
                 if shared { area.protection } else { area.protection.difference(Protection::WRITE) };

@@ -1,7 +1,7 @@
 //! A program's buffers, as files fill and empty them.
 
 use alloc::{rc::Rc, vec::Vec};
-use core::cell::RefCell;
+use core::{cell::RefCell, sync::atomic::AtomicU8};
 
 use handover_files::{Errno, Sink, Source};
 use handover_unix::{fault::Access, frames::Frames};
@@ -89,6 +89,14 @@ impl Sink for Buffers<'_> {
             unsafe { to.copy_from(from.as_ptr(), size) };
         })
     }
+
+    fn put_shared(&mut self, bytes: &[AtomicU8]) -> Result<usize, Errno> {
+        self.each(bytes.len(), Access::Write, |done, to, size| {
+            let from = &bytes[done..done + size];
+            // SAFETY: as in `put`; both may be the same memory, which bytes that are atomic allow, and no program runs meanwhile.
+            unsafe { to.copy_from(from.as_ptr().cast(), size) };
+        })
+    }
 }
 
 impl Source for Buffers<'_> {
@@ -102,6 +110,14 @@ impl Source for Buffers<'_> {
             let to = &mut into[done..done + size];
             // SAFETY: part of one page that the program may read, where the kernel has it mapped; no program runs meanwhile.
             unsafe { to.as_mut_ptr().copy_from(from, size) };
+        })
+    }
+
+    fn take_shared(&mut self, into: &[AtomicU8]) -> Result<usize, Errno> {
+        self.each(into.len(), Access::Read, |done, from, size| {
+            let to = &into[done..done + size];
+            // SAFETY: as in `take`; the bytes are atomic, so that they may be written, and no program runs meanwhile.
+            unsafe { to.as_ptr().cast::<u8>().cast_mut().copy_from(from, size) };
         })
     }
 }

@@ -264,6 +264,8 @@ macro_rules! init {
         )
     };
 }
+/// What comes of message channels within system-control.
+const SOCKETS: &str = include_str!("../../../system-control/programs/sockets/expected.txt");
 
 /// System-control's kernel with these programs, of which it runs one, and nothing beside it.
 macro_rules! unix {
@@ -821,6 +823,17 @@ fn linux() -> Vec<Case> {
             status: 0,
             limit: 240,
             icount: true,
+        },
+        Case {
+            name: "unix-sockets",
+            manifest: unix!("\"sockets\"", "/bin/sockets"),
+            lines: &[
+                Same("system-control", SOCKETS),
+                Has("system-control", "the first program has exited with status 0"),
+            ],
+            status: 0,
+            limit: 240,
+            icount: false,
         },
         Case {
             name: "unix-hello",

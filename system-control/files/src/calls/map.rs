@@ -58,6 +58,18 @@ impl Caller<'_> {
         }
     }
 
+    /// Whether a descriptor is a message file, which is mapped where its region is.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::BADF`].
+    pub fn is_message(&self, fd: Fd) -> Result<bool, Errno> {
+        let (_, open) = self.open_of(fd)?;
+        Ok(
+            matches!((open.object, open.node), (Object::File, Some(Node::Inode(number))) if self.files.message_of(number).is_some()),
+        )
+    }
+
     /// Whether a descriptor can be mapped, and so: `mmap` calls it before it takes a hold.
     ///
     /// # Errors

@@ -28,6 +28,15 @@ impl Caller<'_> {
         }
     }
 
+    /// Whether a descriptor is a socket.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::BADF`].
+    pub fn is_socket(&self, fd: Fd) -> Result<bool, Errno> {
+        Ok(matches!(self.open_of(fd)?.1.object, Object::Socket(_)))
+    }
+
     fn install_socket(&mut self, socket: Socket, flags: u32) -> Result<(Fd, u32), Errno> {
         let number = self.files.sockets.insert(socket).ok_or(Errno::NFILE)?;
         match self.files.make_open(Open::new(Object::Socket(number), None, O_RDWR | flags & O_NONBLOCK)) {

@@ -127,7 +127,7 @@ fn vector(kernel: &mut Kernel, address: u64, count: u64) -> Result<Vec<(u64, u64
 }
 
 /// What a thread does that would have to wait for a descriptor.
-fn wait_for(kernel: &mut Kernel, which: Fd, progress: usize) -> Outcome {
+pub(super) fn wait_for(kernel: &mut Kernel, which: Fd, progress: usize) -> Outcome {
     let (nonblocking, key) =
         with(kernel, |caller| Ok((caller.nonblocking(which)?, caller.wait_key(which)?)))?;
     match key {
@@ -154,7 +154,7 @@ fn transfer(
     })
 }
 
-fn read_buffers(kernel: &mut Kernel, which: u64, buffers: &[(u64, u64)]) -> Outcome {
+pub(super) fn read_buffers(kernel: &mut Kernel, which: u64, buffers: &[(u64, u64)]) -> Outcome {
     let which = which as Fd;
     match transfer(kernel, buffers, 0, |caller, sink| caller.read(which, sink))? {
         Ok(bytes) => Ok(bytes as u64),
@@ -174,7 +174,8 @@ pub fn read_vector(kernel: &mut Kernel, which: u64, address: u64, count: u64) ->
     read_buffers(kernel, which, &buffers)
 }
 
-fn write_buffers(kernel: &mut Kernel, which: u64, buffers: &[(u64, u64)]) -> Outcome {
+/// Writes buffers one after another; `quiet`: without `SIGPIPE`.
+pub(super) fn write_buffers(kernel: &mut Kernel, which: u64, buffers: &[(u64, u64)], quiet: bool) -> Outcome {
     let which = which as Fd;
     let all: u64 =
         buffers.iter().map(|(_, length)| length).fold(0, |sum, length| sum.saturating_add(*length));
@@ -192,7 +193,7 @@ fn write_buffers(kernel: &mut Kernel, which: u64, buffers: &[(u64, u64)]) -> Out
         Err(Errno::AGAIN) => wait_for(kernel, which, before),
         Err(_) if before > 0 => Ok(before as u64),
         Err(errno) => {
-            if errno == Errno::PIPE {
+            if errno == Errno::PIPE && !quiet {
                 kernel.send_thread_signal(kernel.current, Signal::PIPE, Info::default());
             }
             Err(errno.into())
@@ -202,13 +203,13 @@ fn write_buffers(kernel: &mut Kernel, which: u64, buffers: &[(u64, u64)]) -> Out
 
 /// `write`.
 pub fn write(kernel: &mut Kernel, which: u64, address: u64, length: u64) -> Outcome {
-    write_buffers(kernel, which, &[(address, length)])
+    write_buffers(kernel, which, &[(address, length)], false)
 }
 
 /// `writev`.
 pub fn write_vector(kernel: &mut Kernel, which: u64, address: u64, count: u64) -> Outcome {
     let buffers = vector(kernel, address, count)?;
-    write_buffers(kernel, which, &buffers)
+    write_buffers(kernel, which, &buffers, false)
 }
 
 /// `pread64`.

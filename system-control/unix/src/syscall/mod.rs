@@ -7,6 +7,7 @@ mod futex;
 mod memory;
 pub mod process;
 pub mod signal;
+mod socket;
 mod system;
 mod time;
 mod wait;
@@ -96,6 +97,20 @@ pub fn carry_out(kernel: &mut Kernel, number: u64, arguments: [u64; 6]) -> Outco
         linux::__NR_epoll_pwait => epoll::wait(kernel, [a, b, c, d, e, f]),
         linux::__NR_eventfd2 => epoll::event_counter(kernel, a, b),
         linux::__NR_pselect6 => file::select(kernel, arguments),
+
+        linux::__NR_socket => socket::make(kernel, a, b, c),
+        linux::__NR_bind => socket::bind(kernel, a, b, c),
+        linux::__NR_listen => socket::listen(kernel, a, b),
+        linux::__NR_accept => socket::accept(kernel, a, b, c, 0),
+        linux::__NR_accept4 => socket::accept(kernel, a, b, c, d),
+        linux::__NR_connect => socket::connect(kernel, a, b, c),
+        linux::__NR_getsockname => socket::name(kernel, a, b, c),
+        linux::__NR_getpeername => socket::peer_name(kernel, a, b, c),
+        linux::__NR_getsockopt => socket::option(kernel, [a, b, c, d, e]),
+        linux::__NR_setsockopt => socket::set_option(kernel, [a, b, c, d, e]),
+        linux::__NR_shutdown => socket::shut_down(kernel, a, b),
+        linux::__NR_sendto => socket::send(kernel, arguments),
+        linux::__NR_recvfrom => socket::receive(kernel, arguments),
 
         linux::__NR_mmap => memory::map(kernel, [a, b, c, d, e, f]),
         linux::__NR_munmap => memory::unmap(kernel, a, b),

@@ -481,9 +481,12 @@ impl Kernel {
         if let Some(old) = old {
             self.release_space(old);
         }
-        if let Some(descriptors) = descriptors {
-            self.with_host(0, |files, host| descriptors.borrow_mut().exec(files, host));
-        }
+        self.with_host(pid, |files, host| {
+            files.discard_mappings(pid, host);
+            if let Some(descriptors) = descriptors {
+                descriptors.borrow_mut().exec(files, host);
+            }
+        });
         self.wake_all(Key::Released(pid));
     }
 
@@ -539,6 +542,14 @@ impl Kernel {
             self.release_space(space);
         }
         self.release_descriptors(descriptors);
+        // Who exits leaves its message files to its parent; who is killed, to nobody.
+        let heir = self
+            .tasks
+            .processes
+            .get(&parent)
+            .filter(|heir| heir.end.is_none() && matches!(end, End::Exited(_)));
+        let heir = heir.map(|heir| heir.pid);
+        self.with_host(pid, |files, host| files.process_ended(pid, heir, host));
         if pid == FIRST {
             self.first.ended = Some(end);
         }
