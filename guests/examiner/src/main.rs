@@ -14,6 +14,7 @@ mod cycles;
 mod devices;
 mod lifecycle;
 mod pause;
+mod shares;
 mod stage;
 mod subject;
 mod verbs;
@@ -35,6 +36,7 @@ const CASES: &[Case] = &[
     ("costs", costs::run),
     ("devices", devices::run),
     ("colours", colours::run),
+    ("shares", shares::run),
 ];
 
 /// `x0` is the address of the boot information.

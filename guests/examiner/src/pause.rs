@@ -7,7 +7,7 @@ use core::time::Duration;
 use handover_guest::{
     PartitionId,
     abi::{EndReason, Error, PartitionState},
-    hvc, println, timer,
+    block_on, hvc, println, timer,
 };
 use subject::Order;
 
@@ -59,6 +59,11 @@ fn refusals(stage: &Stage) -> Verdict {
         }
     }
     Ok(())
+}
+
+/// Waits until the counter has come so far.
+pub(crate) fn sleep_until(count: u64) -> Verdict {
+    block_on(timer::sleep_until(count)).map_err(|error| format!("no timer: {error}"))
 }
 
 /// Spends time.

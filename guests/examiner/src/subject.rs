@@ -45,8 +45,13 @@ impl Subject {
     pub(crate) fn tell(&self, order: Order, a: u64, b: u64) -> Verdict {
         let mut words = [0; 16];
         (words[0], words[1], words[2]) = (order as u64, a, b);
+        self.say(words)
+    }
+
+    /// Tells it these words.
+    pub(crate) fn say(&self, words: [u64; 16]) -> Verdict {
         let sent = self.channel.send(Short::from_words(words));
-        sent.map_err(|error| format!("{order:?} cannot be told: {error}"))
+        sent.map_err(|error| format!("{} cannot be told: {error}", self.id))
     }
 
     /// Its next answer, if it is there.

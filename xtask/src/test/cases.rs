@@ -126,6 +126,33 @@ macro_rules! examine_subject {
     };
 }
 
+/// The examiner has logical processors spend time on a machine with so many physical ones.
+macro_rules! shares {
+    ($processors:literal) => {
+        concat!(
+            "[system-control]\nkernel = \"guest:examiner\"\ncommand-line = \"case=shares\"\n[machine]\nprocessors = ",
+            $processors,
+            "\nmemory = \"128 MiB\"\n",
+            shares!("rest", 4),
+            shares!("pair", 2),
+            shares!("eight", 8),
+        )
+    };
+    ($name:literal, $processors:literal) => {
+        concat!(
+            "[[partition]]\nname = \"",
+            $name,
+            "\"\nkernel = \"guest:worker\"\nmemory = \"4 MiB\"\nprocessors = ",
+            $processors,
+            "\n"
+        )
+    };
+}
+
+/// What it must say.
+const SHARED: &[super::machine::Line] =
+    &[Has("system-control", "examiner: shares ok"), Lacks("", "panic"), Lacks("system-control", "worker: ")];
+
 /// A partition that uses a device of the machine: which, and what it does (`guests/rtc`).
 macro_rules! device_user {
     ($name:literal, $device:literal, $command_line:literal) => {
@@ -466,6 +493,30 @@ fn bare_metal() -> Vec<Case> {
             status: 0,
             limit: 240,
             icount: false,
+        },
+        Case {
+            name: "shares-on-one",
+            manifest: shares!(1),
+            lines: SHARED,
+            status: 0,
+            limit: 600,
+            icount: true,
+        },
+        Case {
+            name: "shares-on-two",
+            manifest: shares!(2),
+            lines: SHARED,
+            status: 0,
+            limit: 600,
+            icount: true,
+        },
+        Case {
+            name: "shares-on-four",
+            manifest: shares!(4),
+            lines: SHARED,
+            status: 0,
+            limit: 600,
+            icount: true,
         },
         Case {
             name: "cycles",
