@@ -82,6 +82,8 @@ pub mod psci;
 #[cfg(target_os = "none")]
 mod region;
 #[cfg(target_os = "none")]
+pub mod requests;
+#[cfg(target_os = "none")]
 pub mod signals;
 #[cfg(target_os = "none")]
 pub mod start;

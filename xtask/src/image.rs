@@ -209,10 +209,10 @@ fn check_room(manifest: &Manifest, archive: u64) -> Result<()> {
 
 /// The package of the privileged partition's program.
 fn privileged_of(workspace: &Workspace, manifest: &Manifest) -> Result<String> {
-    let Some(kernel) = &manifest.system_control.kernel else { return Ok(SYSTEM_CONTROL.to_owned()) };
-    if manifest.system_control.is_unix() {
+    let control = &manifest.system_control;
+    let Some(kernel) = control.kernel.as_ref().filter(|_| !control.is_unix()) else {
         return Ok(UNIX_KERNEL.to_owned());
-    }
+    };
     let known = cargo::guests(workspace)?;
     match KernelSource::new(kernel) {
         KernelSource::Guest(name) if known.iter().any(|guest| guest == name) => Ok(name.to_owned()),
@@ -315,7 +315,8 @@ mod tests {
 
     #[test]
     fn what_nobody_follows_is_refused() {
-        let text = "machine = { processors = 1, memory = \"82 MiB\" }\n[[partition]]\nname = \"a\"\nkernel = \"guest:a\"\nprocessors = 1\n\
+        let text = "machine = { processors = 1, memory = \"98 MiB\" }\nsystem-control = { kernel = \"guest:b\" }\n[[partition]]\n\
+                    name = \"a\"\nkernel = \"guest:a\"\nprocessors = 1\n\
                     memory = \"16 MiB\"\n";
         let check = |more: &str| {
             let manifest = handover_manifest::parse(&format!("{text}{more}"), Path::new("m.toml")).unwrap();
@@ -334,10 +335,10 @@ mod tests {
 
     #[test]
     fn counts_the_archive_as_memory() {
-        let text = "machine = { processors = 1, memory = \"82 MiB\" }\n[[partition]]\nname = \"a\"\nkernel = \"guest:a\"\nprocessors = 1\nmemory = \"16 MiB\"\n";
+        let text = "machine = { processors = 1, memory = \"98 MiB\" }\n[[partition]]\nname = \"a\"\nkernel = \"guest:a\"\nprocessors = 1\nmemory = \"16 MiB\"\n";
         let manifest = handover_manifest::parse(text, Path::new("m.toml")).unwrap();
         assert!(check_room(&manifest, 1 << 20).is_ok());
         let error = check_room(&manifest, 3 << 20).unwrap_err().to_string();
-        assert!(error.contains("take 83 MiB, but the machine has 82 MiB"), "{error}");
+        assert!(error.contains("take 99 MiB, but the machine has 98 MiB"), "{error}");
     }
 }

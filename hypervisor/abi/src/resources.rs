@@ -50,6 +50,17 @@ pub enum Outcome {
     Failed(Error),
 }
 
+impl Outcome {
+    /// How much was granted.
+    #[must_use]
+    pub const fn amount(self) -> u64 {
+        match self {
+            Outcome::Granted(amount) | Outcome::Changed(amount) => amount,
+            Outcome::Refused | Outcome::Failed(_) => 0,
+        }
+    }
+}
+
 /// The answer to a request. A connection's requests are answered one after the other, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {

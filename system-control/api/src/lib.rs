@@ -34,6 +34,7 @@
 mod calls;
 mod channel;
 mod error;
+mod listed;
 mod machine;
 #[cfg(feature = "model")]
 pub mod model;
@@ -50,8 +51,9 @@ pub use channel::{Channel, Delivery, Listener, Message, SendError};
 pub use error::{Cause, Error};
 pub use handover_abi as abi;
 pub use handover_abi::{Account, EndReason, PartitionId, PartitionState, ServiceId};
+pub use listed::{Listed, PARTITIONS};
 pub use machine::{Machine, MachineInfo, Setup};
-pub use partition::{Charge, Ended, Partition};
+pub use partition::{Charge, Counters, Ended, Partition, ProcessorTime};
 pub use ready::{READY, ready};
 pub use region::{MappedFile, MappedRegion, MessageFile, Region};
 pub use services::{SERVICES, Service, Services};

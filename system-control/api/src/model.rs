@@ -7,7 +7,7 @@ use std::{
 };
 
 use handover_abi::{
-    Account, Call, EndReason, Error, Name, PartitionId, PartitionState,
+    Account, COUNTERS_AT_ONCE, Call, Counter, EndReason, Error, Name, PartitionId, PartitionState,
     layout::{ADD_MEMORY_MAX, MEMORY_BASE, MEMORY_GRANULE, WRITE_MAX},
 };
 
@@ -33,6 +33,10 @@ pub struct Modelled {
     pub asked: bool,
     /// How it ended.
     pub end: Option<(EndReason, u64)>,
+    /// Its logical processors' times: run, and waited.
+    pub times: Vec<(u64, u64)>,
+    /// Its named counters.
+    pub counters: [u64; Counter::ALL.len()],
 }
 
 #[derive(Debug)]
@@ -93,6 +97,15 @@ impl Model {
         self.state().off
     }
 
+    /// A partition runs, and is counted: `change` says what.
+    ///
+    /// # Panics
+    ///
+    /// There is none of this id.
+    pub fn count(&self, id: u32, change: impl FnOnce(&mut Modelled)) {
+        change(self.state().partitions.get_mut(&id).expect("there is such a partition"));
+    }
+
     /// A partition ends by itself.
     ///
     /// # Panics
@@ -116,7 +129,7 @@ impl Calls for Model {
         match results {
             Ok(results) => {
                 registers[0] = 0;
-                registers[1..=results.len()].copy_from_slice(&results);
+                registers[1..=COUNTERS_AT_ONCE].copy_from_slice(&results);
             }
             Err((error, x1)) => (registers[0], registers[1]) = (error.to_x0(), x1),
         }
@@ -124,14 +137,22 @@ impl Calls for Model {
     }
 }
 
-type Results = Result<[u64; 3], (Error, u64)>;
+/// `x1` to `x16`.
+type Registers = [u64; COUNTERS_AT_ONCE];
+type Results = Result<Registers, (Error, u64)>;
+
+fn registers<const N: usize>(values: [u64; N]) -> Registers {
+    let mut registers = [0; _];
+    registers[..N].copy_from_slice(&values);
+    registers
+}
 
 impl State {
     fn carry_out(&mut self, call: Call, &[x1, x2, x3, x4, ..]: &[u64; REGISTERS - 1]) -> Results {
-        let plain = |result: Result<(), Error>| result.map(|()| [0; 3]).map_err(|error| (error, 0));
+        let plain = |result: Result<(), Error>| result.map(|()| [0; _]).map_err(|error| (error, 0));
         match call {
-            Call::Identify => Ok([OWN.into(), 1, 0]),
-            Call::MachineInfo => Ok([1, self.free, 0]),
+            Call::Identify => Ok(registers([OWN.into(), 1])),
+            Call::MachineInfo => Ok(registers([1, self.free])),
             Call::MachineOff => {
                 self.off = Some(x1);
                 // It would not return.
@@ -140,7 +161,7 @@ impl State {
             Call::AccountRead => self.account(x1, x2),
             Call::PartitionCreate => self.create([x1, x2], x3),
             Call::PartitionSetLimit => plain(self.set_limit(x1, x2, x3)),
-            Call::PartitionAddMemory => self.add_memory(x1, x2, x3).map(|()| [0; 3]),
+            Call::PartitionAddMemory => self.add_memory(x1, x2, x3).map(|()| [0; _]),
             Call::PartitionWrite => plain(self.write(x1, x2, x3, x4)),
             Call::PartitionStart => {
                 plain(self.new_one(x1).map(|partition| partition.started = Some((x2, x3))))
@@ -161,7 +182,20 @@ impl State {
                     (Some(_), None) => PartitionState::Active,
                     (None, None) => PartitionState::Created,
                 };
-                Ok([state as u64, reason as u64, status])
+                Ok(registers([state as u64, reason as u64, status]))
+            }
+            Call::ProcessorRead => {
+                let partition = self.one(x1).map_err(|error| (error, 0))?;
+                let time = usize::try_from(x2).ok().and_then(|number| partition.times.get(number));
+                let &(ran, waited) = time.ok_or((Error::InvalidArgument, 0))?;
+                Ok(registers([0, 0, 0, ran, waited]))
+            }
+            Call::CountersRead => {
+                let partition = self.one(x1).map_err(|error| (error, 0))?;
+                let named = partition.counters.iter().skip(x3 as usize).take(COUNTERS_AT_ONCE);
+                let mut read = [0; _];
+                read.iter_mut().zip(named).for_each(|(to, from)| *to = *from);
+                Ok(read)
             }
             _ => Err((Error::NotSupported, 0)),
         }
@@ -179,11 +213,11 @@ impl State {
     fn account(&mut self, id: u64, account: u64) -> Results {
         let account = Account::try_from(account).map_err(|error| (error, 0))?;
         if id == 0 || id == u64::from(OWN) {
-            return Ok([0, u64::MAX, 0]);
+            return Ok(registers([0, u64::MAX]));
         }
         let partition = self.one(id).map_err(|error| (error, 0))?;
         let used = if account == Account::Memory { partition.memory.len() as u64 } else { 0 };
-        Ok([used, partition.limits[account as usize], 0])
+        Ok(registers([used, partition.limits[account as usize]]))
     }
 
     fn create(&mut self, name: [u64; 2], processors: u64) -> Results {
@@ -199,9 +233,11 @@ impl State {
             paused: false,
             asked: false,
             end: None,
+            times: vec![(0, 0); processors as usize],
+            counters: [0; _],
         };
         self.partitions.insert(self.last, made);
-        Ok([self.last.into(), 0, 0])
+        Ok(registers([self.last.into()]))
     }
 
     fn set_limit(&mut self, id: u64, account: u64, limit: u64) -> Result<(), Error> {

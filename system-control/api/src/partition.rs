@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use handover_abi::{Account, Call, EndReason, PartitionId, PartitionState};
+use handover_abi::{Account, COUNTERS_AT_ONCE, Call, Counter, EndReason, PartitionId, PartitionState};
 
 use crate::{Cause, Error, Event, Machine, REGISTERS, Signals};
 
@@ -22,6 +22,27 @@ pub struct Charge {
     pub used: u64,
     /// What may be used at most.
     pub limit: u64,
+}
+
+/// Time of a logical processor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProcessorTime {
+    /// Nanoseconds it has run, the control OS's work for it included.
+    pub ran: u64,
+    /// Nanoseconds it has wanted to run and did not.
+    pub waited: u64,
+}
+
+/// What the control OS has counted of a partition, its processors together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counters([u64; Counter::ALL.len()]);
+
+impl Counters {
+    /// One of them.
+    #[must_use]
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.0[counter as usize]
+    }
 }
 
 /// How a partition ended.
@@ -76,6 +97,29 @@ impl Partition {
         let [used, limit, ..] =
             self.call(format_args!("read the account of {account}"), Call::AccountRead, &[account as u64])?;
         Ok(Charge { used, limit })
+    }
+
+    /// Time of one of its logical processors; `None` if it has not so many.
+    #[expect(clippy::missing_errors_doc, reason = "as above")]
+    pub fn processor(&self, number: u32) -> Result<Option<ProcessorTime>, Error> {
+        let what = format_args!("read the time of processor {number}");
+        match self.call(what, Call::ProcessorRead, &[number.into()]) {
+            Ok([_, _, _, ran, waited, ..]) => Ok(Some(ProcessorTime { ran, waited })),
+            Err(error) if error.control() == Some(handover_abi::Error::InvalidArgument) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Its counters.
+    #[expect(clippy::missing_errors_doc, reason = "as above")]
+    pub fn counters(&self) -> Result<Counters, Error> {
+        let mut counters = Counters([0; _]);
+        for (first, part) in (0..).step_by(COUNTERS_AT_ONCE).zip(counters.0.chunks_mut(COUNTERS_AT_ONCE)) {
+            let read =
+                self.call(format_args!("read its counters"), Call::CountersRead, &[u64::MAX, first])?;
+            part.copy_from_slice(&read[..part.len()]);
+        }
+        Ok(counters)
     }
 
     /// Sets how much it may have of a resource, in the account's unit. Less than it has takes nothing away.

@@ -49,7 +49,8 @@ impl Manifest {
     pub fn check(&self) -> Result<(), Problem> {
         self.check_machine()?;
         self.check_system_control()?;
-        if self.partitions.is_empty() && !self.system_control.is_unix() {
+        let alone = self.stay || self.system_control.is_unix() && !self.system_control.has_init();
+        if self.partitions.is_empty() && !alone {
             return wrong(Place::Manifest(Key::Table), "there is no `[[partition]]`: name at least one");
         }
         for (index, partition) in self.partitions.iter().enumerate() {
@@ -91,7 +92,7 @@ impl Manifest {
             return wrong(at("kernel"), what);
         }
         if !control.programs.is_empty() && !control.is_unix() {
-            return wrong(at("programs"), format!("only `kernel = \"{UNIX}\"` runs programs"));
+            return wrong(at("programs"), "a guest in system-control's place runs no programs");
         }
         match control.memory {
             Some(memory) => check_granule(memory, at("memory")),

@@ -112,12 +112,12 @@ pub const BUSYBOX: &str = "busybox";
 /// Memory of system-control where the manifest does not say, in bytes.
 pub const SYSTEM_CONTROL_MEMORY: u64 = 16 << 20;
 /// The same with [`UNIX`].
-pub const UNIX_MEMORY: u64 = 48 << 20;
+pub const UNIX_MEMORY: u64 = 32 << 20;
 
 impl SystemControl {
     /// Whether it is the kernel that runs programs.
     pub fn is_unix(&self) -> bool {
-        self.kernel.as_deref() == Some(UNIX)
+        self.kernel.as_deref().is_none_or(|kernel| kernel == UNIX)
     }
 
     /// Whether init runs there: it follows the rest of the manifest.

@@ -221,7 +221,7 @@ macro_rules! fuzz {
         concat!(
             "end-with = [\"fuzz\", \"second\", \"checker\"]\n[machine]\nprocessors = ",
             $processors,
-            "\nmemory = \"100 MiB\"\n[[partition]]\nname = \"echo\"\nkernel = \"guest:echo\"\nprocessors = 1\n\
+            "\nmemory = \"116 MiB\"\n[[partition]]\nname = \"echo\"\nkernel = \"guest:echo\"\nprocessors = 1\n\
              memory = \"4 MiB\"\nprovides = [\"echo\"]\n",
             fuzz!("checker", 1, "", "provides = [\"checked\"]\nuses = [\"echo\"]\n"),
             fuzz!("partner", 1, "", "provides = [\"partner\"]\n"),
@@ -583,7 +583,7 @@ fn bare_metal() -> Vec<Case> {
         Case {
             name: "neighbours",
             manifest: concat!(
-                "end-with = [\"witness\"]\n[machine]\nprocessors = 1\nmemory = \"128 MiB\"\n",
+                "end-with = [\"witness\"]\n[machine]\nprocessors = 1\nmemory = \"144 MiB\"\n",
                 hostile!("active", "active-priorities", 1),
                 hostile!("deferred", "deferred-errors", 1),
                 hostile!("line", "endless-line", 1),

@@ -1,31 +1,16 @@
-//! What one init leaves for the next, should it die: a file.
+//! What one init leaves for the next, should it die: a file, which tells other programs too which partitions there are.
 
 use std::{fmt, fs, io, path::Path, str::FromStr};
 
-use handover_control::PartitionId;
+use handover_control::Listed;
 
-use crate::supervise::Past;
-
-/// Where it is kept.
-pub const MEMORY: &str = "/run/partitions";
-
-/// A partition, as far as it has to be remembered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Known {
-    /// Its id, unless it has ended for good.
-    pub id: Option<PartitionId>,
-    /// Its past.
-    pub past: Past,
-}
-
-/// Everything that has to be remembered. As text: `status` and the status, then a line for each partition with its name, its id or `-`,
-/// its restarts, and `runs` or `ended`.
+/// Everything that has to be remembered. As text: `status` and the status, then a line for each partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     /// The first exit status that was not zero.
     pub status: u64,
-    /// Each partition's name and state, in the manifest's order.
-    pub partitions: Vec<(String, Known)>,
+    /// Each partition, in the manifest's order.
+    pub partitions: Vec<Listed>,
 }
 
 impl Memory {
@@ -57,19 +42,15 @@ impl Memory {
 
     /// The partition of this name.
     #[must_use]
-    pub fn partition(&self, name: &str) -> Option<Known> {
-        self.partitions.iter().find(|(known, _)| known == name).map(|(_, known)| *known)
+    pub fn partition(&self, name: &str) -> Option<&Listed> {
+        self.partitions.iter().find(|known| known.name == name)
     }
 }
 
 impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "status {}", self.status)?;
-        for (name, Known { id, past: Past { restarts, ended } }) in &self.partitions {
-            let id = id.map_or_else(|| "-".into(), |id| id.to_string());
-            writeln!(f, "{name} {id} {restarts} {}", if *ended { "ended" } else { "runs" })?;
-        }
-        Ok(())
+        self.partitions.iter().try_for_each(|partition| writeln!(f, "{partition}"))
     }
 }
 
@@ -81,54 +62,28 @@ impl FromStr for Memory {
         let mut lines = text.lines();
         let first = lines.next().unwrap_or_default();
         let status = first.strip_prefix("status ").and_then(|status| status.parse().ok()).ok_or(first)?;
-        let partition = |line: &str| {
-            let mut words = line.split(' ');
-            let name = words.next()?.to_owned();
-            let id = match words.next()? {
-                "-" => None,
-                id => Some(PartitionId::new(id.parse().ok()?)),
-            };
-            let restarts = words.next()?.parse().ok()?;
-            let ended = match words.next()? {
-                "ended" => true,
-                "runs" => false,
-                _ => return None,
-            };
-            words.next().is_none().then_some((name, Known { id, past: Past { restarts, ended } }))
-        };
-        let partitions =
-            lines.map(|line| partition(line).ok_or_else(|| line.to_owned())).collect::<Result<_, _>>()?;
-        Ok(Memory { status, partitions })
+        Ok(Memory { status, partitions: lines.map(str::parse).collect::<Result<_, _>>()? })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use handover_control::PartitionId;
 
     #[test]
     fn reads_what_it_writes() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("partitions");
         assert_eq!(Memory::read(&path).unwrap(), None);
-        let past = Past { restarts: 2, ended: true };
-        let known = Known { id: Some(PartitionId::new(7)), past: Past::default() };
-        let memory = Memory {
-            status: 3,
-            partitions: vec![("a".into(), Known { id: None, past }), ("b".into(), known)],
-        };
+        let gone = Listed { name: "a".into(), id: None, restarts: 2, ended: true };
+        let known = Listed { name: "b".into(), id: Some(PartitionId::new(7)), restarts: 0, ended: false };
+        let memory = Memory { status: 3, partitions: vec![gone, known.clone()] };
         memory.write(&path).unwrap();
         assert_eq!(Memory::read(&path).unwrap(), Some(memory.clone()));
         assert_eq!(memory.to_string(), "status 3\na - 2 ended\nb 7 0 runs\n");
-        assert_eq!(memory.partition("b"), Some(known));
-        for wrong in [
-            "",
-            "status x",
-            "status 0\na",
-            "status 0\na b 0 runs",
-            "status 0\na 1 0 walks",
-            "status 0\na 1 0 runs x",
-        ] {
+        assert_eq!(memory.partition("b"), Some(&known));
+        for wrong in ["", "status x", "status 0\na", "status 0\na 1 0 walks"] {
             assert!(wrong.parse::<Memory>().is_err(), "{wrong:?}");
         }
     }

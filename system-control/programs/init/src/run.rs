@@ -9,7 +9,7 @@ use std::{
 };
 
 use handover_control::{
-    Machine, MappedFile, PartitionId, SERVICES, Signals,
+    Machine, MappedFile, PARTITIONS, PartitionId, SERVICES, Signals,
     abi::resources::{Ask, Outcome, Request},
     requests::Query,
 };
@@ -17,7 +17,7 @@ use handover_loader::{archive::Failure, partition::Content};
 use handover_manifest::Manifest;
 use init::{
     front::{Front, Settled},
-    memory::{MEMORY, Memory},
+    memory::Memory,
     programs::{self, Queries, Restarts},
     supervise::STATUS_NOT_STARTED,
     system::{System, Watch},
@@ -75,7 +75,7 @@ fn boot(machine: &Machine) -> Result<u64, Failure> {
     let files: Vec<_> = manifest.partitions.iter().map(Files::open).collect::<Result<_, _>>()?;
     let contents = files.iter().zip(&manifest.partitions).map(|(files, partition)| files.content(partition));
     let contents: Vec<Content<'_>> = contents.collect::<Result<_, _>>()?;
-    let former = Memory::read(Path::new(MEMORY))
+    let former = Memory::read(Path::new(PARTITIONS))
         .map_err(|error| failed("what the former init has left is unreadable", &error))?;
 
     let (sender, incoming) = channel();
@@ -115,7 +115,7 @@ fn boot(machine: &Machine) -> Result<u64, Failure> {
 
 /// Leaves for the next init, and for programs, what they have to know.
 fn remember(system: &System<'_>) {
-    let written = system.memory().write(Path::new(MEMORY));
+    let written = system.memory().write(Path::new(PARTITIONS));
     if let Err(error) = written.and_then(|()| system.services().write(Path::new(SERVICES))) {
         say(&format!("what the next init has to know cannot be written: {error}"));
     }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use handover_control::{
-    Account, EndReason, Machine, PartitionId, PartitionState, Service, Services,
+    Account, EndReason, Listed, Machine, PartitionId, PartitionState, Service, Services,
     abi::resources::{SERVICE, SERVICE_NAME},
 };
 use handover_loader::{
@@ -15,7 +15,7 @@ use handover_manifest::{Duration, Manifest, Partition, Provider, Ready};
 
 use crate::{
     memory::Memory,
-    supervise::{Next, STATUS_FAULT, Supervisor, end_line},
+    supervise::{Next, Past, STATUS_FAULT, Supervisor, end_line},
 };
 
 /// The running system.
@@ -75,10 +75,12 @@ impl<'a> System<'a> {
         remember: impl Fn(&System<'_>),
     ) -> Result<System<'a>, Failure> {
         let mut supervisor = Supervisor::new(manifest);
-        let remembered = |partition: &Partition| known.partition(&partition.name).unwrap_or_default();
-        let known_ones: Vec<_> = manifest.partitions.iter().map(remembered).collect();
-        supervisor.remember(known.status, &known_ones.iter().map(|known| known.past).collect::<Vec<_>>());
-        let ids = known_ones.iter().map(|known| known.id).collect();
+        let remembered =
+            |partition: &Partition| known.partition(&partition.name).cloned().unwrap_or_default();
+        let listed: Vec<_> = manifest.partitions.iter().map(remembered).collect();
+        let past = listed.iter().map(|&Listed { restarts, ended, .. }| Past { restarts, ended });
+        supervisor.remember(known.status, &past.collect::<Vec<_>>());
+        let ids = listed.iter().map(|known| known.id).collect();
         let mut system = System { machine, manifest, contents, ids, supervisor, start: Start::Done, say };
         for (index, partition) in manifest.partitions.iter().enumerate() {
             if let Some(id @ None) = system.ids.get_mut(index)
@@ -122,8 +124,12 @@ impl<'a> System<'a> {
     pub fn memory(&self) -> Memory {
         let (status, past) = self.supervisor.past();
         let partitions = self.manifest.partitions.iter().zip(&self.ids).zip(past);
-        let partitions = partitions
-            .map(|((partition, &id), past)| (partition.name.clone(), crate::memory::Known { id, past }));
+        let partitions = partitions.map(|((partition, &id), Past { restarts, ended })| Listed {
+            name: partition.name.clone(),
+            id,
+            restarts,
+            ended,
+        });
         Memory { status, partitions: partitions.collect() }
     }
 
