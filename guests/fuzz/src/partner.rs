@@ -108,8 +108,6 @@ pub(crate) struct Partner {
     pub(crate) id: u64,
     service: u64,
     port: u64,
-    /// The id that the next partition to be made will have.
-    next: u64,
 }
 
 /// Asks for a channel to a service and waits until there is an answer; the port.
@@ -132,13 +130,20 @@ fn turns() {
 
 /// Waits until one of the causes holds at a port.
 fn wait_for(stream: &Stream, port: u64, causes: Causes) {
-    loop {
-        match hvc::port_status(Port::new(port as u32)) {
-            Ok(status) if status.causes.intersects(causes) => return,
-            Ok(_) => turns(),
-            Err(error) => return stream.fail(format_args!("port {port}: {error}")),
-        }
+    while !has(stream, port, causes) {
+        turns();
     }
+}
+
+/// Whether one of the causes holds at a port, or nothing ever will.
+fn has(stream: &Stream, port: u64, causes: Causes) -> bool {
+    hvc::port_status(Port::new(port as u32)).map_or_else(
+        |error| {
+            stream.fail(format_args!("port {port}: {error}"));
+            true
+        },
+        |status| status.causes.intersects(causes),
+    )
 }
 
 impl Partner {
@@ -146,11 +151,7 @@ impl Partner {
     pub(crate) fn open(stream: &mut Stream, id: PartitionId, service: u64) -> Partner {
         let id = u64::from(id.get());
         let port = open(stream, id, service);
-        let mut next = 1;
-        while stream.call(Call::AccountRead, &[next, 0]).outcome != Outcome::Fails(Error::BadHandle) {
-            next += 1;
-        }
-        Partner { id, service, port, next }
+        Partner { id, service, port }
     }
 
     fn tell(&self, stream: &mut Stream, command: u64, argument: u64) {
@@ -193,21 +194,18 @@ impl Partner {
         self.port
     }
 
-    /// Has it die and come back, and asks it for channels all the while.
+    /// Has it die and come back, under its id, and asks it for channels all the while.
     pub(crate) fn die(&mut self, stream: &mut Stream) {
-        ASKED.store(self.next, Ordering::Relaxed);
         self.tell(stream, RESET, 0);
-        while ask(stream, self.id) != Outcome::Fails(Error::BadHandle) {
+        while !has(stream, self.port, Causes::PEER_CLOSED) {
+            ask(stream, self.id);
             turns();
         }
         stream.call(Call::Disconnect, &[self.port]);
-        self.id = self.next;
-        self.next += 1;
         while ask(stream, self.id) != Outcome::Done {
             turns();
         }
         self.port = open(stream, self.id, self.service);
-        stream.setting.peers[2] = self.id;
     }
 
     /// Has it die until each state of a partition's life has been seen. A partition that has been made and not started is seen only

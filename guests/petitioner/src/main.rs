@@ -92,7 +92,7 @@ fn modest(boot: &Boot) -> Result<(), Error> {
 }
 
 fn ready(boot: &Boot) -> Result<(), Error> {
-    block_on(timer::sleep_until(timer::after(Duration::from_millis(200))))??;
+    block_on(timer::sleep_until(timer::after(Duration::from_millis(200))))?;
     println!("petitioner: ready at {} ms", timer::now() * 1000 / timer::frequency());
     Requests::connect(boot)?.ready()?;
     println!("petitioner: ports {}", hvc::account_read(None, Account::Ports)?.used);
