@@ -6,8 +6,9 @@ use handover_guest::{
 };
 
 use crate::{
-    fault,
+    fault, interrupt,
     sample::{measure, measure_pair, report},
+    switch,
 };
 
 /// What makes a tick an instruction.
@@ -36,11 +37,13 @@ pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
     }
     drop(channel);
     direct(service)?;
+    switch::run(Channel::connect(service)?)?;
     to_itself()?;
     create_and_destroy(["region_create_4k", "region_destroy_4k"], 4 << 10)?;
     crate::event::run(service, "")?;
     create_and_destroy(["region_create_2m", "region_destroy_2m"], 2 << 20)?;
     report("stage2_fault", fault::sample);
+    interrupt::timer()?;
     Ok(Status::SUCCESS)
 }
 

@@ -4,7 +4,7 @@ use handover_guest::{
     Boot, Channel, Error, Port, RequestFlags, Short, Status, calls, events, interrupts, println, signals,
 };
 
-/// Serves one client: first its messages, then its direct calls, then its events.
+/// Serves one client: first its messages, then its direct calls, then switches, then its events.
 pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
     let Some(service) = boot.provided("bench") else {
         println!(
@@ -23,10 +23,10 @@ pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
                         return Ok(Status::SUCCESS);
                     }
                     let channel = request.accept()?;
-                    if channels == 0 {
-                        answer(channel)?
-                    } else {
-                        answer_calls(channel)?
+                    match channels {
+                        0 => answer(channel)?,
+                        1 => answer_calls(channel)?,
+                        _ => crate::switch::serve(channel)?,
                     }
                     channels += 1;
                 }

@@ -20,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(180);
 const RECORD: &str = "bench: ";
 
 /// The manifests, in `manifests/`, whose guests measure.
-const GUESTS: [&str; 4] = ["bench", "bench-2cpu", "bench-lifecycle", "bench-system"];
+const GUESTS: [&str; 5] = ["bench", "bench-2cpu", "bench-pair", "bench-lifecycle", "bench-system"];
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
