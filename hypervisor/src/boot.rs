@@ -11,6 +11,7 @@ use handover_core::{Attributes, Ipa, PAGE, Pa};
 use zerocopy::IntoBytes;
 
 use crate::arch::features::Capabilities;
+use crate::arch::monitor::Monitor;
 use crate::arch::registers::{CNTFRQ_EL0, MPIDR_EL1};
 use crate::arch::smc;
 use crate::arch::stage1::{Access, Mapper, publish_translation};
@@ -110,6 +111,7 @@ fn start(mapper: &mut Mapper, image: &Image, (fdt, tree): (&Fdt, Range), machine
         hardware.capabilities = capabilities;
         hardware.uart_intid = machine.uart_intid;
         hardware.gic = machine.gic;
+        hardware.restrained.monitor = Monitor::find(machine.monitor_intid);
         kernel.system.set_attributes(Attributes { fwb: capabilities.forced_write_back });
         kernel.system.set_palette(palette);
         // SAFETY: the device tree's memory, all of it mapped above, less everything that is used.
@@ -195,8 +197,7 @@ fn start_interrupts(machine: &Description, processor: &Processor, capabilities: 
         panic!("no redistributor for the boot processor");
     };
     processor.set_redistributor(redistributor);
-    gic::start_processor(processor, PRIVATE);
-    configure(capabilities);
+    start_processor(processor, capabilities);
     let list_registers = gic::list_register_count();
     if list_registers < 2 || gic::has_more_priorities() {
         panic!(
@@ -205,6 +206,16 @@ fn start_interrupts(machine: &Description, processor: &Processor, capabilities: 
     }
     KERNEL.lock().hardware.list_registers = list_registers;
     machine.gic.enable_shared(machine.uart_intid);
+}
+
+/// Sets this processor up for guests.
+fn start_processor(processor: &Processor, capabilities: &Capabilities) {
+    let monitor = KERNEL.lock().hardware.restrained.monitor;
+    gic::start_processor(processor, PRIVATE | monitor.map_or(0, |monitor| 1 << monitor.intid));
+    configure(capabilities);
+    if let Some(monitor) = monitor {
+        monitor.configure();
+    }
 }
 
 /// Starts the other processors, one after the other. Returns how many run in the end.
@@ -235,9 +246,8 @@ fn start_processors(machine: &Description, boot: u64) -> usize {
 /// Another processor, MMU on, on its stack (`start.s`).
 pub extern "C" fn secondary_main(index: usize) -> ! {
     let processor = Processor::adopt(index);
-    gic::start_processor(processor, PRIVATE);
     let capabilities = KERNEL.lock().hardware.capabilities;
-    configure(&capabilities);
+    start_processor(processor, &capabilities);
     UP.store(index + 1, Ordering::Release);
     run()
 }
@@ -263,7 +273,7 @@ fn start_system_control(kernel: &mut Kernel, archive: Range) -> Result<(), &'sta
     let id = life::create(kernel, None, name, header.processors).map_err(explain)?;
     let partition = kernel.system.find(id).map_err(explain)?;
     for &account in Account::ALL {
-        kernel.system.set_limit(id, account as u64, u64::MAX).map_err(explain)?;
+        kernel.system.set_limit(&kernel.hardware, id, account as u64, u64::MAX).map_err(explain)?;
     }
     let mut at = 0;
     while at < header.memory_size {

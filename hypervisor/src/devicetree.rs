@@ -23,6 +23,8 @@ pub struct Description {
     pub uart: usize,
     /// UART interrupt.
     pub uart_intid: u32,
+    /// The performance monitors' interrupt, private to each processor.
+    pub monitor_intid: Option<u32>,
     /// The boot archive.
     pub archive: Range,
     /// `/chosen/rng-seed`.
@@ -38,6 +40,13 @@ fn cells(bytes: &[u8], count: usize) -> u64 {
 fn number(node: &FdtNode, name: &str) -> Option<u64> {
     let value = node.property(name)?.value;
     Some(cells(value, value.len() / 4))
+}
+
+/// The GIC's PPI in such a property.
+fn private_interrupt(node: &FdtNode) -> Option<u32> {
+    let value = node.property("interrupts")?.value;
+    const PPI: u64 = 1;
+    (value.len() >= 12 && cells(value, 1) == PPI).then(|| cells(&value[4..], 1) as u32 + 16)
 }
 
 /// The GIC's SPI in an `interrupts` property of three cells (fdt 0.1.5 knows one and two).
@@ -107,6 +116,9 @@ pub fn read(fdt: &Fdt) -> Result<Description, &'static str> {
         .ok_or("no PL011 UART")?;
     let uart_base = uart.reg().and_then(|mut reg| reg.next()).ok_or("a UART without registers")?;
 
+    let monitor = fdt.find_compatible(&["arm,armv8-pmuv3"]);
+    let monitor_intid = monitor.as_ref().and_then(private_interrupt);
+
     let archive = Range {
         start: number(&chosen, "linux,initrd-start").ok_or("no boot archive (-initrd)")?,
         end: number(&chosen, "linux,initrd-end").ok_or("no boot archive (-initrd)")?,
@@ -123,6 +135,7 @@ pub fn read(fdt: &Fdt) -> Result<Description, &'static str> {
         gic,
         uart: uart_base.starting_address as usize,
         uart_intid: shared_interrupt(&uart).ok_or("a UART without an interrupt")?,
+        monitor_intid,
         archive,
         seed,
         seed_size,

@@ -3,8 +3,8 @@
 use handover_abi::device::{DeviceState, Text};
 use handover_abi::layout::{EVENT_INTID, WRITE_MAX};
 use handover_abi::{
-    Call, Counter, EndReason, Error, FEATURES, MessageWord, Name, PartitionId, ProcessorClaim, RequestFlags,
-    RequestWord, SHORT_WORDS, VERSION,
+    Account, BusLimit, BusStatus, Call, Counter, EndReason, Error, FEATURES, MessageWord, Name, PartitionId, ProcessorClaim, RequestFlags,
+    RequestWord, SHORT_WORDS, TrafficLimit, VERSION,
 };
 use handover_core::schedule::State;
 use handover_core::{Device, Failure, Ipa, PartitionIndex, Progress, System, Timeout};
@@ -19,7 +19,7 @@ use crate::processor;
 use crate::smccc;
 use crate::trap::{self, resume};
 use crate::vcpu::Running;
-use crate::{claim, life, power, watchdog};
+use crate::{bus, claim, life, power, watchdog};
 
 /// What a call has come to.
 pub enum Outcome {
@@ -244,7 +244,7 @@ fn dispatch(kernel: &mut Kernel, who: PartitionIndex, context: &mut Context, cal
         }
         Call::AccountRead => {
             let about = about(system, hardware, who, a)?;
-            system.account(about, b).map(|(used, limit)| results(context, [used, limit]))
+            system.account(hardware, about, b).map(|(used, limit)| results(context, [used, limit]))
         }
         Call::RegionCreate => system
             .region_create(hardware, who, a, b)
@@ -352,7 +352,13 @@ fn privileged(kernel: &mut Kernel, who: PartitionIndex, context: &mut Context, c
             life::create(kernel, Some(who), name, processors)
                 .map(|id| results(context, [u64::from(id.get())]))
         }
-        Call::PartitionSetLimit => kernel.system.set_limit(id_of(a)?, b, c).map(|()| NOTHING),
+        Call::PartitionSetLimit if b == Account::Bus as u64 => {
+            let partition = find(&kernel.system, a)?;
+            bus::set_operations(kernel, partition, c).map(|()| NOTHING)
+        }
+        Call::PartitionSetLimit => {
+            kernel.system.set_limit(&kernel.hardware, id_of(a)?, b, c).map(|()| NOTHING)
+        }
         Call::PartitionAddMemory => {
             let partition = find(&kernel.system, a)?;
             kernel.system.add_memory(&mut kernel.hardware, partition, Ipa::new(b), c)?;
@@ -427,6 +433,21 @@ fn privileged(kernel: &mut Kernel, who: PartitionIndex, context: &mut Context, c
             let Kernel { system, hardware } = kernel;
             let partition = find(system, a)?;
             system.device_assign(hardware, partition, b, Ipa::new(c), d).map(|()| NOTHING)
+        }
+        Call::PartitionSetBus => {
+            let partition = find(&kernel.system, a)?;
+            bus::set_bus(kernel, partition, BusLimit { operations: b, period: c }).map(|()| NOTHING)
+        }
+        Call::PartitionSetTraffic => {
+            let partition = find(&kernel.system, a)?;
+            bus::set_traffic(kernel, partition, TrafficLimit { event: b, events: c, period: d })
+                .map(|()| NOTHING)
+        }
+        Call::BusRead => {
+            let partition = find(&kernel.system, a)?;
+            let BusStatus { limit, used, traffic, caused } = bus::read(kernel, partition)?;
+            let TrafficLimit { event, events, period } = traffic;
+            Ok(results(context, [limit.operations, limit.period, used, event, events, period, caused]))
         }
         Call::DeviceRevoke => {
             let Kernel { system, hardware } = kernel;

@@ -60,6 +60,7 @@ pub fn take(kernel: &mut Kernel, current: Option<VcpuId>) -> bool {
                     hardware.flush_now(id, count);
                 }
             }
+            monitor if hardware.count_interrupt(monitor) => {}
             uart if uart == hardware.uart_intid => hardware.console_interrupt(),
             // Stays active until the guest ends it.
             device if hardware.device_interrupt(device) => continue,

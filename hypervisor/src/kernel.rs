@@ -12,6 +12,7 @@ use handover_core::{
 use crate::arch;
 use crate::arch::features::Capabilities;
 use crate::arch::stage2::{self, step};
+use crate::bus::Restrained;
 use crate::console::Consoles;
 use crate::device::DeviceInterrupts;
 use crate::drivers::gic::Gic;
@@ -54,6 +55,8 @@ pub struct Hardware {
     pub watchdogs: Watchdogs,
     /// Direct calls that have a time limit.
     pub timeouts: u32,
+    /// Which physical processors limits of the bus are kept on.
+    pub restrained: Restrained,
     /// Consoles.
     pub consoles: Consoles,
     /// What the processors can do. All are taken to be alike.
@@ -83,6 +86,7 @@ impl Hardware {
             requests: Requests { deadline: u64::MAX, processor: 0 },
             watchdogs: Watchdogs { deadline: u64::MAX, processor: 0 },
             timeouts: 0,
+            restrained: Restrained::NONE,
             consoles: Consoles::new(),
             capabilities: Capabilities::NONE,
             list_registers: 0,
@@ -199,6 +203,10 @@ impl Machine for Hardware {
             // The root does not matter to a TLBI, only the VMID does.
             stage2::with_vmid(vmid, || op.perform(capabilities, carry_out));
         }
+    }
+
+    fn nanoseconds(&self) -> u64 {
+        self.now()
     }
 
     fn records<T: Default + 'static>(&mut self, frame: Pa) -> &'static mut [T] {

@@ -7,6 +7,7 @@ use handover_core::{Failure, Ipa, Machine, PAGE, Pa, Partition, PartitionIndex, 
 
 use crate::arch::registers::CNTPCT_EL0;
 use crate::arch::{self, stage2};
+use crate::bus::Restraint;
 use crate::console::{RING, Terminal};
 use crate::hypercall::Outcome;
 use crate::kernel::{Hardware, Kernel};
@@ -217,6 +218,9 @@ pub fn reset(kernel: &mut Kernel, id: PartitionId) -> Result<Outcome, Failure> {
         shell.halted_at = u64::MAX;
         shell.counter_offset = 0;
         shell.watchdog.due = u64::MAX;
+        if shell.restraint & Restraint::TRAPS == 0 {
+            shell.restraint &= !Restraint::CONFINED;
+        }
         let ring = shell.terminal.detach();
         shell.terminal = Terminal::new(shell.terminal.name());
         if let Some(ring) = ring {

@@ -9,6 +9,7 @@
 
 mod arch;
 mod boot;
+mod bus;
 mod call;
 mod claim;
 mod console;

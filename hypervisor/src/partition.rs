@@ -2,6 +2,7 @@
 
 use handover_abi::Name;
 use handover_abi::layout::{PROCESSORS_MAX, VIRTUAL_TIMER_INTID};
+use handover_core::traffic::Traffic;
 use handover_core::vgic::Vgic;
 
 use crate::console::Terminal;
@@ -49,6 +50,10 @@ pub struct Shell {
     pub halted_at: u64,
     /// The watchdog.
     pub watchdog: Watchdog,
+    /// What limits of the bus ask of a physical processor that runs it: bits of [`Restraint`](crate::bus::Restraint).
+    pub restraint: u8,
+    /// Its memory traffic.
+    pub traffic: Traffic,
     /// Console.
     pub terminal: Terminal,
     /// How often the TLBs had to forget some addresses of its translation.
@@ -82,6 +87,8 @@ impl Shell {
             halt: Halt::No,
             halted_at: u64::MAX,
             watchdog: Watchdog::default(),
+            restraint: 0,
+            traffic: Traffic::new(),
             terminal: Terminal::new(name),
             unlinks: 0,
             flushes: 0,

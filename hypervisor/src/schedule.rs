@@ -208,6 +208,19 @@ impl Hardware {
         self.schedule.block(&mut self.records, here, now, timer);
     }
 
+    /// The same, until `until` at the latest. Timers of the guest's that were due already have not kept it from waiting and do not now.
+    #[cold]
+    fn throttle(&mut self, here: usize, now: u64, vcpu: *mut Vcpu, until: u64) {
+        // SAFETY: this processor has just saved this context, under the lock; what ran here is placed.
+        let (key, timer) = unsafe {
+            (*vcpu).throttled = true;
+            (Running::new(vcpu).key(), (*vcpu).context.deadline())
+        };
+        let timer = timer.filter(|due| *due > now).unwrap_or(u64::MAX);
+        let timer = timer.min(self.timeout_of(key)).min(until);
+        self.schedule.block(&mut self.records, here, now, timer);
+    }
+
     /// Saves the registers of the one that runs here, before it leaves.
     #[inline]
     fn save(&mut self, processor: &Processor) {
@@ -220,6 +233,7 @@ impl Hardware {
         // SAFETY: this processor runs it, so it is the one to touch it.
         let (context, partition, index) =
             unsafe { (&mut (*vcpu).context, (*vcpu).partition, usize::from((*vcpu).index)) };
+        self.stop_counting(processor.index(), partition);
         let Some(shell) = self.shell_mut(partition) else { return };
         shell.running -= 1;
         let occupied = shell.vgic.occupied(index);
@@ -244,6 +258,7 @@ impl Hardware {
         let vcpu = key.as_ptr();
         let shell = self.shell_mut(id.partition).expect("a scheduled partition exists");
         shell.running += 1;
+        let restraint = shell.restraint;
         let index = usize::from(id.index);
         let last = core::mem::replace(&mut shell.last[here], id.index + 1);
         let occupied = shell.vgic.occupied(index);
@@ -262,6 +277,9 @@ impl Hardware {
         if last != 0 && last != id.index + 1 {
             // Two processors of one guest may use an ASID for different things; the TLB here must not mix them.
             arch::stage2::forget_guest_here();
+        }
+        if restraint | self.restrained.bits[here] != 0 {
+            self.enter_restrained(here, key);
         }
         processor.set_current(vcpu);
         // From here on only the physical timer needs EL2's own.
@@ -453,6 +471,8 @@ pub enum Leave {
     Paused(VcpuId),
     /// It waits for the reply to its direct call.
     Calling,
+    /// It waits until this count, or an interrupt: a limit of its partition's is used up.
+    Throttled(u64),
     /// It is off, or its partition has ended.
     Off(VcpuId),
 }
@@ -475,6 +495,7 @@ pub fn schedule(mut kernel: Guard<Kernel>, leave: Leave) -> Running {
             let timer = unsafe { (*vcpu).timeout };
             hardware.schedule.block(&mut hardware.records, here, now, timer);
         }
+        Leave::Throttled(until) => hardware.throttle(here, now, vcpu, until),
         Leave::Ready => {
             let poke = hardware.schedule.preempt(&mut hardware.records, here, now);
             hardware.poke(poke);

@@ -5,6 +5,7 @@ use handover_core::{PartitionIndex, SyndromeWords};
 
 use crate::arch::exception::{self, DataAccess, Syndrome, SystemAccess, class};
 use crate::arch::registers::ICH_VMCR_EL2;
+use crate::bus;
 use crate::hypercall;
 use crate::interrupt;
 use crate::kernel::{Hardware, KERNEL, Kernel};
@@ -33,6 +34,7 @@ pub fn resume(kernel: Guard<Kernel>, guest: Running, other: bool) -> Running {
 fn look(mut kernel: Guard<Kernel>, guest: Running, other: bool) -> Running {
     let id = guest.id();
     let other = other || guest.attention() & Attention::SCHEDULE != 0;
+    let limits = guest.attention() & Attention::LIMITS != 0;
     guest.attended();
     let Some(shell) = kernel.hardware.shell(id.partition) else {
         panic!("a guest runs whose partition is gone")
@@ -44,6 +46,12 @@ fn look(mut kernel: Guard<Kernel>, guest: Running, other: bool) -> Running {
     }
     if other && kernel.hardware.must_switch() {
         return schedule(kernel, Leave::Ready);
+    }
+    if limits {
+        kernel = match bus::renew(kernel, guest) {
+            Ok(kernel) => kernel,
+            Err(other) => return other,
+        };
     }
     kernel.hardware.flush(id);
     guest
@@ -96,7 +104,7 @@ fn other(mut guest: Running, syndrome: Syndrome) -> Running {
 }
 
 /// Gives the guest an undefined-instruction exception.
-fn undefined(mut guest: Running) -> Running {
+pub fn undefined(mut guest: Running) -> Running {
     exception::inject_undefined(guest.context());
     guest
 }
@@ -134,6 +142,9 @@ pub fn is_interrupted(hardware: &mut Hardware, id: VcpuId) -> bool {
 }
 
 fn system_access(mut guest: Running, access: SystemAccess) -> Running {
+    if matches!(access.name, (1, 0, 8, ..)) {
+        return bus::maintain(guest, &access);
+    }
     let written = guest.context().x.get(access.register).copied().unwrap_or(0);
     match system_register::access(guest, &access, written) {
         Access::Read(value) => {

@@ -28,6 +28,10 @@ pub struct Vcpu {
     pub in_call: InCall,
     /// When its direct call has taken too long, as a physical count; `u64::MAX`: never.
     pub timeout: u64,
+    /// It waits because of a limit of its partition's ([`crate::bus`]).
+    pub throttled: bool,
+    /// The physical processor that it was on last, plus one; 0: none. Kept where its partition's broadcasts have trapped.
+    pub last_processor: u8,
     /// What the scheduler keeps of it.
     record: Record<VcpuKey>,
 }
@@ -52,6 +56,8 @@ impl Attention {
     pub const INTERRUPTS: u8 = 1;
     /// Somebody else may have to run.
     pub const SCHEDULE: u8 = 2;
+    /// Limits of the bus: they have changed, or its share is used up.
+    pub const LIMITS: u8 = 4;
 }
 
 const _: () = assert!(size_of::<Vcpu>() <= 4096);
@@ -71,6 +77,7 @@ impl Vcpu {
             (&raw mut (*frame).attention).write(0);
             (&raw mut (*frame).in_call).write(InCall::No);
             (&raw mut (*frame).timeout).write(u64::MAX);
+            (&raw mut (*frame).throttled).write(false);
             (&raw mut (*frame).record).write(Record::new());
         }
         key

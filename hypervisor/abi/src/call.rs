@@ -250,6 +250,15 @@ calls! {
     DeviceAssign = 0x99;
     /// Privileged. Takes a device back. `x1` device number.
     DeviceRevoke = 0x9a;
+    /// Privileged. Limits how often a partition may hand regions over or broadcast TLB maintenance, at any time. `x1` partition id, `x2` and `x3`
+    /// [`BusLimit`](crate::BusLimit): operations, period.
+    PartitionSetBus = 0x9b;
+    /// Privileged. Limits a partition's memory traffic, at any time. `x1` partition id, `x2` to `x4` [`TrafficLimit`](crate::TrafficLimit): event, events,
+    /// period.
+    PartitionSetTraffic = 0x9c;
+    /// Privileged. `x1` partition id. → `x1` and `x2` [`BusLimit`](crate::BusLimit), `x3` operations that count now, `x4` to `x6`
+    /// [`TrafficLimit`](crate::TrafficLimit), `x7` events of this period.
+    BusRead = 0x9d;
 
     /// Privileged. Takes all of a partition's logical processors off the physical ones; its virtual time stands still until it is resumed.
     /// One that is paused already stays so. `x1` partition id, not the caller's.

@@ -52,6 +52,10 @@ values! {
         TranslationUnlinks = 19, "translation unlinks";
         /// The same: times that they had to forget all of it.
         TranslationFlushes = 20, "translation flushes";
+        /// Broadcasts of TLB maintenance that the control OS carried out for the guest, its bus being limited.
+        Broadcasts = 21, "broadcasts";
+        /// Times that it waited because of its bus limit or its limit of memory traffic.
+        BusWaits = 22, "waits for the bus";
     }
 }
 

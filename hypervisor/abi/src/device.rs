@@ -106,6 +106,8 @@ reasons! {
     Size = 2, "too many registers or interrupts";
     /// Another device, or the control OS, has the same interrupt; or the machine's interrupt controller does not have it.
     Interrupt = 3, "its interrupt is not its alone";
+    /// The processors have no counter for this: no performance monitors, or none that count memory traffic, or not this event.
+    Traffic = 4, "the processors do not count it";
 }
 
 impl core::fmt::Display for Unsupported {

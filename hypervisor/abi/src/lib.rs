@@ -15,6 +15,7 @@ mod values;
 
 pub mod archive;
 pub mod boot;
+mod bus;
 mod call;
 pub mod console;
 mod counter;
@@ -30,6 +31,7 @@ mod request;
 pub mod resources;
 mod signal;
 
+pub use bus::{BusLimit, BusStatus, TrafficLimit};
 pub use call::{Call, FEATURES, Features, REVISION, UID, VERSION, smccc};
 pub use counter::{COUNTERS_AT_ONCE, COUNTERS_END, Counter, CounterNumber};
 pub use device::Unsupported;

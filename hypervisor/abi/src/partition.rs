@@ -65,7 +65,7 @@ impl core::fmt::Display for Name {
 }
 
 values! {
-    /// The kinds of resource a partition is charged for (seed Partitions, [0051]). A new partition's limits are all zero.
+    /// The kinds of resource a partition is charged for (seed Partitions, [0051]). A new partition's limits are all zero, but that of [`Account::Bus`]: there is none.
     Account {
         /// a) time on physical processors that is promised; millionths of one.
         ProcessorTime = 0, "processor time";
@@ -81,7 +81,7 @@ values! {
         Devices = 5, "devices";
         /// g) cache colours.
         CacheColours = 6, "cache colours";
-        /// h) rights to the bus.
+        /// h) rights to the bus; operations within a period ([`BusLimit`](crate::BusLimit)), all ones: no limit.
         Bus = 7, "bus";
     }
 }

@@ -28,9 +28,9 @@ use handover_abi::{Account, Error, MessageWord, Port, RegionHandle, SHORT_MAX};
 
 use crate::channel::{Link, named};
 use crate::list::{List, Node, Nodes};
-use crate::region::{Region, Regions, frames, optional_place, taken};
+use crate::region::{Region, frames, optional_place, taken};
 use crate::stage2::Place;
-use crate::{Failure, Machine, PAGE, PartitionIndex, Phase, System, VcpuId};
+use crate::{Failure, Machine, PAGE, Partition, PartitionIndex, Phase, System, VcpuId};
 
 /// See the [module](self).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,13 +135,13 @@ fn length_of(word: MessageWord) -> Result<u8, Failure> {
     if usize::from(length) > SHORT_MAX { Err(Error::InvalidArgument.into()) } else { Ok(length) }
 }
 
-/// The region that goes with a message, which its sender must hold; 0: none.
+/// The region that goes with a message, which its sender must hold and may hand over now; 0: none.
 #[inline(always)]
-fn region_of(regions: &Regions, word: MessageWord) -> Result<u32, Failure> {
-    match word.region() {
-        None => Ok(0),
-        Some(handle) => Region::held(regions, handle.get()).map(|_| handle.get()),
-    }
+fn region_of(p: &Partition, m: &impl Machine, word: MessageWord) -> Result<u32, Failure> {
+    let Some(handle) = word.region() else { return Ok(0) };
+    Region::held(&p.regions, handle.get())?;
+    p.check_bus(m)?;
+    Ok(handle.get())
 }
 
 /// Which of the receiver's limits is in the way is not the sender's to know.
@@ -198,7 +198,7 @@ impl System {
     /// `Call`: asks the peer, and waits for its reply. If it succeeds, the caller does not run until [`System::reply`] names it, or [`Machine::call_failed`] does.
     ///
     /// [`Error::InvalidArgument`]: longer than 128 bytes. [`Error::BadHandle`], [`Error::NotConnected`], [`Error::TimedOut`],
-    /// [`Error::PeerClosed`]. [`Error::Denied`]: not a channel for messages both ways. [`Error::QueueFull`]: the server has no room for the region. [`Error::Deadlock`]: nobody could answer.
+    /// [`Error::PeerClosed`]. [`Error::Denied`]: not a channel for messages both ways. [`Error::QueueFull`]: the server has no room for the region. [`Error::Throttled`]: with a region. [`Error::Deadlock`]: nobody could answer.
     #[inline]
     pub fn call(
         &mut self,
@@ -215,8 +215,9 @@ impl System {
             return Err(Error::Denied.into());
         }
         let to = port.peer;
-        let region = region_of(&p.regions, word)?;
+        let region = region_of(p, m, word)?;
         let handed = self.hand(m, caller, caller.partition, region, to, length)?;
+        self.charge_move(m, caller.partition, region);
         if let Some(party) = self.party_mut(caller) {
             party.port = number;
         }
@@ -243,12 +244,23 @@ impl System {
             return Err(Error::Denied.into());
         }
         let to = port.peer;
-        let region = region_of(&p.regions, word)?;
+        let region = region_of(p, m, word)?;
         let handed = self.hand(m, caller, server.partition, region, to, length)?;
+        self.charge_move(m, server.partition, region);
         if let Some(party) = self.party_mut(server) {
             party.serving = None;
         }
         Ok((caller, handed))
+    }
+
+    /// A region of `from`'s has been handed over, if there was one.
+    #[inline(always)]
+    fn charge_move(&mut self, m: &impl Machine, from: PartitionIndex, region: u32) {
+        if region != 0
+            && let Some(p) = self.get_mut(from)
+        {
+            p.charge_bus(m);
+        }
     }
 
     /// Gives a caller's call to the server at `to`: its message, and a region of `from`'s.
@@ -401,7 +413,7 @@ impl System {
     /// `Reply`: answers the call that this processor has taken. → the caller, who goes on with the message under that word.
     ///
     /// [`Error::InvalidArgument`]: longer than 128 bytes, or a port is named. [`Error::BadHandle`]: there is no claim, perhaps because the caller has given up; or no such
-    /// region. [`Error::QueueFull`]: the caller has no room for the region.
+    /// region. [`Error::QueueFull`]: the caller has no room for the region. [`Error::Throttled`]: with a region.
     #[inline]
     pub fn reply(
         &mut self,
@@ -416,10 +428,11 @@ impl System {
         let p = self.caller(server.partition)?;
         let party = p.calls.parties.get(usize::from(server.index)).ok_or(Error::BadHandle)?;
         let caller = party.serving.ok_or(Error::BadHandle)?;
-        let region = region_of(&p.regions, word)?;
+        let region = region_of(p, m, word)?;
         let port = self.party(caller).map_or(0, |party| party.port);
         let to = Link::new(caller.partition, port);
         let word = self.pass(m, server.partition, region, to, length).map_err(no_room)?;
+        self.charge_move(m, server.partition, region);
         if let Some(party) = self.party_mut(server) {
             party.serving = None;
         }

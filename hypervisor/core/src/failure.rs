@@ -7,7 +7,7 @@ use handover_abi::{Account, Error, Unsupported};
 pub struct Failure {
     /// `x0`.
     pub error: Error,
-    /// `x1`: the account of [`Error::Limit`], the bytes of [`Error::TooLarge`], the reason of an [`Error::NotSupported`] that has one, otherwise 0.
+    /// `x1`: the account of [`Error::Limit`], the bytes of [`Error::TooLarge`], the nanoseconds of [`Error::Throttled`], the reason of an [`Error::NotSupported`] that has one, otherwise 0.
     pub detail: u64,
 }
 
@@ -22,6 +22,12 @@ impl Failure {
     #[must_use]
     pub const fn unsupported(reason: Unsupported) -> Failure {
         Failure { error: Error::NotSupported, detail: reason as u64 }
+    }
+
+    /// Over a rate, for so many nanoseconds more.
+    #[must_use]
+    pub const fn throttled(nanoseconds: u64) -> Failure {
+        Failure { error: Error::Throttled, detail: nanoseconds }
     }
 
     /// A region of `size` bytes does not fit.

@@ -16,6 +16,7 @@
 mod account;
 mod addr;
 mod backtrace;
+pub mod bus;
 mod call;
 mod channel;
 mod close;
@@ -43,6 +44,7 @@ mod syndrome;
 mod system;
 mod table;
 mod timeout;
+pub mod traffic;
 mod vcpu;
 pub mod vgic;
 

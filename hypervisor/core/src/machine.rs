@@ -20,6 +20,8 @@ pub trait Machine {
     fn set_entry(&mut self, table: Pa, index: usize, value: u64);
     /// Makes the processors see what changed in the translation of `vmid` (0: of none in particular): carries out [`Maintenance::perform`].
     fn maintain(&mut self, vmid: u16, op: Maintenance);
+    /// Nanoseconds of a clock that does not stop.
+    fn nanoseconds(&self) -> u64;
     /// A fresh frame of 4096 bytes as records, each `T::default()`, as many as fit.
     fn records<T: Default + 'static>(&mut self, frame: Pa) -> &'static mut [T];
     /// Back from the first of `page`'s records to the frame. The caller zeroes and frees it.

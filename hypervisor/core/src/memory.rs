@@ -180,7 +180,7 @@ impl System {
     /// credited when it is zeroed.
     ///
     /// [`Error::InvalidArgument`]: misaligned, no bytes, or more than [`layout::MEMORY_CALL_MAX`]. [`Error::BadAddress`]: not all of it is memory of
-    /// the caller's, or not any more.
+    /// the caller's, or not any more. [`Error::Throttled`]: all of it stays.
     pub fn memory_remove(
         &mut self,
         m: &mut impl Machine,
@@ -370,10 +370,12 @@ impl Partition {
         if !range.granules().all(|granule| stage2::is_valid(tables.entry(m, granule))) {
             return Err(Error::BadAddress.into());
         }
+        self.check_bus(m)?;
         for granule in range.granules() {
             let descriptor = tables.entry(m, granule);
             tables.set(m, granule, stage2::leaving(descriptor, 0));
         }
+        self.charge_bus(m);
         let gone = match range.size() {
             BLOCK => {
                 let is_paged = stage2::is_table(tables.entry(m, range.start));

@@ -25,7 +25,7 @@ impl System {
     /// `Send`: puts a message, and with it a region, into the peer's queue. When it returns, no processor reaches the region. → its bytes.
     ///
     /// [`Error::InvalidArgument`]: longer than 128 bytes. [`Error::BadHandle`], [`Error::NotConnected`], [`Error::TimedOut`], [`Error::PeerClosed`],
-    /// [`Error::QueueFull`], [`Error::Denied`]: only the peer sends. [`Error::Limit`]: of [`Account::CacheColours`], the region has other
+    /// [`Error::QueueFull`], [`Error::Denied`]: only the peer sends. [`Error::Throttled`]: with a region. [`Error::Limit`]: of [`Account::CacheColours`], the region has other
     /// colours than the channel; [`Error::NoMemory`].
     pub fn send(
         &mut self,
@@ -44,6 +44,7 @@ impl System {
         let peer = port.peer;
         if let Some(handle) = word.region() {
             Region::held(&p.regions, handle.get())?;
+            p.check_bus(m)?;
         }
         let grow = p.entries.is_full();
         let at = self.port_at(peer).ok_or(Error::PeerClosed)?;
@@ -64,6 +65,7 @@ impl System {
             let slot = region.unlink(m, p.vmid);
             p.accounts.release(Account::AddressSpace, slot);
             p.regions.remove(handle.get());
+            p.charge_bus(m);
         }
         let (handle, entry) = p.entries.occupy().ok_or(Error::NoMemory)?;
         copy(&mut entry.data, data);

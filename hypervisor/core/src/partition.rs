@@ -2,6 +2,7 @@
 
 use handover_abi::{EndReason, Name, PartitionId, PartitionState};
 
+use crate::bus::Bucket;
 use crate::call::Calls;
 use crate::channel::Ports;
 use crate::event::Latch;
@@ -74,6 +75,8 @@ pub struct Partition {
     pub(crate) colours: Colours,
     /// What is declared for the channels that it accepts; 0: nothing.
     pub(crate) channel_colours: u64,
+    /// How often it may use the bus.
+    pub(crate) bus: Bucket,
     pub(crate) calls: Calls,
     pub(crate) regions: Regions,
     pub(crate) ports: Ports,
@@ -110,6 +113,7 @@ impl Partition {
             accounts: Accounts::new(),
             colours: Colours::ANY,
             channel_colours: 0,
+            bus: Bucket::new(),
             calls: Calls::new(),
             regions: Regions::new(),
             ports: Ports::new(),

@@ -350,6 +350,7 @@ impl System {
     }
 
     /// `RegionDestroy`: one step of zeroing a region and giving its memory back. From the first step on it is not mapped, and nothing else finds it.
+    /// [`Error::BadHandle`]. [`Error::Throttled`]: it is mapped, and stays so.
     pub fn region_destroy(
         &mut self,
         m: &mut impl Machine,
@@ -357,7 +358,12 @@ impl System {
         handle: u64,
     ) -> Result<Progress, Failure> {
         let p = self.caller(who)?;
-        p.destroy_region(m, named(handle)?)
+        let handle = named(handle)?;
+        if p.bus.is_limited() && Region::held(&p.regions, handle).is_ok_and(|region| region.mapping.at != 0) {
+            p.check_bus(m)?;
+            p.charge_bus(m);
+        }
+        p.destroy_region(m, handle)
     }
 
     /// `RegionMap`: errors as for [`System::region_create`], and [`Error::InUse`] when it is mapped.
@@ -386,7 +392,7 @@ impl System {
         Ok(())
     }
 
-    /// `RegionUnmap`: [`Error::WrongState`] when it is not mapped.
+    /// `RegionUnmap`: [`Error::WrongState`] when it is not mapped. [`Error::Throttled`].
     pub fn region_unmap(
         &mut self,
         m: &mut impl Machine,
@@ -399,6 +405,8 @@ impl System {
         if region.mapping.at == 0 {
             return Err(Error::WrongState.into());
         }
+        p.check_bus(m)?;
+        p.charge_bus(m);
         let slot = region.unlink(m, p.vmid);
         p.accounts.release(Account::AddressSpace, slot);
         if let Some(region) = p.regions.get_mut(handle) {

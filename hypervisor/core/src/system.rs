@@ -4,6 +4,7 @@ use handover_abi::layout::PROCESSORS_MAX;
 use handover_abi::{Account, EndReason, Error, Name, PartitionId};
 
 use crate::addr::PAGE;
+use crate::bus::Bucket;
 use crate::device::Devices;
 use crate::reap::Reap;
 use crate::timeout::Wheel;
@@ -117,6 +118,7 @@ impl System {
                 shell.accounts = Accounts::new();
                 shell.colours = Colours::ANY;
                 shell.channel_colours = 0;
+                shell.bus = Bucket::new();
                 shell.creator = creator;
                 shell.shell_bytes = shell_bytes;
                 shell.reap = Reap::Unlink;
@@ -168,18 +170,35 @@ impl System {
     }
 
     /// Sets a limit. [`Error::BadHandle`], [`Error::InvalidArgument`]: no such partition, no such account.
-    pub fn set_limit(&mut self, id: PartitionId, account: u64, limit: u64) -> Result<(), Failure> {
+    pub fn set_limit(
+        &mut self,
+        m: &impl Machine,
+        id: PartitionId,
+        account: u64,
+        limit: u64,
+    ) -> Result<(), Failure> {
         let ix = self.find(id)?;
         let account = Accounts::named(account)?;
+        if account == Account::Bus {
+            return self.set_bus_operations(m, ix, limit);
+        }
         let p = self.get_mut(ix).ok_or(Error::BadHandle)?;
         p.accounts.set_limit(account, limit);
         Ok(())
     }
 
     /// Use and limit of an account. Errors as for [`System::set_limit`].
-    pub fn account(&self, ix: PartitionIndex, account: u64) -> Result<(u64, u64), Failure> {
+    pub fn account(
+        &self,
+        m: &impl Machine,
+        ix: PartitionIndex,
+        account: u64,
+    ) -> Result<(u64, u64), Failure> {
         let p = self.get(ix).ok_or(Error::BadHandle)?;
         let account = Accounts::named(account)?;
+        if account == Account::Bus {
+            return self.bus_account(m, ix);
+        }
         Ok((p.accounts.used(account), p.accounts.limit(account)))
     }
 

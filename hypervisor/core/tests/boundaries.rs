@@ -133,7 +133,7 @@ impl World {
                     .map_or(PartitionId::new(0), |creator| self.system.partition(creator).unwrap().id());
                 self.creators.insert(id, creator);
                 for &account in Account::ALL {
-                    self.system.set_limit(id, account as u64, u64::MAX).unwrap();
+                    self.system.set_limit(&self.machine, id, account as u64, u64::MAX).unwrap();
                 }
                 self.system.find(id)
             }
@@ -379,7 +379,7 @@ const OPERATIONS: &[(&str, Operation)] = &[
     ("create", |w| done(w.partition(Some(w.actor)))),
     ("set_limit", |w| {
         let id = w.system.partition(w.peer).unwrap().id();
-        w.system.set_limit(id, Account::Memory as u64, 0).map(|()| Progress::Done)
+        w.system.set_limit(&w.machine, id, Account::Memory as u64, 0).map(|()| Progress::Done)
     }),
     ("add_memory, before the start", |w| {
         done(w.system.add_memory(&mut w.machine, w.newborn, Ipa::new(MEMORY + GIB - 2 * MIB), 6 * MIB))

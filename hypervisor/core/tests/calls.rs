@@ -132,7 +132,7 @@ impl World {
                 world.system.create(&mut world.machine, None, name, u32::from(PROCESSORS), shell, 2 * PAGE);
             let id = id.map_err(|(failure, _)| failure).unwrap();
             for &account in Account::ALL {
-                world.system.set_limit(id, account as u64, u64::MAX).unwrap();
+                world.system.set_limit(&world.machine, id, account as u64, u64::MAX).unwrap();
             }
             let partition = world.system.find(id).unwrap();
             world.system.start(partition).unwrap();

@@ -97,7 +97,7 @@ impl Chaos {
                         Account::AddressSpace => self.random.next() % 24 * MIB,
                         _ => self.random.next() % 12 * MIB,
                     };
-                    self.system.set_limit(id, account as u64, limit).unwrap();
+                    self.system.set_limit(&self.machine, id, account as u64, limit).unwrap();
                 }
                 if self.random.chance(3) {
                     self.set_colours(id);

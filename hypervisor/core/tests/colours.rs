@@ -87,7 +87,7 @@ impl World {
         let id = self.system.create(&mut self.machine, None, name, 1, shell, PAGE);
         let id = id.map_err(|(failure, _)| failure).unwrap();
         for &account in Account::ALL {
-            self.system.set_limit(id, account as u64, u64::MAX).unwrap();
+            self.system.set_limit(&self.machine, id, account as u64, u64::MAX).unwrap();
         }
         (self.system.find(id).unwrap(), id)
     }
@@ -348,7 +348,7 @@ fn colours_are_set_before_there_is_anything_to_colour() {
     assert_eq!(refused(error(set(&mut w, PALETTE.all() + 1, 0))), (Error::InvalidArgument, 0));
     assert_eq!(refused(error(set(&mut w, 1, 1 << 63))), (Error::InvalidArgument, 0));
     let account = Account::CacheColours;
-    w.system.set_limit(id, account as u64, 5).unwrap();
+    w.system.set_limit(&w.machine, id, account as u64, 5).unwrap();
     assert_eq!(error(set(&mut w, 0x3f, 0)), Failure::limit(account));
     assert_eq!(error(set(&mut w, 0x07, 0x70)), Failure::limit(account));
     w.machine.allowance = Some(0);

@@ -40,7 +40,7 @@ impl World {
         let id = self.system.create(&mut self.machine, None, name, processors, shell, 2 * PAGE);
         let id = id.map_err(|(failure, _)| failure).unwrap();
         for &account in Account::ALL {
-            self.system.set_limit(id, account as u64, u64::MAX).unwrap();
+            self.system.set_limit(&self.machine, id, account as u64, u64::MAX).unwrap();
         }
         let ix = self.system.find(id).unwrap();
         self.system.start(ix).unwrap();
@@ -311,7 +311,7 @@ fn a_set_is_no_port_and_a_port_no_set() {
     // Limits.
     let id = w.id(a);
     let used = w.system.partition(a).unwrap().accounts().used(Account::Ports);
-    w.system.set_limit(id, Account::Ports as u64, used).unwrap();
+    w.system.set_limit(&w.machine, id, Account::Ports as u64, used).unwrap();
     let refused = w.system.set_create(&mut w.machine, a, 0, 0);
     assert_eq!(refused, Err(Failure { error: Error::Limit, detail: Account::Ports as u64 }));
     w.finish(&[a, b]);

@@ -22,7 +22,7 @@ fn world(tlb_range: bool) -> World {
     let id = system.create(&mut machine, None, name, 1, shell, 4096).map_err(|(failure, _)| failure).unwrap();
     let who = system.find(id).unwrap();
     for &account in Account::ALL {
-        system.set_limit(id, account as u64, u64::MAX).unwrap();
+        system.set_limit(&machine, id, account as u64, u64::MAX).unwrap();
     }
     system.add_memory(&mut machine, who, Ipa::new(layout::MEMORY_BASE), 2 << 20).unwrap();
     system.start(who).unwrap();

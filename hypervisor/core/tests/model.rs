@@ -95,7 +95,7 @@ impl Pair {
             (Account::Ports, ports_limit),
             (Account::ControlMemory, u64::MAX),
         ] {
-            self.system.set_limit(id, account as u64, limit).unwrap();
+            self.system.set_limit(&self.machine, id, account as u64, limit).unwrap();
         }
         let ix = self.system.find(id).unwrap();
         let size = self.random.next() % 3 * 2 * MIB;

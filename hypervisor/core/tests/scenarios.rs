@@ -36,7 +36,7 @@ impl World {
         let id = self.system.create(&mut self.machine, creator, name, 1, shell, 2 * PAGE);
         let id = id.map_err(|(failure, _)| failure).unwrap();
         for &account in Account::ALL {
-            self.system.set_limit(id, account as u64, u64::MAX).unwrap();
+            self.system.set_limit(&self.machine, id, account as u64, u64::MAX).unwrap();
         }
         let ix = self.system.find(id).unwrap();
         self.system.start(ix).unwrap();
@@ -161,11 +161,11 @@ fn a_receiver_without_room_leaves_the_message() {
     let mut w = World::new(8);
     let (a, b) = (w.partition(None), w.partition(None));
     let (from, to) = w.join(a, b);
-    w.system.set_limit(w.id(b), Account::Memory as u64, 4095).unwrap();
+    w.system.set_limit(&w.machine, w.id(b), Account::Memory as u64, 4095).unwrap();
     let region = w.system.region_create(&mut w.machine, a, 4096, 0).unwrap();
     w.system.send(&mut w.machine, a, MessageWord::new(from, Some(region), 0), &[0; 16]).unwrap();
     assert_eq!(w.receive(b, to), Err(Failure { error: Error::Limit, detail: Account::Memory as u64 }));
-    w.system.set_limit(w.id(b), Account::Memory as u64, 4096).unwrap();
+    w.system.set_limit(&w.machine, w.id(b), Account::Memory as u64, 4096).unwrap();
     w.machine.allowance = Some(0);
     assert_eq!(error(w.receive(b, to)), Error::NoMemory);
     w.machine.allowance = None;
@@ -220,10 +220,10 @@ fn a_gibibyte_in_pieces_needs_its_table_paid() {
         w.machine.free(*pa, 21);
     }
     let used = w.used(a, Account::ControlMemory);
-    w.system.set_limit(w.id(a), Account::ControlMemory as u64, used).unwrap();
+    w.system.set_limit(&w.machine, w.id(a), Account::ControlMemory as u64, used).unwrap();
     let result = w.system.region_create(&mut w.machine, a, GIB, 0);
     assert_eq!(result, Err(Failure { error: Error::Limit, detail: Account::ControlMemory as u64 }));
-    w.system.set_limit(w.id(a), Account::ControlMemory as u64, used + PAGE).unwrap();
+    w.system.set_limit(&w.machine, w.id(a), Account::ControlMemory as u64, used + PAGE).unwrap();
     let pieces = w.system.region_create(&mut w.machine, a, GIB, 0).unwrap();
     assert_eq!(w.used(a, Account::ControlMemory), used + PAGE);
     let at = AT + 7 * GIB;
@@ -291,7 +291,7 @@ fn reaping_takes_steps_in_proportion_and_no_longer() {
     let id = w.system.create(&mut w.machine, None, name, 1, shell, PAGE).map_err(|(f, _)| f).unwrap();
     let b = w.system.find(id).unwrap();
     for account in [Account::Memory, Account::ControlMemory, Account::AddressSpace] {
-        w.system.set_limit(id, account as u64, u64::MAX).unwrap();
+        w.system.set_limit(&w.machine, id, account as u64, u64::MAX).unwrap();
     }
     w.system.add_memory(&mut w.machine, b, Ipa::new(layout::MEMORY_BASE), 32 * MIB).unwrap();
     let before = w.machine.zeroed;
@@ -356,7 +356,7 @@ fn a_limit_below_the_use_lets_nothing_new_in_until_the_use_has_fallen() {
     let me = u64::from(id.get());
     let port = u64::from(w.system.connect(&mut w.machine, a, me, 1).unwrap().get());
 
-    let set = |w: &mut World, account: Account, to| w.system.set_limit(id, account as u64, to).unwrap();
+    let set = |w: &mut World, account: Account, to| w.system.set_limit(&w.machine, id, account as u64, to).unwrap();
     for (account, more) in [(Account::Memory, 4096), (Account::AddressSpace, 2 * MIB), (Account::Ports, 1)] {
         let used = w.used(a, account);
         let grow = |w: &mut World| match account {

@@ -147,6 +147,8 @@ impl Context {
 
     /// Takes this processor's registers into the context; `occupied` has a bit for each list register in use. FP/SIMD registers stay where they are, see [`FloatState`].
     pub fn save(&mut self, capabilities: &Capabilities, occupied: u32) {
+        // Its TLB and cache maintenance is over here before its barriers, on another processor, say so (Arm ARM D8.14).
+        stage2::step::dsb_ish();
         stage2::unload();
         save_el1(&mut self.el1.registers);
         if capabilities.pointer_authentication {

@@ -26,6 +26,10 @@ pub struct Capabilities {
     pub error_records: bool,
     /// FEAT_MPAM.
     pub memory_partitioning: bool,
+    /// FEAT_EVT, as far as TLB maintenance: what goes to other processors traps apart.
+    pub enhanced_traps: bool,
+    /// FEAT_TLBIOS: TLB maintenance in the outer shareable domain.
+    pub tlb_outer: bool,
 }
 
 /// FEAT_PAN.
@@ -49,6 +53,8 @@ impl Capabilities {
         fine_grained_traps_2: false,
         error_records: false,
         memory_partitioning: false,
+        enhanced_traps: false,
+        tlb_outer: false,
     };
 
     /// Of the processor this runs on.
@@ -66,6 +72,8 @@ impl Capabilities {
             fine_grained_traps_2: field(mmfr0, 56) >= 2,
             error_records: field(pfr0, 28) != 0,
             memory_partitioning: field(pfr0, 40) != 0,
+            enhanced_traps: field(ID_AA64MMFR2_EL1.get(), 56) >= 2,
+            tlb_outer: field(isar0, 56) >= 1,
         }
     }
 }

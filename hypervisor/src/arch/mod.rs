@@ -1,9 +1,11 @@
 //! Everything that is particular to the processor: nothing above this module names a system register.
 
+pub mod broadcast;
 pub mod cache;
 pub mod context;
 pub mod exception;
 pub mod features;
+pub mod monitor;
 pub mod registers;
 pub mod smc;
 pub mod stage1;

@@ -125,6 +125,19 @@ registers! {
     PAR_EL1 = "s3_0_c7_c4_0";
     MDSCR_EL1 = "s2_0_c0_c2_2";
 
+    // Performance monitors.
+    PMCR_EL0 = "s3_3_c9_c12_0";
+    PMCNTENSET_EL0 = "s3_3_c9_c12_1";
+    PMCNTENCLR_EL0 = "s3_3_c9_c12_2";
+    PMOVSCLR_EL0 = "s3_3_c9_c12_3";
+    PMSELR_EL0 = "s3_3_c9_c12_5";
+    PMCEID0_EL0 = "s3_3_c9_c12_6";
+    PMCEID1_EL0 = "s3_3_c9_c12_7";
+    PMXEVTYPER_EL0 = "s3_3_c9_c13_1";
+    PMXEVCNTR_EL0 = "s3_3_c9_c13_2";
+    PMINTENSET_EL1 = "s3_0_c9_c14_1";
+    PMINTENCLR_EL1 = "s3_0_c9_c14_2";
+
     // Identification.
     MIDR_EL1 = "s3_0_c0_c0_0";
     MPIDR_EL1 = "s3_0_c0_c0_5";
@@ -135,6 +148,7 @@ registers! {
     DCZID_EL0 = "s3_3_c0_c0_7";
     ID_AA64PFR0_EL1 = "s3_0_c0_c4_0";
     ID_AA64PFR1_EL1 = "s3_0_c0_c4_1";
+    ID_AA64DFR0_EL1 = "s3_0_c0_c5_0";
     ID_AA64ISAR0_EL1 = "s3_0_c0_c6_0";
     ID_AA64ISAR1_EL1 = "s3_0_c0_c6_1";
     ID_AA64ISAR2_EL1 = "s3_0_c0_c6_2";

@@ -121,6 +121,8 @@ pub struct Model {
     pub disconnecting: BTreeSet<u16>,
     /// Direct calls that ended without a reply.
     pub failed_calls: Vec<(VcpuId, Error, Option<RegionHandle>)>,
+    /// The clock.
+    pub now: u64,
     pub steps: u64,
     pub zeroed: u64,
     pub capabilities: Capabilities,
@@ -157,6 +159,7 @@ impl Model {
             connected: BTreeMap::new(),
             disconnecting: BTreeSet::new(),
             failed_calls: Vec::new(),
+            now: 0,
             steps: 0,
             zeroed: 0,
             capabilities: Capabilities { tlb_range },
@@ -353,6 +356,10 @@ impl Machine for Model {
             self.steps += 1;
         }
         self.tlb.refill(&self.tables);
+    }
+
+    fn nanoseconds(&self) -> u64 {
+        self.now
     }
 
     fn records<T: Default + 'static>(&mut self, frame: Pa) -> &'static mut [T] {
