@@ -63,7 +63,11 @@ pub fn set_bus(kernel: &mut Kernel, partition: PartitionIndex, limit: BusLimit) 
 }
 
 /// [`set_bus`] with another number of operations in the same period.
-pub fn set_operations(kernel: &mut Kernel, partition: PartitionIndex, operations: u64) -> Result<(), Failure> {
+pub fn set_operations(
+    kernel: &mut Kernel,
+    partition: PartitionIndex,
+    operations: u64,
+) -> Result<(), Failure> {
     let bucket = kernel.system.bus(partition).ok_or(Error::BadHandle)?;
     let limit = BusLimit { operations, ..bucket.limit() };
     set_bus(kernel, partition, limit)
@@ -144,7 +148,10 @@ fn wait(kernel: crate::lock::Guard<Kernel>, guest: Running, nanoseconds: u64) ->
 }
 
 /// Something of the limits concerns the one that runs here: they have changed, or its share of events is used up. → whether it goes on.
-pub fn renew(mut kernel: crate::lock::Guard<Kernel>, guest: Running) -> Result<crate::lock::Guard<Kernel>, Running> {
+pub fn renew(
+    mut kernel: crate::lock::Guard<Kernel>,
+    guest: Running,
+) -> Result<crate::lock::Guard<Kernel>, Running> {
     let here = processor::this().index();
     kernel.hardware.stop_counting(here, guest.id().partition);
     match kernel.hardware.restrain(here, guest.id().partition) {

@@ -3,8 +3,8 @@
 use handover_abi::device::{DeviceState, Text};
 use handover_abi::layout::{EVENT_INTID, WRITE_MAX};
 use handover_abi::{
-    Account, BusLimit, BusStatus, Call, Counter, EndReason, Error, FEATURES, MessageWord, Name, PartitionId, ProcessorClaim, RequestFlags,
-    RequestWord, SHORT_WORDS, TrafficLimit, VERSION,
+    Account, BusLimit, BusStatus, Call, Counter, EndReason, Error, FEATURES, MessageWord, Name, PartitionId,
+    ProcessorClaim, RequestFlags, RequestWord, SHORT_WORDS, TrafficLimit, VERSION,
 };
 use handover_core::schedule::State;
 use handover_core::{Device, Failure, Ipa, PartitionIndex, Progress, System, Timeout};

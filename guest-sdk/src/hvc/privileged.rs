@@ -3,8 +3,8 @@
 use core::arch::asm;
 
 use handover_abi::{
-    Account, Call, EndReason, Error, Name, PartitionId, PartitionState, ProcessorClaim, ProcessorStatus,
-    Unsupported,
+    Account, BusLimit, BusStatus, Call, EndReason, Error, Name, PartitionId, PartitionState, ProcessorClaim,
+    ProcessorStatus, TrafficLimit, Unsupported,
     device::{Compatible, DeviceState, INTERRUPTS_MAX, NodeName, Text},
 };
 
@@ -69,6 +69,55 @@ pub fn partition_set_colours(partition: PartitionId, own: u64, channels: u64) ->
             in("x3") channels
         )
     }
+}
+
+/// [`Call::PartitionSetBus`]: how often it may hand regions over, or broadcast TLB maintenance, from now on.
+pub fn partition_set_bus(partition: PartitionId, limit: BusLimit) -> Result<(), Error> {
+    // SAFETY: changes no memory.
+    unsafe {
+        hvc!(
+            Call::PartitionSetBus,
+            inlateout("x1") id(partition) => _,
+            in("x2") limit.operations,
+            in("x3") limit.period
+        )
+    }
+}
+
+/// [`Call::PartitionSetTraffic`]: how much memory traffic it may cause from now on.
+pub fn partition_set_traffic(partition: PartitionId, limit: TrafficLimit) -> Result<(), Failure> {
+    let detail: u64;
+    // SAFETY: changes no memory.
+    unsafe {
+        hvc!(
+            Call::PartitionSetTraffic,
+            inlateout("x1") id(partition) => detail,
+            in("x2") limit.event,
+            in("x3") limit.events,
+            in("x4") limit.period
+        )
+    }
+    .map_err(|error| Failure { error, detail })
+}
+
+/// [`Call::BusRead`].
+pub fn bus_read(partition: PartitionId) -> Result<BusStatus, Error> {
+    let [operations, operations_period, used, event, events, period, caused]: [u64; 7];
+    // SAFETY: changes no memory.
+    unsafe {
+        hvc!(
+            Call::BusRead,
+            inlateout("x1") id(partition) => operations,
+            lateout("x2") operations_period, lateout("x3") used, lateout("x4") event,
+            lateout("x5") events, lateout("x6") period, lateout("x7") caused
+        )
+    }?;
+    Ok(BusStatus {
+        limit: BusLimit { operations, period: operations_period },
+        used,
+        traffic: TrafficLimit { event, events, period },
+        caused,
+    })
 }
 
 /// [`Call::CacheInfo`]: how many cache colours the machine's pages have.

@@ -188,12 +188,7 @@ impl System {
     }
 
     /// Use and limit of an account. Errors as for [`System::set_limit`].
-    pub fn account(
-        &self,
-        m: &impl Machine,
-        ix: PartitionIndex,
-        account: u64,
-    ) -> Result<(u64, u64), Failure> {
+    pub fn account(&self, m: &impl Machine, ix: PartitionIndex, account: u64) -> Result<(u64, u64), Failure> {
         let p = self.get(ix).ok_or(Error::BadHandle)?;
         let account = Accounts::named(account)?;
         if account == Account::Bus {

@@ -44,7 +44,8 @@ fn the_bucket_does_what_the_naive_one_says_nanosecond_by_nanosecond() {
         let mut naive = Naive { operations: operations.into(), period: period.into(), level: 0 };
         let mut admitted = VecDeque::new();
         for _ in 0..300 {
-            let passed = if random.chance(3) { 0 } else { random.next() % (2 * period / (operations + 1) + 2) };
+            let passed =
+                if random.chance(3) { 0 } else { random.next() % (2 * period / (operations + 1) + 2) };
             now += passed;
             naive.pass(passed);
             assert_eq!(u128::from(bucket.used(now)), naive.level.div_ceil(naive.period));
@@ -317,8 +318,7 @@ fn what_makes_processors_forget_and_what_hands_over_is_counted_and_nothing_else(
 fn direct_calls_count_their_regions() {
     let w = &mut world();
     let (client, server) = (w.client, w.server);
-    let (caller, callee) =
-        (VcpuId { partition: client, index: 0 }, VcpuId { partition: server, index: 0 });
+    let (caller, callee) = (VcpuId { partition: client, index: 0 }, VcpuId { partition: server, index: 0 });
     let region = w.region(client, WINDOW);
     w.system.call_wait(&mut w.machine, callee).unwrap();
     w.counts("call", |w| w.system.call(&mut w.machine, caller, word(w.port, region)));

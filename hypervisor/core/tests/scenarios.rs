@@ -356,7 +356,8 @@ fn a_limit_below_the_use_lets_nothing_new_in_until_the_use_has_fallen() {
     let me = u64::from(id.get());
     let port = u64::from(w.system.connect(&mut w.machine, a, me, 1).unwrap().get());
 
-    let set = |w: &mut World, account: Account, to| w.system.set_limit(&w.machine, id, account as u64, to).unwrap();
+    let set =
+        |w: &mut World, account: Account, to| w.system.set_limit(&w.machine, id, account as u64, to).unwrap();
     for (account, more) in [(Account::Memory, 4096), (Account::AddressSpace, 2 * MIB), (Account::Ports, 1)] {
         let used = w.used(a, account);
         let grow = |w: &mut World| match account {

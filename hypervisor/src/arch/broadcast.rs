@@ -38,7 +38,10 @@ const HERE: u8 = 7;
 impl Tlbi {
     /// `TLBI` is `SYS` with op1 0 and CRn 8 (9 for the forms of FEAT_XS, which guests do not see); `None`: no such instruction, or this
     /// processor has it not.
-    pub fn decode((op0, op1, crn, crm, op2): (u8, u8, u8, u8, u8), capabilities: &Capabilities) -> Option<Tlbi> {
+    pub fn decode(
+        (op0, op1, crn, crm, op2): (u8, u8, u8, u8, u8),
+        capabilities: &Capabilities,
+    ) -> Option<Tlbi> {
         let single = matches!(op2, 0..=3 | 5 | 7);
         let range = matches!(op2, 1 | 3 | 5 | 7) && capabilities.tlb_range;
         let known = match crm {

@@ -3,7 +3,8 @@
 use std::{fmt, fs::File, io::Read, sync::Arc};
 
 use handover_abi::{
-    Account, Call, EndReason, Error as ControlError, Name, PartitionId, ProcessorClaim, Unsupported,
+    Account, BusLimit, Call, EndReason, Error as ControlError, Name, PartitionId, ProcessorClaim,
+    TrafficLimit, Unsupported,
     device::{DeviceState, Text},
 };
 use handover_loader::{
@@ -327,6 +328,23 @@ impl Control for &Machine {
 
     fn set_colours(&mut self, partition: PartitionId, own: u64, channels: u64) -> Result<(), ControlError> {
         self.plain(Call::PartitionSetColours, &[id(partition), own, channels]).map(drop)
+    }
+
+    fn set_bus(&mut self, partition: PartitionId, limit: BusLimit) -> Result<(), ControlError> {
+        self.plain(Call::PartitionSetBus, &[id(partition), limit.operations, limit.period]).map(drop)
+    }
+
+    fn set_traffic(
+        &mut self,
+        partition: PartitionId,
+        limit: TrafficLimit,
+    ) -> Result<(), (ControlError, Option<Unsupported>)> {
+        let TrafficLimit { event, events, period } = limit;
+        match self.raw(Call::PartitionSetTraffic, &[id(partition), event, events, period]) {
+            Ok(_) => Ok(()),
+            Err(Refused::Control(error, x1)) => Err((error, Unsupported::try_from(x1).ok())),
+            Err(Refused::System(_)) => Err((ControlError::NotSupported, None)),
+        }
     }
 
     fn colours(&mut self) -> Result<u32, ControlError> {

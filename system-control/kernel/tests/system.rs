@@ -4,7 +4,8 @@
 use cpio::newc::{Builder, trailer};
 use fdt::Fdt;
 use handover_abi::{
-    Account, EndReason, Error, Name, PartitionId, ProcessorClaim, Signal, SignalKind, Unsupported,
+    Account, BusLimit, EndReason, Error, Name, PartitionId, ProcessorClaim, Signal, SignalKind, TrafficLimit,
+    Unsupported,
     device::{Compatible, NodeName},
     layout::{ADD_MEMORY_MAX, DEVICE_BASE, DEVICE_INTID, MEMORY_BASE, WRITE_MAX},
 };
@@ -47,6 +48,8 @@ struct Partition {
     limits: BTreeMap<u64, u64>,
     claims: BTreeMap<u32, ProcessorClaim>,
     colours: (u64, u64),
+    bus: Option<BusLimit>,
+    traffic: Option<TrafficLimit>,
     memory: Vec<u8>,
     started: Option<(u64, u64)>,
     end: Option<(EndReason, u64)>,
@@ -117,6 +120,8 @@ impl Control for Model {
             limits: BTreeMap::new(),
             claims: BTreeMap::new(),
             colours: (0, 0),
+            bus: None,
+            traffic: None,
             memory: vec![],
             started: None,
             end: None,
@@ -144,6 +149,23 @@ impl Control for Model {
         let limit = partition.limits.get(&(Account::CacheColours as u64));
         assert_eq!(limit, Some(&u64::from((own | channels).count_ones())));
         partition.colours = (own, channels);
+        Ok(())
+    }
+
+    fn set_bus(&mut self, id: PartitionId, limit: BusLimit) -> Result<(), Error> {
+        self.new_one(id)?.bus = Some(limit);
+        Ok(())
+    }
+
+    fn set_traffic(
+        &mut self,
+        id: PartitionId,
+        limit: TrafficLimit,
+    ) -> Result<(), (Error, Option<Unsupported>)> {
+        if limit.event == 0 {
+            return Err((Error::NotSupported, Some(Unsupported::Traffic)));
+        }
+        self.new_one(id).map_err(|error| (error, None))?.traffic = Some(limit);
         Ok(())
     }
 
@@ -360,6 +382,25 @@ fn gives_devices_and_says_why_not() {
     );
     assert_eq!(refused("virtio,mmio"), refused("virtio_mmio@a000200"));
     assert!(refused("pl031@9020000").contains("but the machine has pl031@9010000 (arm,pl031), virtio"));
+}
+
+#[test]
+fn rights_to_the_bus_are_the_manifests() {
+    let with = |keys: &str| MANIFEST.replacen("[[partition]]", &format!("[[partition]]\n{keys}"), 1);
+    let run = |keys: &str| {
+        let mut model = Model::new(1 << 30);
+        System::boot(&mut model, &archive(&with(keys), &kernel())).unwrap();
+        let linux = &model.partitions[&2];
+        (linux.bus, linux.traffic)
+    };
+    assert_eq!(run(""), (None, None));
+    let keys = "bus = { operations = 100, period = \"10 ms\" }\n\
+                traffic = { events = 7000, period = \"1 ms\", event = 17 }";
+    let bus = BusLimit { operations: 100, period: 10_000_000 };
+    let traffic = TrafficLimit { event: 17, events: 7000, period: 1_000_000 };
+    assert_eq!(run(keys), (Some(bus), Some(traffic)));
+    let text = failure(1 << 30, &archive(&with("traffic = { events = 1, period = \"1 s\" }"), &kernel()));
+    assert!(text.contains("(the processors do not count it); leave `traffic` out"), "{text}");
 }
 
 #[test]

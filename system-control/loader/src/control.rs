@@ -2,7 +2,7 @@
 
 use core::fmt;
 use handover_abi::{
-    Account, EndReason, Error, Name, PartitionId, ProcessorClaim, Unsupported,
+    Account, BusLimit, EndReason, Error, Name, PartitionId, ProcessorClaim, TrafficLimit, Unsupported,
     device::{Compatible, NodeName},
 };
 
@@ -41,6 +41,14 @@ pub trait Control {
     fn claim(&mut self, id: PartitionId, processor: u32, claim: ProcessorClaim) -> Result<(), Error>;
     /// `PartitionSetColours`.
     fn set_colours(&mut self, id: PartitionId, own: u64, channels: u64) -> Result<(), Error>;
+    /// `PartitionSetBus`.
+    fn set_bus(&mut self, id: PartitionId, limit: BusLimit) -> Result<(), Error>;
+    /// `PartitionSetTraffic`; and why not, if the machine cannot.
+    fn set_traffic(
+        &mut self,
+        id: PartitionId,
+        limit: TrafficLimit,
+    ) -> Result<(), (Error, Option<Unsupported>)>;
     /// `CacheInfo`: how many cache colours the machine has.
     fn colours(&mut self) -> Result<u32, Error>;
     /// `PartitionAddMemory`, of at most [`ADD_MEMORY_MAX`](handover_abi::layout::ADD_MEMORY_MAX) bytes.

@@ -7,7 +7,10 @@ use crate::{
     device_tree::Seeds,
 };
 use handover_guest::{
-    abi::{Account, EndReason, Error, Name, PartitionId, ProcessorClaim, Unsupported, smccc},
+    abi::{
+        Account, BusLimit, EndReason, Error, Name, PartitionId, ProcessorClaim, TrafficLimit, Unsupported,
+        smccc,
+    },
     hvc, println,
 };
 
@@ -36,6 +39,18 @@ impl Control for Hypercalls {
 
     fn set_colours(&mut self, id: PartitionId, own: u64, channels: u64) -> Result<(), Error> {
         hvc::partition_set_colours(id, own, channels)
+    }
+
+    fn set_bus(&mut self, id: PartitionId, limit: BusLimit) -> Result<(), Error> {
+        hvc::partition_set_bus(id, limit)
+    }
+
+    fn set_traffic(
+        &mut self,
+        id: PartitionId,
+        limit: TrafficLimit,
+    ) -> Result<(), (Error, Option<Unsupported>)> {
+        hvc::partition_set_traffic(id, limit).map_err(|failure| (failure.error, failure.unsupported()))
     }
 
     fn colours(&mut self) -> Result<u32, Error> {

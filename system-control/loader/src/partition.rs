@@ -3,11 +3,11 @@
 use alloc::{format, string::String, vec::Vec};
 use core::{fmt, ops::Range};
 use handover_abi::{
-    Account, Error, Name, PROCESSOR_WHOLE, PartitionId, ProcessorClaim,
+    Account, BusLimit, Error, Name, PROCESSOR_WHOLE, PartitionId, ProcessorClaim, TrafficLimit,
     layout::{ADD_MEMORY_MAX, MEMORY_BASE, MEMORY_GRANULE, WINDOW_SIZE, WRITE_MAX},
     resources,
 };
-use handover_manifest::{Manifest, MemorySize, Partition, Provider, colour_set};
+use handover_manifest::{Bus, Duration, Manifest, MemorySize, Partition, Provider, Traffic, colour_set};
 
 use crate::{
     archive::{Failure, files_of},
@@ -25,7 +25,7 @@ const CONTROL_MEMORY: u64 = 4 << 20;
 /// Ports of a partition.
 const PORTS: u64 = 1024;
 
-/// The usual limits of a partition: of each account that is not left at zero.
+/// The usual limits of a partition: of each account that is not left as it is, which is at zero, or without a limit for the bus.
 #[must_use]
 pub fn limits(partition: &Partition) -> [(Account, u64); 7] {
     let memory = partition.memory.0;
@@ -143,6 +143,7 @@ pub fn give(control: &mut impl Control, partition: &Partition, id: PartitionId) 
     if own | channels != 0 {
         control.set_colours(id, own, channels).map_err(|error| no_colours(control, partition, error))?;
     }
+    rights_to_the_bus(control, partition, id)?;
     let size = partition.memory.0;
     let most = if own == 0 { ADD_MEMORY_MAX } else { MEMORY_GRANULE };
     let mut given = 0;
@@ -154,6 +155,30 @@ pub fn give(control: &mut impl Control, partition: &Partition, id: PartitionId) 
         given += step;
     }
     devices::give(control, partition, id)
+}
+
+fn rights_to_the_bus(
+    control: &mut impl Control,
+    partition: &Partition,
+    id: PartitionId,
+) -> Result<(), Failure> {
+    let name = &partition.name;
+    if let Some(Bus { operations, period: Duration(period) }) = partition.bus {
+        control
+            .set_bus(id, BusLimit { operations, period })
+            .map_err(|error| failed(name, format_args!("given its rights to the bus"), error))?;
+    }
+    let Some(Traffic { events, period: Duration(period), event }) = partition.traffic else {
+        return Ok(());
+    };
+    let limit = TrafficLimit { event: event.unwrap_or(0).into(), events, period };
+    control.set_traffic(id, limit).map_err(|(error, reason)| {
+        let Failure(mut text) = failed(name, format_args!("given a limit of memory traffic"), error);
+        if let Some(reason) = reason {
+            text += &format!(" ({reason}); leave `traffic` out on this machine");
+        }
+        Failure(text)
+    })
 }
 
 fn no_colours(control: &mut impl Control, partition: &Partition, error: Error) -> Failure {

@@ -1,8 +1,8 @@
 //! What the types alone cannot say about a manifest: names are unique, services meet, everything fits the machine.
 
 use crate::{
-    BUDGET_MIN, COLOURS, KernelSource, MAX_DEVICES, MAX_NAME, MAX_PHYSICAL, MAX_PROCESSORS, MEMORY_GRANULE,
-    Manifest, MemorySize, PERIOD_MAX, Partition, Program, REQUESTS, UNIX,
+    BUDGET_MIN, COLOURS, Duration, KernelSource, MAX_DEVICES, MAX_NAME, MAX_PHYSICAL, MAX_PROCESSORS,
+    MEMORY_GRANULE, Manifest, MemorySize, PERIOD_MAX, Partition, Program, REQUESTS, UNIX,
 };
 use alloc::{format, string::String};
 
@@ -57,6 +57,11 @@ impl Manifest {
             self.check_partition(index, partition)?;
             check_colours(index, "colours", &partition.colours)?;
             check_colours(index, "channel-colours", &partition.channel_colours)?;
+            let bus = partition.bus.map(|bus| ("bus", bus.operations, bus.period));
+            let traffic = partition.traffic.map(|traffic| ("traffic", traffic.events, traffic.period));
+            for (key, count, period) in [bus, traffic].into_iter().flatten() {
+                check_rate(Place::Partition(index, Key::Value(key)), count, period)?;
+            }
         }
         for (index, program) in self.programs.iter().enumerate() {
             self.check_program(index, program)?;
@@ -309,6 +314,16 @@ fn check_colours(partition: usize, key: &'static str, colours: &[u32]) -> Result
         if colours[..index].contains(colour) {
             return wrong(place, format!("colour {colour} is there twice"));
         }
+    }
+    Ok(())
+}
+
+fn check_rate(place: Place, count: u64, period: Duration) -> Result<(), Problem> {
+    if count == 0 {
+        return wrong(place, "with nothing in a period it could not go on: allow one at least");
+    }
+    if period == Duration(0) || period > PERIOD_MAX {
+        return wrong(place, format!("a period of {period} cannot be had: {PERIOD_MAX} is the most"));
     }
     Ok(())
 }

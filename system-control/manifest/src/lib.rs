@@ -10,6 +10,7 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+mod bus;
 mod check;
 mod duration;
 mod kernel;
@@ -21,6 +22,7 @@ mod read;
 use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
+pub use bus::{Bus, Traffic};
 pub use check::{Key, Place, Problem};
 pub use duration::Duration;
 pub use kernel::{KernelKind, KernelSource, NotAKernel};
@@ -182,6 +184,12 @@ pub struct Partition {
     /// Those that the regions of the channels to it are made of; whatever their senders have, if there are none.
     #[serde(default)]
     pub channel_colours: Vec<u32>,
+    /// How often it may use the bus; without it, as often as it likes.
+    #[serde(default)]
+    pub bus: Option<Bus>,
+    /// How much memory traffic it may cause; without it, as much as it likes.
+    #[serde(default)]
+    pub traffic: Option<Traffic>,
     /// When it is made anew, besides after a reset that it asked for.
     #[serde(default)]
     pub restart: Restart,
@@ -220,6 +228,8 @@ impl Partition {
             owns: Vec::new(),
             colours: Vec::new(),
             channel_colours: Vec::new(),
+            bus: None,
+            traffic: None,
             restart: Restart::Never,
             restart_limit: None,
             ready: Ready::Started,

@@ -2,8 +2,8 @@
 #![allow(missing_docs, reason = "a test binary has no readers of its documentation")]
 
 use handover_manifest::{
-    Duration, Manifest, MemorySize, Provider, Ready, Restart, Service, UnpackError, Verdict, colour_set,
-    parse, read,
+    Bus, Duration, Manifest, MemorySize, Provider, Ready, Restart, Service, Traffic, UnpackError, Verdict,
+    colour_set, parse, read,
 };
 use std::{fs, path::Path};
 
@@ -69,6 +69,25 @@ fn numbers_services_in_manifest_order() {
     assert_eq!(services[2], Service { id: 3, name: "files", provider: Provider::Partition(1) });
     assert_eq!(manifest.service("files"), Some(services[2]));
     assert_eq!(manifest.service("none"), None);
+}
+
+#[test]
+fn reads_rights_to_the_bus() {
+    let with = |keys: &str| GOOD.replacen("[[partition]]", &format!("[[partition]]\n{keys}"), 1);
+    let text =
+        with("bus = { operations = 100, period = \"10 ms\" }\ntraffic = { events = 5, period = \"1 s\" }");
+    let echo = parse(&text, Path::new("m.toml")).unwrap().partitions.remove(0);
+    assert_eq!(echo.bus, Some(Bus { operations: 100, period: Duration(10_000_000) }));
+    assert_eq!(echo.traffic, Some(Traffic { events: 5, period: Duration(1_000_000_000), event: None }));
+    for (keys, what) in [
+        ("bus = { operations = 0, period = \"10 ms\" }", "could not go on"),
+        ("bus = { operations = 1, period = \"1001 ms\" }", "a period of 1001 ms cannot be had"),
+        ("bus = { operations = 1 }", "period"),
+        ("traffic = { events = 1, period = \"0 s\", event = 17 }", "cannot be had"),
+    ] {
+        let error = parse(&with(keys), Path::new("m.toml")).unwrap_err().to_string();
+        assert!(error.starts_with("m.toml:9: ") && error.contains(what), "{error}");
+    }
 }
 
 #[test]

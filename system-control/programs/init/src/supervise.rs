@@ -178,6 +178,8 @@ mod tests {
             owns: vec![],
             colours: vec![],
             channel_colours: vec![],
+            bus: None,
+            traffic: None,
             restart: Restart::Never,
             restart_limit: None,
             ready: Ready::Started,
