@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+mod bus;
 mod colours;
 mod costs;
 mod counters;
@@ -37,6 +38,9 @@ const CASES: &[Case] = &[
     ("devices", devices::run),
     ("colours", colours::run),
     ("shares", shares::run),
+    ("bus", bus::run),
+    ("traffic", bus::traffic),
+    ("storm", bus::storm),
 ];
 
 /// `x0` is the address of the boot information.

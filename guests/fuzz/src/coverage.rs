@@ -71,7 +71,7 @@ const PAIRS: &[Pair] = {
     use Account::{AddressSpace, ControlMemory, Memory, Ports};
     use Error::{
         BadAddress, BadHandle, Denied, InUse, InvalidArgument, NoMemory, NotConnected, PeerClosed, QueueFull,
-        TimedOut, TooLarge, WouldBlock, WrongState,
+        Throttled, TimedOut, TooLarge, WouldBlock, WrongState,
     };
     pairs! {
         Version: Done;
@@ -80,14 +80,14 @@ const PAIRS: &[Pair] = {
         AccountRead: Done, Fails(BadHandle), Fails(Denied), Fails(InvalidArgument);
         RegionCreate: Done, Fails(BadHandle), Fails(InvalidArgument), Fails(BadAddress), Fails(InUse), Fails(TooLarge), Fails(NoMemory),
             Limit(Memory), Limit(ControlMemory), Limit(AddressSpace) => "the whole window is within the limit";
-        RegionDestroy: Done, Fails(BadHandle);
+        RegionDestroy: Done, Fails(BadHandle), Fails(Throttled) => "its bus is not limited";
         RegionMap: Done, Fails(BadHandle), Fails(InvalidArgument), Fails(BadAddress), Fails(InUse), Fails(TooLarge),
             Fails(NoMemory), Limit(ControlMemory), Limit(AddressSpace) => "the whole window is within the limit";
-        RegionUnmap: Done, Fails(BadHandle), Fails(WrongState);
+        RegionUnmap: Done, Fails(BadHandle), Fails(WrongState), Fails(Throttled) => "its bus is not limited";
         RegionInfo: Done, Fails(BadHandle);
         MemoryAdd: Done, Fails(InvalidArgument), Fails(BadAddress), Fails(InUse), Fails(NoMemory), Limit(Memory),
             Limit(ControlMemory), Limit(AddressSpace) => "all the memory it may have is within the limit";
-        MemoryRemove: Done, Fails(InvalidArgument), Fails(BadAddress);
+        MemoryRemove: Done, Fails(InvalidArgument), Fails(BadAddress), Fails(Throttled) => "its bus is not limited";
         MemoryInfo: Done, Fails(BadAddress);
         Connect: Done, Fails(InvalidArgument), Fails(BadHandle), Fails(NotConnected), Fails(PeerClosed), Fails(NoMemory),
             Limit(Ports), Limit(ControlMemory);
@@ -96,7 +96,7 @@ const PAIRS: &[Pair] = {
         Disconnect: Done, Fails(BadHandle);
         Send: Done, Fails(InvalidArgument), Fails(BadHandle), Fails(QueueFull), Fails(PeerClosed), Fails(NotConnected),
             Fails(TimedOut), Fails(Denied),
-            Fails(NoMemory), Limit(ControlMemory);
+            Fails(NoMemory), Limit(ControlMemory), Fails(Throttled) => "its bus is not limited";
         Receive: Done, Fails(InvalidArgument), Fails(BadHandle), Fails(BadAddress), Fails(InUse), Fails(WouldBlock),
             Fails(PeerClosed), Fails(NotConnected), Fails(TimedOut), Fails(Denied), Fails(TooLarge), Fails(NoMemory), Limit(Memory), Limit(ControlMemory),
             Limit(AddressSpace) => "the whole window is within the limit";
@@ -129,6 +129,9 @@ const PAIRS: &[Pair] = {
         DeviceInfo: Fails(Denied);
         DeviceAssign: Fails(Denied);
         DeviceRevoke: Fails(Denied);
+        PartitionSetBus: Fails(Denied);
+        PartitionSetTraffic: Fails(Denied);
+        BusRead: Fails(Denied);
         PartitionSetColours: Fails(Denied);
         CacheInfo: Fails(Denied);
         PartitionPause: Fails(Denied);

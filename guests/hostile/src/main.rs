@@ -9,6 +9,7 @@
 extern crate alloc;
 
 mod aborts;
+mod broadcasts;
 mod calls;
 mod context;
 mod devices;
@@ -82,6 +83,8 @@ const CASES: &[(&str, Case)] = &[
     ("call-immediates", calls::immediates),
     ("random-bits", calls::random_bits),
     ("narrow-programs", narrow::programs),
+    ("broadcasts", broadcasts::forms),
+    ("storm", broadcasts::storm),
     ("hammer", hammer::run),
 ];
 
@@ -94,6 +97,7 @@ const NEIGHBOURS: &[(&str, Case)] = &[
     ("endless-line", neighbours::endless_line),
     ("end-while-switching", neighbours::end_while_switching),
     ("rampage", hammer::forever),
+    ("endless-storm", broadcasts::endless),
     ("witness", neighbours::witness),
 ];
 

@@ -84,6 +84,11 @@ pub(crate) fn with_last_page<T>(processor: usize, page: &Page, function: impl Fn
     result
 }
 
+/// Has the last page lead to `page` from now on; what was cached of the other stays until the caller has it forgotten.
+pub(crate) fn remap_last_page(processor: usize, page: &Page) {
+    TABLES[processor][2].set_wide(511, page.address() | PAGE);
+}
+
 static CODE: Page = Page::new();
 
 /// Executes `instruction` in the last word of the address space, with the version call's number in `x0`.

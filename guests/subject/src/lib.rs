@@ -6,6 +6,9 @@
 /// The service of the examiner's that the subject connects to.
 pub const SERVICE: u32 = 1;
 
+/// See [`Order::Broadcast`].
+pub const MASKED: u64 = 1 << 63;
+
 /// What the subject is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
@@ -24,6 +27,11 @@ pub enum Order {
     Kick = 5,
     /// Waits for a control signal. → 1 and its argument if it is a shutdown request; at the next order, whatever it is, it ends with status 7.
     AwaitShutdown = 6,
+    /// Broadcasts TLB maintenance so many times; meanwhile its timer is due after so many nanoseconds, 0: never, with interrupts masked if [`MASKED`] is added. → its count before and after, and when the
+    /// timer's interrupt was taken.
+    Broadcast = 7,
+    /// Maps and unmaps a region so many times. → how often that was done, how often it was over the limit, and the longest time that was said to be left.
+    Unmap = 8,
 }
 
 impl Order {
@@ -38,6 +46,8 @@ impl Order {
             Order::Counters,
             Order::Kick,
             Order::AwaitShutdown,
+            Order::Broadcast,
+            Order::Unmap,
         ]
         .into_iter()
         .find(|&order| order as u64 == word)

@@ -5,20 +5,24 @@
 #![no_main]
 
 use core::{
-    sync::atomic::{AtomicU64, Ordering},
+    arch::asm,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
     time::Duration,
 };
 
 use handover_guest::{
     Boot, Channel, Error, PartitionId, Port, Region, RegionHandle, ServiceId, Short, Status,
-    abi::{CounterNumber, layout::VIRTUAL_TIMER_INTID},
+    abi::{
+        Call, CounterNumber,
+        layout::{VIRTUAL_TIMER_INTID, WINDOW_BASE},
+    },
     entry, events, hvc,
     interrupts::{self, Trigger},
     println, processor,
     signals::{self, Signal},
     timer,
 };
-use subject::{Order, SERVICE};
+use subject::{MASKED, Order, SERVICE};
 
 entry!(main);
 
@@ -27,6 +31,9 @@ const EXAMINER: PartitionId = PartitionId::new(1);
 
 static SPINS: AtomicU64 = AtomicU64::new(0);
 static TICKS: AtomicU64 = AtomicU64::new(0);
+/// What [`Order::Unmap`] works on; 0: nothing yet.
+static REGION: AtomicU32 = AtomicU32::new(0);
+static TICKED: AtomicU64 = AtomicU64::new(0);
 
 fn main(boot: Boot) -> Result<(), Error> {
     for (index, entry) in [(1, spin as fn(usize)), (2, wait)] {
@@ -38,6 +45,7 @@ fn main(boot: Boot) -> Result<(), Error> {
     }
     interrupts::enable(VIRTUAL_TIMER_INTID, Trigger::Level, |_| {
         timer::stop();
+        TICKED.store(timer::now(), Ordering::Relaxed);
         TICKS.fetch_add(1, Ordering::Relaxed);
     })?;
     let mut channel = match Channel::request(EXAMINER, ServiceId::new(SERVICE))?.wait() {
@@ -90,6 +98,24 @@ fn obey([order, a, b, ..]: [u64; 16]) -> Result<[u64; 16], Error> {
             }
             events::wait_for(Port::CONTROL)?;
         },
+        Some(Order::Broadcast) => {
+            answer[0] = timer::now();
+            if b & !MASKED != 0 {
+                timer::set_deadline(timer::after(Duration::from_nanos(b & !MASKED)));
+            }
+            if b & MASKED == 0 {
+                interrupts::unmask();
+            }
+            for _ in 0..a {
+                // SAFETY: TLB maintenance and barriers change no memory and no register.
+                unsafe { asm!("tlbi vmalle1is", "dsb ish", "isb", options(nostack, preserves_flags)) };
+            }
+            answer[1] = timer::now();
+            interrupts::mask();
+            timer::stop();
+            answer[2] = TICKED.load(Ordering::Relaxed);
+        }
+        Some(Order::Unmap) => answer[..3].copy_from_slice(&unmap(a)?),
         Some(Order::Counters) => {
             let first = CounterNumber::new(a).ok_or(Error::InvalidArgument)?;
             answer = hvc::counters_read(None, None, first)?;
@@ -107,6 +133,32 @@ fn obey([order, a, b, ..]: [u64; 16]) -> Result<[u64; 16], Error> {
         }
     }
     Ok(answer)
+}
+
+fn unmap(times: u64) -> Result<[u64; 3], Error> {
+    let slot = WINDOW_BASE + (8 << 30);
+    let region = match REGION.load(Ordering::Relaxed) {
+        0 => hvc::region_create(4096, slot)?,
+        handle => RegionHandle::new(handle),
+    };
+    REGION.store(region.get(), Ordering::Relaxed);
+    let [mut done, mut over, mut longest] = [0; 3];
+    for _ in 0..times {
+        match hvc::region_map(region, slot) {
+            Ok(()) | Err(Error::InUse) => {}
+            Err(error) => return Err(error),
+        }
+        let mut registers = [0; 18];
+        (registers[0], registers[1]) = (Call::RegionUnmap as u64, u64::from(region.get()));
+        // SAFETY: nothing refers to the region's memory.
+        let [x0, x1, ..] = unsafe { hvc::raw(registers) };
+        match Error::from_x0(x0) {
+            None => done += 1,
+            Some(Error::Throttled) => (over, longest) = (over + 1, longest.max(x1)),
+            Some(error) => return Err(error),
+        }
+    }
+    Ok([done, over, longest])
 }
 
 fn spin(processors: usize) {

@@ -77,6 +77,11 @@ impl Bucket {
         }
     }
 
+    /// Nothing is in use any more; the limit stays.
+    pub(crate) fn forget(&mut self) {
+        self.level = 0;
+    }
+
     /// Counts an operation that [`Bucket::check`] has let through.
     pub fn charge(&mut self, now: u64) {
         if self.is_limited() {

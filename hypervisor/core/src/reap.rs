@@ -97,6 +97,7 @@ impl System {
                     p.accounts.release(Account::CacheColours, p.accounts.used(Account::CacheColours));
                     p.colours = Colours::ANY;
                     p.channel_colours = 0;
+                    p.bus.forget();
                     p.phase = Phase::Terminated;
                     self.tell_creator(m, ix);
                     return Progress::Done;

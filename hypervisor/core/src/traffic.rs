@@ -50,13 +50,19 @@ impl Traffic {
             return Err(Error::InvalidArgument.into());
         }
         self.limit = limit;
-        self.begin(now);
+        self.left = limit.events.saturating_sub(self.out);
+        self.renewal = now.saturating_add(limit.period);
         Ok(())
     }
 
-    fn begin(&mut self, now: u64) {
+    /// Begins the period that `now` is in. Periods follow each other without gaps, however late somebody looks.
+    fn renew(&mut self, now: u64) {
+        if now < self.renewal {
+            return;
+        }
         self.left = self.limit.events.saturating_sub(self.out);
-        self.renewal = now.saturating_add(self.limit.period);
+        let into = now.saturating_sub(self.renewal).checked_rem(self.limit.period).unwrap_or(0);
+        self.renewal = now.saturating_add(self.limit.period.saturating_sub(into));
     }
 
     /// Events of this period that are used or in a processor's share.
@@ -67,9 +73,7 @@ impl Traffic {
 
     /// A share for one of `processors` processors, at most `most` events; otherwise when the next period begins.
     pub fn take(&mut self, processors: u64, most: u64, now: u64) -> Result<u64, u64> {
-        if now >= self.renewal {
-            self.begin(now);
-        }
+        self.renew(now);
         if self.left == 0 {
             return Err(self.renewal);
         }

@@ -42,6 +42,8 @@ impl Monitor {
         PMSELR_EL0.set(u64::from(self.counter));
         step::isb();
         PMINTENSET_EL1.set(self.bit());
+        // E is EL1's counters' alone, of which none is on; but some machines raise no interrupt without it.
+        PMCR_EL0.set(1);
     }
 
     fn bit(self) -> u64 {

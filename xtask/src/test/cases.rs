@@ -469,6 +469,53 @@ fn bare_metal() -> Vec<Case> {
             icount: false,
         },
         Case {
+            name: "examine-bus",
+            manifest: examine_subject!(2, 1, "bus"),
+            lines: &[Has("system-control", "examiner: bus ok"), Lacks("", "panic")],
+            status: 0,
+            limit: 240,
+            icount: true,
+        },
+        Case {
+            name: "examine-traffic",
+            manifest: examine_subject!(1, 4, "traffic"),
+            lines: &[Has("system-control", "examiner: traffic ok"), Lacks("", "panic")],
+            status: 0,
+            limit: 240,
+            icount: true,
+        },
+        Case {
+            name: "examine-storm",
+            manifest: "[system-control]\nkernel = \"guest:examiner\"\ncommand-line = \"case=storm\"\n\
+                 [machine]\nprocessors = 1\nmemory = \"128 MiB\"\n\
+                 [[partition]]\nname = \"storm\"\nkernel = \"guest:hostile\"\ncommand-line = \"case=endless-storm\"\n\
+                 processors = 3\nmemory = \"8 MiB\"\n",
+            lines: &[Has("system-control", "examiner: storm ok"), Lacks("", "panic")],
+            status: 0,
+            limit: 240,
+            icount: true,
+        },
+        Case {
+            name: "storm",
+            manifest: concat!(
+                "end-with = [\"storm\", \"forms\", \"witness\"]\n[machine]\nprocessors = 4\nmemory = \"160 MiB\"\n",
+                hostile!("storm", "storm rounds=60 limited=1", 4),
+                "bus = { operations = 300, period = \"10 ms\" }\n",
+                hostile!("forms", "broadcasts", 1),
+                "bus = { operations = 50, period = \"1 ms\" }\n",
+                hostile!("witness", "witness", 1),
+            ),
+            lines: &[
+                Has("storm", "hostile: storm ok"),
+                Has("forms", "hostile: broadcasts ok"),
+                Has("witness", "hostile: witness ok"),
+                Lacks("", "panic"),
+            ],
+            status: 0,
+            limit: 240,
+            icount: false,
+        },
+        Case {
             name: "examine-pause-in-turn",
             manifest: examine_subject!(1, 1, "pause"),
             lines: &[Has("system-control", "examiner: pause ok"), Lacks("", "panic")],
