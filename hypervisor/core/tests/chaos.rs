@@ -10,7 +10,9 @@ mod machine;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use handover_abi::{Account, EndReason, Error, MessageWord, Name, PartitionId, Port, RegionHandle, layout};
+use handover_abi::{
+    Account, BusLimit, EndReason, Error, MessageWord, Name, PartitionId, Port, RegionHandle, layout,
+};
 use handover_core::{Failure, Ipa, PAGE, Pa, Partition, PartitionIndex, Phase, Progress, System, Timeout};
 use machine::{Model, PALETTE, Random, books};
 
@@ -93,6 +95,8 @@ impl Chaos {
                         Account::Devices => self.random.next() % 3,
                         Account::CacheColours => self.random.next() % 20,
                         Account::ControlMemory => self.random.next() % 40 * PAGE,
+                        // The period is a second.
+                        Account::Bus => 1 + self.random.next() % 40,
                         Account::AddressSpace if self.random.chance(2) => layout::WINDOW_SIZE,
                         Account::AddressSpace => self.random.next() % 24 * MIB,
                         _ => self.random.next() % 12 * MIB,
@@ -136,7 +140,8 @@ impl Chaos {
     fn state(&self) -> State {
         let accounts = self.indexes().into_iter().map(|ix| {
             let p = self.system.partition(ix).unwrap();
-            (p.id(), Account::ALL.iter().map(|account| p.accounts().used(*account)).collect())
+            let used = Account::ALL.iter().map(|account| p.accounts().used(*account));
+            (p.id(), used.chain(self.system.bus(ix).map(|bus| bus.used(self.machine.now))).collect())
         });
         (self.machine.digest(), accounts.collect(), self.device_state())
     }
@@ -149,6 +154,11 @@ impl Chaos {
             }
             Err(failure) => {
                 assert_eq!(self.state(), *before, "{name} failed with {failure:?} and changed something");
+                if failure.error == Error::Throttled {
+                    *self.done.entry("throttled").or_default() += 1;
+                    assert!(failure.detail > 0, "{name} may be done at once");
+                    return None;
+                }
                 let detailed = matches!(failure.error, Error::Limit | Error::TooLarge | Error::NotSupported);
                 assert!(detailed || failure.detail == 0);
                 None
@@ -411,6 +421,7 @@ impl Chaos {
 
     fn step(&mut self) {
         let all = self.indexes();
+        self.machine.now += self.random.next() % if self.random.chance(50) { 1 << 28 } else { 200 };
         if self.random.chance(40) {
             self.machine.allowance = match self.random.chance(5) {
                 true => Some(self.random.below(4) as u32),
@@ -459,7 +470,19 @@ impl Chaos {
                 let who = self.random.pick(&all).unwrap();
                 self.guest_writes(who);
             }
-            28..30 => {
+            28 => {
+                let who = self.random.pick(&all).unwrap();
+                let limit =
+                    BusLimit { operations: self.random.next() % 8, period: self.random.next() % 2000 };
+                let limit = if self.random.chance(3) { BusLimit::NONE } else { limit };
+                let before = self.state();
+                let result = self.system.set_bus(&self.machine, who, limit);
+                self.judge("set_bus", result, &before);
+                let before = self.state();
+                let result = self.system.broadcast(&self.machine, who);
+                self.judge("broadcast", result, &before);
+            }
+            29 => {
                 let who = self.random.pick(&all).unwrap();
                 let before = self.state();
                 let old = self.system.partition(who).unwrap().accounts().used(Account::ProcessorTime);
@@ -566,6 +589,6 @@ fn nothing_is_lost_whatever_happens() {
     }
     if !cfg!(miri) {
         // It does reach everything.
-        assert!(done.len() == 36 && done.values().all(|n| *n >= 10), "{}: {done:?}", done.len());
+        assert!(done.len() == 39 && done.values().all(|n| *n >= 10), "{}: {done:?}", done.len());
     }
 }
