@@ -291,6 +291,36 @@ macro_rules! init {
         )
     };
 }
+
+/// A program that serves messages as files and as mappings, for guests that check every byte.
+macro_rules! mirror {
+    ($memory:literal, $end_with:literal) => {
+        concat!(
+            "end-with = ",
+            $end_with,
+            "\n[system-control]\nkernel = \"unix\"\n[machine]\nprocessors = 2\nmemory = \"",
+            $memory,
+            "\"\n[[program]]\npath = \"program:mirror\"\narguments = [\"as-file=files\", \"as-memory=mapping\"]\n\
+             provides = [\"as-file\", \"as-memory\"]\n"
+        )
+    };
+}
+
+/// A bare-metal guest that sends messages to one of them.
+macro_rules! sender {
+    ($name:literal, $service:literal, $arguments:literal) => {
+        concat!(
+            "[[partition]]\nname = \"",
+            $name,
+            "\"\nkernel = \"guest:sender\"\ncommand-line = \"",
+            $arguments,
+            "\"\nprocessors = 1\nmemory = \"16 MiB\"\nuses = [\"",
+            $service,
+            "\"]\n"
+        )
+    };
+}
+
 /// What comes of message channels within system-control.
 const SOCKETS: &str = include_str!("../../../system-control/programs/sockets/expected.txt");
 
@@ -921,6 +951,23 @@ fn linux() -> Vec<Case> {
             status: 0,
             limit: 240,
             icount: true,
+        },
+        Case {
+            name: "mirror-bare",
+            manifest: concat!(
+                mirror!("256 MiB", "[\"files\", \"memory\"]"),
+                sender!("files", "as-file", "count=10000"),
+                sender!("memory", "as-memory", "count=10000"),
+            ),
+            lines: &[
+                Has("files", "sender: as-file: 10000 messages, "),
+                Has("memory", "sender: as-memory: 10000 messages, "),
+                Has("system-control", "mirror: 20000 answered"),
+                Lacks("", "panic"),
+            ],
+            status: 0,
+            limit: 600,
+            icount: false,
         },
         Case {
             name: "unix-sockets",
