@@ -294,13 +294,15 @@ macro_rules! init {
 
 /// A program that serves messages as files and as mappings, for guests that check every byte.
 macro_rules! mirror {
-    ($memory:literal, $end_with:literal) => {
+    ($memory:literal, $end_with:literal, $together:literal) => {
         concat!(
             "end-with = ",
             $end_with,
             "\n[system-control]\nkernel = \"unix\"\n[machine]\nprocessors = 2\nmemory = \"",
             $memory,
-            "\"\n[[program]]\npath = \"program:mirror\"\narguments = [\"as-file=files\", \"as-memory=mapping\"]\n\
+            "\"\n[[program]]\npath = \"program:mirror\"\narguments = [\"as-file=files\", \"as-memory=mapping\", \"together=",
+            $together,
+            "\"]\n\
              provides = [\"as-file\", \"as-memory\"]\n"
         )
     };
@@ -308,16 +310,28 @@ macro_rules! mirror {
 
 /// A bare-metal guest that sends messages to one of them.
 macro_rules! sender {
-    ($name:literal, $service:literal, $arguments:literal) => {
+    ($name:expr, $service:literal, $memory:literal, $arguments:literal) => {
         concat!(
             "[[partition]]\nname = \"",
             $name,
             "\"\nkernel = \"guest:sender\"\ncommand-line = \"",
             $arguments,
-            "\"\nprocessors = 1\nmemory = \"16 MiB\"\nuses = [\"",
+            "\"\nprocessors = 1\nmemory = \"",
+            $memory,
+            "\"\nuses = [\"",
             $service,
             "\"]\n"
         )
+    };
+}
+
+/// Two guests for each name.
+macro_rules! senders {
+    ($($name:literal)*) => {
+        concat!($(
+            sender!(concat!("f-", $name), "as-file", "4 MiB", "count=44 max=65536"),
+            sender!(concat!("m-", $name), "as-memory", "4 MiB", "count=44 max=65536"),
+        )*)
     };
 }
 
@@ -955,9 +969,9 @@ fn linux() -> Vec<Case> {
         Case {
             name: "mirror-bare",
             manifest: concat!(
-                mirror!("256 MiB", "[\"files\", \"memory\"]"),
-                sender!("files", "as-file", "count=10000"),
-                sender!("memory", "as-memory", "count=10000"),
+                mirror!("256 MiB", "[\"files\", \"memory\"]", 2),
+                sender!("files", "as-file", "16 MiB", "count=10000"),
+                sender!("memory", "as-memory", "16 MiB", "count=10000"),
             ),
             lines: &[
                 Has("files", "sender: as-file: 10000 messages, "),
@@ -967,6 +981,46 @@ fn linux() -> Vec<Case> {
             ],
             status: 0,
             limit: 600,
+            icount: false,
+        },
+        Case {
+            name: "mirror-64",
+            manifest: concat!(
+                mirror!("640 MiB", "[]", 64),
+                senders!(
+                    "a1" "a2" "a3" "a4" "a5" "a6" "a7" "a8" "b1" "b2" "b3" "b4" "b5" "b6" "b7" "b8" "c1" "c2" "c3" "c4" "c5" "c6" "c7" "c8" "d1" "d2" "d3" "d4" "d5" "d6" "d7" "d8"
+                ),
+            ),
+            lines: &[
+                Has("system-control", "mirror: 0 answered, 64 channels, 64 at most"),
+                Has("f-a1", "sender: as-file: 44 messages, "),
+                Has("m-a1", "sender: as-memory: 44 messages, "),
+                Has("f-d8", "sender: as-file: 44 messages, "),
+                Has("m-d8", "sender: as-memory: 44 messages, "),
+                Has("system-control", "mirror: 2816 answered, 0 channels, 64 at most"),
+                Count("system-control", " has exited with status 0", 64),
+            ],
+            status: 0,
+            limit: 600,
+            icount: false,
+        },
+        Case {
+            name: "mirror-linux",
+            manifest: concat!(
+                mirror!("768 MiB", "[\"linux\"]", 0),
+                "[[partition]]\nname = \"linux\"\nkernel = \"debian\"\ninitramfs = \"demo\"\nprocessors = 2\nmemory = \"256 MiB\"\n\
+                 uses = [\"as-file\", \"as-memory\"]\ncommand-line = \"console=ttyAMA0 quiet handover.run=\
+                 handover+echo+--quiet+--service+as-file+--count+10000+&&+handover+echo+--quiet+--service+as-memory+--count+10000\"\n",
+            ),
+            lines: &[
+                Has("linux", "echo: 10000 messages, "),
+                Has("linux", "echo: 10000 messages, "),
+                Has("system-control", "mirror: 20000 answered"),
+                Has("system-control", "linux has exited with status 0"),
+                Lacks("linux", "Call trace"),
+            ],
+            status: 0,
+            limit: 1500,
             icount: false,
         },
         Case {

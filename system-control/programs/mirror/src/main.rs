@@ -1,5 +1,6 @@
 //! Serves messages: inverts the bytes of each and hands it back, the same region if there was one. Each argument is a service, and how its
-//! regions are reached: `echo=files`, `echo=mapping`. All of them, and all their channels, are served with one `poll`.
+//! regions are reached: `echo=files`, `echo=mapping`. All of them, and all their channels, are served with one `poll`; with `together=N`, from
+//! when there are so many channels.
 
 use std::{
     env,
@@ -17,11 +18,15 @@ struct Session {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut listeners = Vec::new();
+    let (mut listeners, mut together) = (Vec::new(), 0);
     for argument in env::args().skip(1) {
         let (service, delivery) = match argument.split_once('=') {
             Some((service, "files")) => (service, Delivery::Files),
             Some((service, "mapping")) => (service, Delivery::Mapping),
+            Some(("together", count)) => {
+                together = count.parse()?;
+                continue;
+            }
             _ => return Err(format!("`{argument}` is neither SERVICE=files nor SERVICE=mapping").into()),
         };
         let listener = Listener::listen(service)?;
@@ -30,14 +35,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     handover_control::ready()?;
     println!("mirror: serving");
-    serve(&listeners)
+    serve(&listeners, together)
 }
 
-fn serve(listeners: &[(Listener, Delivery)]) -> Result<(), Box<dyn Error>> {
+fn serve(listeners: &[(Listener, Delivery)], together: usize) -> Result<(), Box<dyn Error>> {
     let mut sessions: Vec<Session> = Vec::new();
     let (mut most, mut served) = (0, 0u64);
     loop {
-        let ready = wait(listeners, &sessions)?;
+        let ready = wait(listeners, if most < together { &[] } else { &sessions })?;
         let mut ready = ready.into_iter();
         for ((listener, delivery), ready) in listeners.iter().zip(&mut ready) {
             if ready {
