@@ -21,7 +21,8 @@ pub fn run(boot: &Boot) -> Result<(), Error> {
     for slot in &mut channels {
         *slot = match Channel::connect(service) {
             Ok(channel) => Some(channel),
-            Err(ConnectError::Refused(_)) => None,
+            // System-control closes what it does not serve.
+            Err(ConnectError::Refused(_) | ConnectError::Failed(Error::PeerClosed)) => None,
             Err(ConnectError::Failed(error)) => return Err(error),
         };
     }

@@ -4,7 +4,7 @@ use handover_guest::{Boot, Channel, Error, Region, Short, println};
 
 /// Sends a few: short ones, one that needs a region, and one that would disturb a terminal.
 pub fn run(boot: &Boot) -> Result<(), Error> {
-    let log = Channel::connect(boot.service("log").ok_or(Error::BadHandle)?)?;
+    let mut log = Channel::connect(boot.service("log").ok_or(Error::BadHandle)?)?;
     log.send_wait(b"first line")?;
     log.send_wait(b"\x1b[2J\x07 rings\nand has a second line")?;
     let mut long = Region::create(4096)?;
@@ -16,6 +16,8 @@ pub fn run(boot: &Boot) -> Result<(), Error> {
         line[5..].copy_from_slice(&[b'0' + number / 100, b'0' + number / 10 % 10, b'0' + number % 10]);
         log.send_wait(Short::new(&line)?)?;
     }
-    println!("petitioner: 103 lines sent");
+    log.send_wait(Short::EMPTY)?;
+    log.receive_wait()?;
+    println!("petitioner: 103 lines written");
     Ok(())
 }

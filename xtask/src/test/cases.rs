@@ -338,6 +338,28 @@ macro_rules! senders {
 /// What comes of message channels within system-control.
 const SOCKETS: &str = include_str!("../../../system-control/programs/sockets/expected.txt");
 
+/// A partition that asks system-control for something, and what else its table says.
+macro_rules! petitioner {
+    ($name:literal, $role:literal, $more:literal) => {
+        concat!(
+            "\n[[partition]]\nname = \"",
+            $name,
+            "\"\nkernel = \"guest:petitioner\"\ncommand-line = \"role=",
+            $role,
+            "\"\nprocessors = 1\nmemory = \"8 MiB\"\n",
+            $more,
+            "\n"
+        )
+    };
+}
+
+/// A program that decides guests' requests.
+macro_rules! decides {
+    ($path:literal, $arguments:literal) => {
+        concat!("[[program]]\npath = \"", $path, "\"\narguments = ", $arguments, "\ndecides = true\n")
+    };
+}
+
 /// System-control's kernel with these programs, of which it runs one, and nothing beside it.
 macro_rules! unix {
     ($programs:literal, $command_line:literal) => {
@@ -1029,6 +1051,100 @@ fn linux() -> Vec<Case> {
             lines: &[
                 Same("system-control", SOCKETS),
                 Has("system-control", "the first program has exited with status 0"),
+            ],
+            status: 0,
+            limit: 240,
+            icount: false,
+        },
+        Case {
+            name: "requests",
+            manifest: concat!(
+                init!("[\"greedy\", \"modest\", \"flood\"]"),
+                decides!("program:fair-share", "[\"2=67108864\", \"4=1000\"]"),
+                petitioner!("greedy", "greedy", "uses = [\"requests\"]"),
+                petitioner!("modest", "modest", "uses = [\"requests\"]"),
+                petitioner!("flood", "flood", "uses = [\"requests\"]"),
+            ),
+            lines: &[
+                Has("greedy", "petitioner: request 1 for 1024 MiB more: Changed(33554432)"),
+                Has("greedy", "petitioner: request 2 for 1024 MiB more: Refused"),
+                Has("greedy", "petitioner: 32 MiB were granted, 32 MiB came"),
+                Has("modest", "petitioner: Granted(8388608) after "),
+                Lacks("modest", ", 0 MiB came"),
+                Has("flood", "petitioner: 4 of 8 connections were served, with 400 answers"),
+                Count("system-control", "fair-share: modest asks for 8388608 more of memory (uses ", 1),
+                Count("system-control", "fair-share: flood asks for 1 more of ports", 400),
+                Lacks("", "panic"),
+            ],
+            status: 0,
+            limit: 240,
+            icount: false,
+        },
+        Case {
+            name: "requests-nobody-decides",
+            manifest: concat!(
+                init!("[\"modest\"]"),
+                "[requests]\ndefault = \"grant\"\ntimeout = \"300 ms\"\n",
+                decides!("busybox", "[\"sleep\", \"1000\"]"),
+                petitioner!("modest", "modest", "uses = [\"requests\"]"),
+            ),
+            lines: &[Has("modest", "petitioner: Granted(8388608) after 3 tenths of a second, 8 MiB came")],
+            status: 0,
+            limit: 240,
+            icount: true,
+        },
+        Case {
+            name: "requests-nobody-is-left",
+            manifest: concat!(
+                init!("[\"modest\"]"),
+                "[requests]\ntimeout = \"200 ms\"\n",
+                decides!("busybox", "[\"false\"]"),
+                petitioner!("modest", "modest", "uses = [\"requests\"]"),
+            ),
+            lines: &[
+                Has("system-control", "program busybox has exited with status 1"),
+                Has("modest", "petitioner: Refused after 2 tenths of a second, 0 MiB came"),
+            ],
+            status: 0,
+            limit: 240,
+            icount: true,
+        },
+        Case {
+            name: "init-waits-until-ready",
+            manifest: concat!(
+                init!("[\"told\", \"client\"]"),
+                petitioner!("told", "ready", "uses = [\"requests\"]\nready = \"told\""),
+                "[[partition]]\nname = \"echo\"\nkernel = \"guest:echo\"\nprocessors = 1\nmemory = \"8 MiB\"\n\
+                 provides = [\"echo\"]\nready = \"service\"\n",
+                bench_pair!()
+            ),
+            lines: &[
+                Has("told", "petitioner: ready at "),
+                Has("client", "bench: region_destroy_2m "),
+                Has("system-control", "client has exited with status 0"),
+                Lacks("system-control", "is not ready"),
+            ],
+            status: 0,
+            limit: 240,
+            icount: false,
+        },
+        Case {
+            name: "log-and-monitor",
+            manifest: concat!(
+                init!("[\"talker\"]"),
+                "[[program]]\npath = \"program:log\"\nprovides = [\"log\"]\n",
+                "[[program]]\npath = \"program:monitor\"\n",
+                petitioner!("talker", "log", "uses = [\"log\"]"),
+            ),
+            lines: &[
+                Count("system-control", "  ID NAME            STATE", 1),
+                Count("system-control", "   2 talker          ", 1),
+                Has("system-control", "] talker: first line"),
+                Has("system-control", "] talker: \u{fffd}[2J\u{fffd} rings\u{fffd}and has a second line"),
+                Has("system-control", "xxxxxxxxxxxxxxxxxxxx is it."),
+                Has("system-control", "] talker: line 100"),
+                Has("talker", "petitioner: 103 lines written"),
+                Has("system-control", "talker has exited with status 0"),
             ],
             status: 0,
             limit: 240,

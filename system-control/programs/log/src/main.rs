@@ -1,5 +1,6 @@
 //! Keeps the lines that guests send to its service: each message is one, as bytes or in a region, where it ends with the first zero byte.
-//! Every line gets the time since the start and the guest's name before it, and goes to the console and to `/run/log`.
+//! Every line gets the time since the start and the guest's name before it, and goes to the console and to `/run/log`. A message with
+//! nothing in it is answered by another one: by then all lines before it were written, and the guest can end without losing any.
 //!
 //! `log [SERVICE]`: the service, `log` by default.
 
@@ -66,6 +67,10 @@ fn hear(channel: &Channel, partition: PartitionId, record: &Mutex<Record>) -> io
     let name = name_of(partition);
     while let Some(message) = channel.receive()? {
         let bytes = bytes_of(message)?;
+        if bytes.is_empty() {
+            channel.send(Message::default())?;
+            continue;
+        }
         record.lock().unwrap_or_else(PoisonError::into_inner).write(&name, &bytes)?;
     }
     Ok(())

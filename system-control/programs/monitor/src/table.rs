@@ -29,8 +29,7 @@ const COUNTERS: [Counter; 4] =
     [Counter::Calls, Counter::Switches, Counter::MessagesSent, Counter::MessagesReceived];
 
 impl Table {
-    /// Looks at all partitions; `now` is the time since any fixed moment. The share of processors is that since it looked before, or
-    /// since that moment.
+    /// Looks at all partitions; `now` is the time since any fixed moment. The share of processors is that since it looked before.
     pub fn look(&mut self, machine: &Machine, listed: &[Listed], now: Duration) -> String {
         let passed = now.saturating_sub(self.last).as_nanos().max(1);
         let mut lines = format!(
@@ -59,10 +58,9 @@ impl Table {
             let _ = match (one.id, row) {
                 (Some(id), Some(Ok(row))) => {
                     seen.insert(id, row.ran);
-                    let before =
-                        self.ran.get(&id).copied().unwrap_or(if self.ran.is_empty() { 0 } else { row.ran });
-                    let share = u128::from(row.ran.saturating_sub(before)) * 100 / passed;
-                    writeln!(lines, "{}", shown(&row, share, one.restarts))
+                    let ran = self.ran.get(&id).map(|&before| u128::from(row.ran.saturating_sub(before)));
+                    let share = ran.map_or_else(|| "-".into(), |ran| (ran * 100 / passed).to_string());
+                    writeln!(lines, "{}", shown(&row, &share, one.restarts))
                 }
                 (_, Some(Err(error))) => writeln!(lines, "{error}"),
                 _ => writeln!(lines, "ended"),
@@ -96,7 +94,7 @@ fn row(machine: &Machine, id: PartitionId) -> Result<Row, Error> {
     })
 }
 
-fn shown(row: &Row, share: u128, restarts: u32) -> String {
+fn shown(row: &Row, share: &str, restarts: u32) -> String {
     const MILLISECOND: u64 = 1_000_000;
     let [memory, control, ports] = row.charges.map(|(used, limit)| format!("{used}/{limit}"));
     let [calls, switches, sent, received] = row.counts;
@@ -141,7 +139,7 @@ mod tests {
         let lines = table.look(&machine, &listed, Duration::from_secs(1));
         assert!(
             lines.contains(
-                "   2 busy            active        50      500        0        2/34      0/4096    0/1024 "
+                "   2 busy            active         -      500        0        2/34      0/4096    0/1024 "
             ),
             "{lines}"
         );
