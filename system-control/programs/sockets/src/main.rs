@@ -2,6 +2,7 @@
 
 mod errors;
 mod exchange;
+mod faults;
 mod files;
 mod mappings;
 mod waiting;
@@ -45,6 +46,7 @@ fn check(what: &str, right: bool) {
 fn main() -> Outcome {
     match std::env::args().nth(1).as_deref() {
         Some(files::TOUCH) => return files::touch(),
+        Some(faults::FAULTY) => return faults::serve(),
         Some(mappings::TOUCH) => return mappings::touch(),
         _ => {}
     }
@@ -53,6 +55,7 @@ fn main() -> Outcome {
     files::run()?;
     mappings::run()?;
     exchange::run()?;
+    faults::run()?;
     println!("sockets: all done");
     Ok(())
 }
