@@ -1,8 +1,10 @@
 //! Has the service that it uses change messages of all sizes, up to `max` bytes, and checks every byte of what comes back: `count`
-//! messages, one after another. The service inverts the bytes of a short message; of a region, as many as the short message counts.
+//! messages, one after another. With `measure` it does what a program asks for that measures. The service inverts the bytes of a short message; of a region, as many as the short message counts.
 
 #![no_std]
 #![no_main]
+
+mod measure;
 
 use handover_guest::{Boot, Channel, Error, Region, Short, Status, abi::SHORT_MAX, entry, events, println};
 
@@ -15,6 +17,10 @@ fn main(boot: Boot) -> Result<Status, Error> {
         println!("sender: the device tree lists no service; add one to the manifest");
         return Ok(Status::FAILURE);
     };
+    if boot.argument("measure").is_some() {
+        measure::run(service)?;
+        return Ok(Status::SUCCESS);
+    }
     let (count, max) = (number("count", 1000), number("max", 2 << 20));
     let mut channel = Channel::connect(service)?;
     let mut sizes = Sizes { state: number("seed", 1) | 1, max };

@@ -1046,6 +1046,19 @@ fn linux() -> Vec<Case> {
             icount: false,
         },
         Case {
+            name: "unix-cost",
+            manifest: include_str!("../../../manifests/bench-system.toml"),
+            lines: &[
+                Has("system-control", "bench: sc_syscall "),
+                Has("system-control", "bench: sc_read_file_4k "),
+                Has("system-control", "bench: sc_read_map_4k "),
+                Has("system-control", "bench: sc_read_map_2m "),
+            ],
+            status: 0,
+            limit: 240,
+            icount: true,
+        },
+        Case {
             name: "unix-sockets",
             manifest: unix!("\"sockets\"", "/bin/sockets"),
             lines: &[

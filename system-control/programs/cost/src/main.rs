@@ -1,6 +1,9 @@
-//! Measures what system-control's kernel costs a program, for `cargo xtask bench`: there the counter counts instructions.
+//! Measures what system-control's kernel costs a program, for `cargo xtask bench`: there the counter counts instructions, and a
+//! guest of the name `sender` is in the boot archive.
 
-use std::arch::asm;
+mod messages;
+
+use std::{arch::asm, error::Error};
 
 /// Samples that count, after as many that do not.
 const SAMPLES: usize = 100;
@@ -30,11 +33,17 @@ fn median(number: Option<u64>) -> u64 {
     samples[SAMPLES / 2]
 }
 
-fn main() {
+fn now() -> u64 {
     let now: u64;
     // SAFETY: reads the counter.
-    unsafe { asm!("mrs {}, cntvct_el0", out(reg) now) };
+    unsafe { asm!("isb", "mrs {}, cntvct_el0", out(reg) now) };
+    now
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let now = now();
     println!("bench: sc_boot {now}");
     const GETPID: u64 = 172;
     println!("bench: sc_syscall {}", median(Some(GETPID)) - median(None));
+    messages::run()
 }
