@@ -191,7 +191,13 @@ impl fmt::Debug for Region {
 impl Drop for Region {
     fn drop(&mut self) {
         // SAFETY: references into it borrowed `self`.
-        let destroyed = unsafe { hvc::region_destroy(self.handle) };
+        let mut destroyed = unsafe { hvc::region_destroy(self.handle) };
+        // Over the limit of the bus: nobody else will destroy it later.
+        while destroyed == Err(Error::Throttled) {
+            core::hint::spin_loop();
+            // SAFETY: as before.
+            destroyed = unsafe { hvc::region_destroy(self.handle) };
+        }
         // A region that is still mapped keeps its slot.
         if destroyed.is_ok() {
             WINDOW.release(self.address);

@@ -14,6 +14,7 @@ mod counters;
 mod cycles;
 mod devices;
 mod lifecycle;
+mod linux;
 mod pause;
 mod shares;
 mod stage;
@@ -38,6 +39,8 @@ const CASES: &[Case] = &[
     ("devices", devices::run),
     ("colours", colours::run),
     ("shares", shares::run),
+    ("linux-shutdown", linux::shutdown),
+    ("linux-watchdog", linux::watchdog),
     ("bus", bus::run),
     ("traffic", bus::traffic),
     ("storm", bus::storm),

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Hypercalls, and what their errors are called here. */
 
+#include <linux/delay.h>
 #include <linux/device.h>
 #include <linux/errno.h>
 #include <linux/kernel.h>
+#include <linux/math64.h>
+#include <linux/sched/signal.h>
 
 #include "handover.h"
 
@@ -19,14 +22,29 @@ static int limit_reached(struct handover *handover, u64 account)
 }
 
 /*
+ * The limit of the bus is used up for so many nanoseconds. Only calls that move or destroy regions are limited, and
+ * those are made where one may sleep. Who is killed need not wait, but for what nobody would destroy after it.
+ */
+static bool wait_for_bus(u32 function, u64 nanoseconds)
+{
+	fsleep(div_u64(min_t(u64, nanoseconds, NSEC_PER_SEC), NSEC_PER_USEC) + 1);
+	return function == HANDOVER_CALL_REGION_DESTROY || !fatal_signal_pending(current);
+}
+
+/*
  * Makes a call with arguments in regs->a1 and up, and leaves the results there. Returns 0 or an errno: -EAGAIN,
  * nothing to take; -ENOBUFS, the peer's queue is full; -EPIPE, the peer has gone; -ENOTCONN, not connected or
  * refused; -E2BIG, the region does not fit (its size is in a1).
  */
 int handover_call(struct handover *handover, u32 function, handover_regs *regs)
 {
-	regs->a0 = function;
-	arm_smccc_1_2_hvc(regs, regs);
+	u64 argument = regs->a1;
+
+	do {
+		regs->a0 = function;
+		regs->a1 = argument;
+		arm_smccc_1_2_hvc(regs, regs);
+	} while ((long)regs->a0 == HANDOVER_ERROR_THROTTLED && wait_for_bus(function, regs->a1));
 
 	switch ((long)regs->a0) {
 	case 0:
@@ -64,7 +82,7 @@ int handover_call(struct handover *handover, u32 function, handover_regs *regs)
 	case HANDOVER_ERROR_NO_CAPACITY:
 		return -ENOSPC;
 	case HANDOVER_ERROR_THROTTLED:
-		return -EAGAIN;
+		return -EINTR;
 	case HANDOVER_ERROR_DEADLOCK:
 		return -EDEADLK;
 	}

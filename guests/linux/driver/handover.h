@@ -45,6 +45,7 @@
 #include <linux/rwsem.h>
 #include <linux/spinlock.h>
 #include <linux/wait.h>
+#include <linux/watchdog.h>
 #include <linux/workqueue.h>
 #include <linux/xarray.h>
 
@@ -76,6 +77,7 @@ struct handover {
 	struct mutex listen_lock;
 	struct list_head listeners;
 	struct work_struct signal_work;
+	struct watchdog_device watchdog;
 
 	struct handover_info info;
 	struct handover_service *services;
@@ -144,6 +146,10 @@ int handover_message_send(struct file *file, void __user *argument);
 int handover_message_receive(struct file *file, void __user *argument);
 ssize_t handover_message_read(struct file *file, char __user *to, size_t count, loff_t *position);
 ssize_t handover_message_write(struct file *file, const char __user *from, size_t count, loff_t *position);
+
+/* life.c */
+int handover_watchdog_init(struct handover *handover);
+void handover_shutdown(struct handover *handover, u64 nanoseconds);
 
 /* listener.c */
 void handover_signal_work(struct work_struct *work);

@@ -104,6 +104,8 @@ void handover_signal_work(struct work_struct *work)
 						 route(handover, regs.a2, regs.a3, regs.a4);
 			if (reason)
 				refuse(handover, regs.a2, reason);
+		} else if (regs.a1 == HANDOVER_SIGNAL_KIND_SHUTDOWN_REQUEST) {
+			handover_shutdown(handover, regs.a4);
 		}
 		cond_resched();
 	}

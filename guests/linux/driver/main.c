@@ -281,6 +281,11 @@ static int set_up(struct handover *handover, struct platform_device *pdev)
 	while (take_events(handover, HARD_IRQ_EVENTS))
 		cond_resched();
 	schedule_work(&handover->signal_work);
+	error = handover_watchdog_init(handover);
+	if (error) {
+		dev_err(handover->dev, "cannot have a watchdog: %d\n", error);
+		return error;
+	}
 	return misc_register(&handover->misc);
 }
 

@@ -781,6 +781,42 @@ fn linux() -> Vec<Case> {
             icount: false,
         },
         Case {
+            name: "linux-shutdown",
+            manifest: concat!(
+                "[system-control]\nkernel = \"guest:examiner\"\ncommand-line = \"case=linux-shutdown\"\n",
+                "[machine]\nprocessors = 1\nmemory = \"320 MiB\"\n",
+                linux!("linux", 1, "handover.test=shutdown", "")
+            ),
+            lines: &[
+                Has("linux", "shutdown: waits"),
+                Has("linux", "poweroff: in good order"),
+                Count("system-control", "examiner: Linux has switched itself off", 2),
+                Has("system-control", "examiner: linux-shutdown ok"),
+                Lacks("linux", "WARNING"),
+            ],
+            status: 0,
+            limit: 480,
+            icount: true,
+        },
+        Case {
+            name: "linux-watchdog",
+            manifest: concat!(
+                "[system-control]\nkernel = \"guest:examiner\"\ncommand-line = \"case=linux-watchdog\"\n",
+                "[machine]\nprocessors = 1\nmemory = \"320 MiB\"\n",
+                linux!("linux", 1, "handover.test=watchdog", "")
+            ),
+            lines: &[
+                Has("linux", "Handover"),
+                Has("linux", "watchdog: kicked by the kernel"),
+                Has("linux", "watchdog: kicked by hand"),
+                Has("system-control", "examiner: linux-watchdog ok"),
+                Lacks("linux", "WARNING"),
+            ],
+            status: 0,
+            limit: 480,
+            icount: true,
+        },
+        Case {
             name: "linux-device",
             manifest: concat!(
                 machine!("512 MiB", "[]"),

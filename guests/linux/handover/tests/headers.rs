@@ -49,6 +49,7 @@ fn every_number_of_the_hypercall_interface_is_the_abi_crates() {
         ("HANDOVER_REGION_MIN".to_owned(), layout::REGION_MIN as i64),
         ("HANDOVER_REGION_MAX".to_owned(), layout::REGION_MAX as i64),
         ("HANDOVER_SIGNAL_KIND_CONNECT".to_owned(), SignalKind::Connect as i64),
+        ("HANDOVER_SIGNAL_KIND_SHUTDOWN_REQUEST".to_owned(), SignalKind::ShutdownRequest as i64),
     ]);
     for &call in Call::ALL {
         expected.insert(format!("HANDOVER_CALL_{}", screaming(&format!("{call:?}"))), i64::from(call as u32));
