@@ -3,10 +3,15 @@
 
 #include <linux/math64.h>
 #include <linux/module.h>
+#include <linux/moduleparam.h>
 #include <linux/reboot.h>
 #include <linux/watchdog.h>
 
 #include "handover.h"
+
+static bool nowayout = WATCHDOG_NOWAYOUT;
+module_param(nowayout, bool, 0444);
+MODULE_PARM_DESC(nowayout, "once user space has opened the watchdog, the kernel does not kick it in its place again");
 
 /* Returns the watchdog's timeout in nanoseconds, 0: system-control has set none. */
 static u64 kick(struct handover *handover)
@@ -30,7 +35,7 @@ static const struct watchdog_info watchdog_info = {
 	.identity = "Handover",
 };
 
-/* It cannot be stopped: only system-control can. */
+/* It cannot be stopped, only by system-control: who closes it in good order leaves the kicks to the kernel again. */
 static const struct watchdog_ops watchdog_ops = {
 	.owner = THIS_MODULE,
 	.start = watchdog_kick,
@@ -55,12 +60,16 @@ int handover_watchdog_init(struct handover *handover)
 	watchdog->min_timeout = 1;
 	watchdog->max_hw_heartbeat_ms = clamp_t(u64, milliseconds, 1, INT_MAX);
 	watchdog->timeout = max_t(u32, watchdog->max_hw_heartbeat_ms / MSEC_PER_SEC, 1);
+	watchdog_set_nowayout(watchdog, nowayout);
 	watchdog_set_drvdata(watchdog, handover);
 	set_bit(WDOG_HW_RUNNING, &watchdog->status);
 	return devm_watchdog_register_device(handover->dev, watchdog);
 }
 
-/* As who presses a power button does; user space decides how. The time that system-control gives is in nanoseconds, 0: it has not said. */
+/*
+ * What a power button does: user space decides how, and if it has no program for that, the kernel ends it. The time
+ * that system-control gives is in nanoseconds, 0: it has not said.
+ */
 void handover_shutdown(struct handover *handover, u64 nanoseconds)
 {
 	if (nanoseconds)
