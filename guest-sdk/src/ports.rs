@@ -97,7 +97,7 @@ impl EventSender {
         timeout: Option<Duration>,
     ) -> Result<EventSender, crate::ConnectError> {
         let flags = RequestFlags::EVENTS | RequestFlags::SEND_ONLY;
-        Connecting::request(partition, RequestWord { service, flags }, timeout)?.wait().map(EventSender)
+        Connecting::request(partition, RequestWord::new(service, flags), timeout)?.wait().map(EventSender)
     }
 
     /// This end of what was connected: the other one gets the events.

@@ -288,6 +288,11 @@ fn dispatch(kernel: &mut Kernel, who: PartitionIndex, context: &mut Context, cal
             let [_, port, landing, patience] = *context.x.first_chunk().expect("a context has 31 registers");
             system.call_setup(who, port, landing, patience).map(|()| NOTHING)
         }
+        Call::SharedMap => system.shared_map(hardware, who, a, b).map(|()| NOTHING),
+        Call::SharedUnmap => system.shared_unmap(hardware, who, a).map(|()| NOTHING),
+        Call::SharedInfo => {
+            system.shared_info(who, a).map(|(size, at, access)| results(context, [size, at, access.bits()]))
+        }
         Call::SignalNext => system.signal_next(who).map(|signal| {
             results(
                 context,

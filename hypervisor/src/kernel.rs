@@ -166,7 +166,8 @@ impl Machine for Hardware {
     }
 
     fn zero(&mut self, pa: Pa, size: u64) {
-        // SAFETY: the rules pass memory that `allocate` handed out and that nobody has mapped any more; EL2 maps it writable.
+        // SAFETY: the rules pass memory that `allocate` handed out; EL2 maps it writable and has no reference into it. A guest reaches it only if it is
+        // shared memory that the other end leaves, and then has to expect that its bytes change.
         unsafe { arch::zero(pa.get(), size) };
         if !self.capabilities.forced_write_back {
             arch::clean(pa.get(), size);

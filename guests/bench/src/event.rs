@@ -84,7 +84,7 @@ pub(crate) fn serve(first: signals::Request) -> Result<(), Error> {
 pub(crate) fn run(service: Service, suffix: &str) -> Result<(), Error> {
     let sends = EventSender::connect(service.partition, service.service, None)?;
     let flags = RequestFlags::EVENTS | RequestFlags::RECEIVE_ONLY;
-    let word = RequestWord { service: service.service, flags };
+    let word = RequestWord::new(service.service, flags);
     let connected = Connecting::request(service.partition, word, None)?;
     let receives = receiver(connected.wait()?)?;
     let names = |many: &str| [name("event_send", many, suffix), name("event_answer", many, suffix)];
@@ -109,7 +109,7 @@ pub(crate) fn run(service: Service, suffix: &str) -> Result<(), Error> {
         let own = hvc::identify()?.partition;
         let mut bystanders = arrayvec::ArrayVec::<_, BYSTANDERS>::new();
         for _ in 0..BYSTANDERS {
-            let word = RequestWord { service: service.service, flags };
+            let word = RequestWord::new(service.service, flags);
             let connecting = Connecting::request(own, word, None)?;
             let sender = EventSender::from_channel(request()?.accept()?);
             let receiver = EventReceiver::from_channel(connecting.wait()?);

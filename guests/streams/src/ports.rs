@@ -35,7 +35,7 @@ fn taken(intid: u32) -> u32 {
 }
 
 fn word(flags: RequestFlags) -> RequestWord {
-    RequestWord { service: SERVICE, flags }
+    RequestWord::new(SERVICE, flags)
 }
 
 fn request() -> Result<signals::Request, Failure> {

@@ -133,7 +133,7 @@ calls! {
     /// → `x1` 1 if memory is there, else 0; `x2` the address where that changes, the next multiple of 1 GiB at the latest. `x1` address.
     MemoryInfo = 0x1a;
 
-    /// Asks for a channel. `x1` partition id, `x2` [`RequestWord`](crate::RequestWord), `x3` the timeout in nanoseconds, if the word says that there
+    /// Asks for a channel, or for shared memory, which is made and charged at once. `x1` partition id, `x2` [`RequestWord`](crate::RequestWord), `x3` the timeout in nanoseconds, if the word says that there
     /// is one. → `x1` port; its event tells whether it was accepted.
     Connect = 0x20;
     /// Accepts a request. `x1` the signal's token. → `x1` port.
@@ -195,6 +195,13 @@ calls! {
 
     /// Takes the next control signal. → `x1` to `x4` [`Signal`](crate::Signal). [`Error::WouldBlock`] when there is none.
     SignalNext = 0x40;
+
+    /// Maps shared memory. `x1` its port, `x2` address in the message window.
+    SharedMap = 0x48;
+    /// Takes the mapping of shared memory away, keeping the memory. `x1` its port.
+    SharedUnmap = 0x49;
+    /// → `x1` bytes, `x2` address or 0, `x3` [`SharedAccess`](crate::SharedAccess). `x1` port.
+    SharedInfo = 0x4a;
 
     /// Puts the watchdog off by its timeout from now. → `x1` the timeout in nanoseconds, 0: no watchdog is set.
     WatchdogKick = 0x58;

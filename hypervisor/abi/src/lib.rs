@@ -41,5 +41,5 @@ pub use handle::{PartitionId, Port, RegionHandle, ServiceId};
 pub use message::{Message, MessageWord, SHORT_MAX, SHORT_WORDS, region_order};
 pub use partition::{Account, EndReason, NAME_MAX, Name, PartitionState};
 pub use processor::{PROCESSOR_WHOLE, ProcessorClaim, ProcessorStatus};
-pub use request::{RequestFlags, RequestWord};
+pub use request::{RequestFlags, RequestWord, SharedAccess};
 pub use signal::{Signal, SignalKind};

@@ -24,6 +24,7 @@ use handover_abi::{Account, Causes, Error, PartitionId, Port, RequestFlags, Requ
 use crate::event::{Latch, Members};
 use crate::list::Node;
 use crate::region::frames;
+use crate::shared::{self, Shared};
 use crate::signal::Signals;
 use crate::table::{PagedTable, per_page};
 use crate::timeout::Timer;
@@ -142,6 +143,7 @@ pub(crate) struct PortRecord {
     pub(crate) landing: u64,
     /// How long direct calls wait, in nanoseconds; 0: for ever.
     pub(crate) patience: u64,
+    pub(crate) shared: Shared,
 }
 
 impl Default for PortRecord {
@@ -169,6 +171,7 @@ impl PortRecord {
             colours: 0,
             landing: 0,
             patience: 0,
+            shared: Shared::NONE,
         }
     }
 
@@ -184,12 +187,13 @@ impl PortRecord {
             true => (RequestFlags::RECEIVE_ONLY, RequestFlags::SEND_ONLY),
             false => (RequestFlags::SEND_ONLY, RequestFlags::RECEIVE_ONLY),
         };
-        if flags.intersects(receives | RequestFlags::EVENTS) {
+        let silent = RequestFlags::EVENTS | RequestFlags::MEMORY;
+        if flags.intersects(receives | silent) {
             self.depth = 0;
             self.messages = false;
         }
         self.signals = !(flags.contains(RequestFlags::EVENTS) && flags.intersects(sends));
-        self.two_way = !flags.intersects(sends | receives | RequestFlags::EVENTS);
+        self.two_way = !flags.intersects(sends | receives | silent);
         self
     }
 
@@ -293,7 +297,8 @@ impl System {
     /// `Connect`: makes a port and asks `partition`, which may be the caller, to join it, until `timeout`.
     ///
     /// [`Error::BadHandle`]: no such partition. [`Error::NotConnected`]: it has not started. [`Error::PeerClosed`]: it has ended, or is
-    /// ending. [`Error::InvalidArgument`]: flags that nobody knows, or that exclude each other. [`Error::Limit`], [`Error::NoMemory`].
+    /// ending. [`Error::InvalidArgument`]: flags that nobody knows, or that exclude each other; a size that [shared memory](mod@shared) cannot have.
+    /// [`Error::TooLarge`]: more of it than 2 MiB, of some colours only. [`Error::Limit`], [`Error::NoMemory`].
     pub fn connect_within(
         &mut self,
         m: &mut impl Machine,
@@ -309,6 +314,7 @@ impl System {
         if directions > 1 || word.flags.contains(RequestFlags::EVENTS) && directions == 0 {
             return Err(Error::InvalidArgument.into());
         }
+        shared::check(word)?;
         word.flags -= RequestFlags::TIMEOUT;
         let id = PartitionId::from_register(partition).ok_or(Error::BadHandle)?;
         let server = self.find(id)?;
@@ -324,6 +330,18 @@ impl System {
         let (page, _) = frames(m, &p.colours, grow, false)?;
         let mut record = PortRecord::new(PortState::Requested, Link::new(server, 0), id);
         record.request = Request { word: word.to_register(), sequence, ..Request::NONE };
+        if word.flags.contains(RequestFlags::MEMORY) {
+            match self.shared_create(m, who, server, word, grow) {
+                Ok(shared) => record.shared = shared,
+                Err(failure) => {
+                    if let Some(page) = page {
+                        m.free(page, 12);
+                    }
+                    return Err(failure);
+                }
+            }
+        }
+        let p = self.caller(who)?;
         let port = p.port_add(m, page, record.end(word.flags, true))?;
         self.requests = sequence;
         if let Some(timeout) = timeout {
@@ -373,11 +391,14 @@ impl System {
         let flags = RequestWord::from_register(word).map_or(RequestFlags::empty(), |word| word.flags);
         let p = self.caller(who)?;
         let grow = p.port_growth()?;
-        let (page, _) = frames(m, &p.colours, grow, false)?;
+        let own_table = self.shared_growth(who, client, grow)?;
+        let p = self.caller(who)?;
+        let (page, table) = frames(m, &p.colours, grow, own_table)?;
         let colours = p.channel_colours;
         let mut record = PortRecord::new(PortState::Connected, client, client_id).end(flags, false);
         record.declare(colours);
-        let port = p.port_add(m, page, record)?;
+        record.shared = self.shared_join(m, who, client, table);
+        let port = self.caller(who)?.port_add(m, page, record)?;
         self.withdraw(client);
         if let Some(record) = self.port_at_mut(client) {
             record.state = PortState::Connected;

@@ -28,20 +28,21 @@ impl System {
         let Some(port) = self.port_at_mut(at) else { return Progress::Done };
         let (state, peer) = (port.state, port.peer);
         match state {
-            PortState::Requested | PortState::Delivered => {
+            PortState::Requested
+            | PortState::Delivered
+            | PortState::Refused
+            | PortState::TimedOut
+            | PortState::Set => {
                 self.withdraw(at);
-                self.forget(at);
-                return Progress::Done;
-            }
-            PortState::Refused | PortState::TimedOut | PortState::Set => {
-                self.forget(at);
-                return Progress::Done;
+                if self.has_no_memory(at) {
+                    self.forget(at);
+                    return Progress::Done;
+                }
+                self.hide(at);
+                self.part(at);
             }
             PortState::Connected | PortState::Severed => {
-                port.state = PortState::Closing;
-                if let Some(p) = self.get_mut(at.partition()) {
-                    p.leave_set(at.port());
-                }
+                self.hide(at);
                 self.calls_close(m, at);
                 if state == PortState::Connected {
                     self.sever(m, peer);
@@ -50,7 +51,7 @@ impl System {
             PortState::Closing | PortState::Lingering => {}
         }
         let mut budget = STEP;
-        if !self.drain(m, at, &mut budget) {
+        if !self.shared_leave(m, at, ended, &mut budget) || !self.drain(m, at, &mut budget) {
             return Progress::Again;
         }
         // Draining may have freed the peer.
@@ -70,13 +71,36 @@ impl System {
         Progress::Done
     }
 
-    /// Tells a connected port that its peer is gone, or as good as gone.
+    fn has_no_memory(&self, at: Link) -> bool {
+        self.port_at(at).is_none_or(|port| !port.shared.is_some())
+    }
+
+    /// From here on no guest can name it.
+    fn hide(&mut self, at: Link) {
+        if let Some(port) = self.port_at_mut(at) {
+            port.state = PortState::Closing;
+        }
+        if let Some(p) = self.get_mut(at.partition()) {
+            p.leave_set(at.port());
+        }
+    }
+
+    /// It has no peer: what it names as one is the server that it has asked.
+    fn part(&mut self, at: Link) {
+        if let Some(port) = self.port_at_mut(at) {
+            port.peer = Link::NONE;
+        }
+    }
+
+    /// Tells a connected port that its peer is gone, or as good as gone. Where they share memory, the event comes once that is zero.
     fn sever(&mut self, m: &mut impl Machine, at: Link) {
         if let Some(port) = self.port_at_mut(at)
             && port.state == PortState::Connected
         {
             port.state = PortState::Severed;
-            self.raise(m, at.partition(), at.port(), Causes::PEER_CLOSED);
+            if !port.shared.is_some() {
+                self.raise(m, at.partition(), at.port(), Causes::PEER_CLOSED);
+            }
         }
     }
 

@@ -38,6 +38,7 @@ mod reap;
 mod region;
 pub mod schedule;
 mod set;
+mod shared;
 mod signal;
 mod stage2;
 mod syndrome;

@@ -87,11 +87,12 @@ impl Body {
         }
     }
 
-    /// A region of `1 << order` bytes of zeroes, of up to 2 MiB if it has `colours`; `None` when the machine has not that much. `table` says that
-    /// it may have a table.
-    fn allocate(
+    /// Memory of `1 << order` bytes of zeroes, of up to 2 MiB if it has `colours`; `None` when the machine has not that much. `table` says that
+    /// it may have a table. Its descriptors are of `kind`.
+    pub(crate) fn allocate(
         m: &mut impl Machine,
         attributes: Attributes,
+        kind: Kind,
         order: u8,
         table: bool,
         colours: Colours,
@@ -102,7 +103,7 @@ impl Body {
             && (order == BLOCK_ORDER || order == GIB_ORDER)
             && let Some(pa) = m.allocate(order)
         {
-            return body(attributes.block(pa, Kind::Region));
+            return body(attributes.block(pa, kind));
         }
         if !table {
             return None;
@@ -121,12 +122,12 @@ impl Body {
                 return None;
             };
             let descriptor = match leaf {
-                PAGE_ORDER => attributes.page(pa, Kind::Region),
-                _ => attributes.block(pa, Kind::Region),
+                PAGE_ORDER => attributes.page(pa, kind),
+                _ => attributes.block(pa, kind),
             };
             m.set_entry(table, index, descriptor);
         }
-        body(stage2::table(table))
+        body(if kind == Kind::Shared { stage2::shared_table(table) } else { stage2::table(table) })
     }
 
     /// The addresses of its pages; `None` where it is not made of pages.
@@ -135,6 +136,34 @@ impl Body {
         let is_paged = stage2::is_table(self.descriptor) && self.order() <= BLOCK_ORDER;
         let count = usize::from(self.leaves());
         is_paged.then(|| (0..count).map(move |index| stage2::address(m.entry(table, index))))
+    }
+
+    /// One step of zeroing it where it is, whoever reaches it meanwhile, taking its cost from `budget` (pages). → whether all of it was.
+    pub(crate) fn zero(&mut self, m: &mut impl Machine, budget: &mut u32) -> bool {
+        let pages = (self.size() / PAGE) as u32;
+        let leaf = if stage2::is_table(self.descriptor) { leaf_order(self.order()) } else { self.order() };
+        let leaf_pages = 1u32 << (leaf - PAGE_ORDER);
+        while *budget > 0 && self.cleared < pages {
+            let within = self.cleared % leaf_pages;
+            let now = leaf_pages.wrapping_sub(within).min(*budget);
+            let base = match stage2::is_table(self.descriptor) {
+                true => {
+                    let entry =
+                        m.entry(stage2::address(self.descriptor), (self.cleared / leaf_pages) as usize);
+                    stage2::address(entry)
+                }
+                false => stage2::address(self.descriptor),
+            };
+            m.zero(base.plus(u64::from(within) * PAGE), u64::from(now) * PAGE);
+            self.cleared = self.cleared.wrapping_add(now);
+            *budget = budget.wrapping_sub(now);
+        }
+        self.cleared == pages
+    }
+
+    /// Starts zeroing at its start again.
+    pub(crate) fn restart(&mut self) {
+        self.cleared = 0;
     }
 
     /// One step of zeroing and freeing it, taking its cost from `budget` (pages). → whether nothing is left.
@@ -191,7 +220,7 @@ const _: () = assert!(BLOCK == 1 << BLOCK_ORDER && GIB == 1 << GIB_ORDER && PAGE
 const _: () = assert!(ENTRIES == 1 << (GIB_ORDER - BLOCK_ORDER));
 
 impl Body {
-    const NONE: Body = Body { descriptor: 0, cleared: 0, order: NonZeroU32::MIN };
+    pub(crate) const NONE: Body = Body { descriptor: 0, cleared: 0, order: NonZeroU32::MIN };
 }
 
 /// A region in its holder's table.
@@ -335,7 +364,7 @@ impl System {
         let table_limit = p.accounts.check(Account::ControlMemory, pages + PAGE);
         let (page, table) = frames(m, &p.colours, grow, needs_table)?;
         let table_fits = (order != BLOCK_ORDER || !whole) && table_limit.is_ok();
-        let Some(body) = Body::allocate(m, attributes, order, table_fits, colours) else {
+        let Some(body) = Body::allocate(m, attributes, Kind::Region, order, table_fits, colours) else {
             for frame in [page, table].into_iter().flatten() {
                 m.free(frame, PAGE_ORDER);
             }
@@ -479,8 +508,15 @@ impl crate::Partition {
         handle.map(RegionHandle::new).ok_or(Error::NoMemory.into())
     }
 
+    /// Puts a descriptor at a place of the window and charges the place; `table` is for a window table, if the place needs one.
     #[inline]
-    fn link(&mut self, m: &mut impl Machine, place: Place, table: Option<Pa>, descriptor: u64) -> Mapping {
+    pub(crate) fn link(
+        &mut self,
+        m: &mut impl Machine,
+        place: Place,
+        table: Option<Pa>,
+        descriptor: u64,
+    ) -> Mapping {
         if table.is_some() {
             self.accounts.charge(Account::ControlMemory, PAGE);
         }

@@ -26,6 +26,8 @@ const ACCESS_FLAG: u64 = 1 << 10;
 const EXECUTE_NEVER: u64 = 1 << 54;
 /// Bits 58:55 are for software. In a root: a window table of the partition's, not a region.
 const OWN: u64 = 1 << 55;
+/// In a descriptor that leads to shared memory, and in its leaves: two translations may have them.
+const SHARED: u64 = 1 << 56;
 /// In a descriptor that is not valid the architecture ignores all other bits: a count of pages, up to 512.
 const CLEARED_SHIFT: u32 = 54;
 const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
@@ -44,6 +46,8 @@ pub(crate) enum Kind {
     Memory,
     /// A region: read, write.
     Region,
+    /// Shared memory: read, write.
+    Shared,
     /// System-control's files: read, execute. Its programs run where they lie.
     Files,
     /// A device's registers: read, write.
@@ -62,6 +66,7 @@ impl Attributes {
         let access = match kind {
             Kind::Memory => S2AP_READ | S2AP_WRITE,
             Kind::Region | Kind::Device => S2AP_READ | S2AP_WRITE | EXECUTE_NEVER,
+            Kind::Shared => S2AP_READ | S2AP_WRITE | EXECUTE_NEVER | SHARED,
             Kind::Files => S2AP_READ,
         };
         VALID | attributes | access | INNER_SHAREABLE | ACCESS_FLAG
@@ -81,6 +86,16 @@ impl Attributes {
 /// A table descriptor.
 pub(crate) fn table(pa: Pa) -> u64 {
     pa.get() | TABLE | VALID
+}
+
+/// A table descriptor of shared memory.
+pub(crate) fn shared_table(pa: Pa) -> u64 {
+    table(pa) | SHARED
+}
+
+/// A leaf that leads to the same and does not allow to write.
+pub(crate) fn read_only(leaf: u64) -> u64 {
+    leaf & !S2AP_WRITE
 }
 
 /// Where a descriptor leads.
@@ -321,6 +336,10 @@ mod tests {
         assert_eq!(fwb.page(pa, Kind::Files), 0x0001_2340_075b);
         let plain = Attributes { fwb: false };
         assert_eq!(plain.block(pa, Kind::Memory), 0x1_2340_07fd);
+        // Execute-never and the bit of ours; writable, and not.
+        assert_eq!(fwb.page(pa, Kind::Shared), 0x0140_0001_2340_07db);
+        assert_eq!(read_only(fwb.page(pa, Kind::Shared)), 0x0140_0001_2340_075b);
+        assert_eq!((address(shared_table(pa)), is_own(shared_table(pa))), (pa, false));
         // MemAttr 0b0001 (Device-nGnRE), never executable; nobody takes it for memory.
         assert_eq!(plain.page(pa, Kind::Device), 0x0040_0001_2340_07c7);
         assert_eq!(fwb.page(pa, Kind::Device), plain.page(pa, Kind::Device));

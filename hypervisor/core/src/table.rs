@@ -150,6 +150,20 @@ impl<T: 'static, const N: usize> PagedTable<T, N> {
         None
     }
 
+    /// All records there are, by their handles.
+    pub(crate) fn handles(&self) -> impl Iterator<Item = u32> {
+        let mut cursor = 1;
+        core::iter::from_fn(move || {
+            while Self::split(cursor).0 < self.present as usize {
+                if let Some(handle) = self.scan(&mut cursor) {
+                    cursor = handle.wrapping_add(1);
+                    return Some(handle);
+                }
+            }
+            None
+        })
+    }
+
     /// Takes the last page of a table without records away; `None` when there is no page left.
     pub(crate) fn shrink(&mut self, m: &mut impl Machine) -> Option<Pa> {
         debug_assert!(self.used == 0);

@@ -10,7 +10,9 @@ mod machine;
 
 use std::{cell::Cell, collections::BTreeMap};
 
-use handover_abi::{Account, EndReason, Error, MessageWord, Name, PartitionId, Port, RegionHandle, layout};
+use handover_abi::{
+    Account, EndReason, Error, MessageWord, Name, PartitionId, Port, RegionHandle, SharedAccess, layout,
+};
 use handover_core::{
     Failure, Handed, Ipa, PAGE, Pa, Partition, PartitionIndex, Phase, Progress, System, VcpuId, Waited,
 };
@@ -51,6 +53,13 @@ struct World {
     loose: u64,
     /// A request that the actor has taken and not answered.
     token: u64,
+    /// Of the actor: ports of memory that it shares with the peer and both have mapped; where it can only read; that is its own; and that it has and not mapped.
+    shared: u64,
+    read: u64,
+    alone: u64,
+    unmapped: u64,
+    /// A request for shared memory that the actor has taken and not answered.
+    share_token: u64,
     /// Of the actor: ports for direct calls to the peer and to itself.
     calls: Port,
     own: Port,
@@ -83,6 +92,11 @@ impl World {
             mapped: 0,
             loose: 0,
             token: 0,
+            shared: 0,
+            read: 0,
+            alone: 0,
+            unmapped: 0,
+            share_token: 0,
             calls: Port::CONTROL,
             own: Port::CONTROL,
             newborn: nobody,
@@ -202,12 +216,7 @@ impl World {
         self.crowded = u64::from(crowded.get());
         let id = self.id(actor);
         self.system.connect(&mut self.machine, peer, id, 7).unwrap();
-        self.token = loop {
-            let signal = self.system.signal_next(actor).unwrap();
-            if signal.argument == 7 {
-                break signal.token;
-            }
-        };
+        self.token = self.signal(actor, 7);
         self.system.connect(&mut self.machine, peer, id, 8).unwrap();
         self.ring_up();
         self.newborn = self.partition(Some(actor)).unwrap();
@@ -217,9 +226,59 @@ impl World {
         self.finish(self.dead);
     }
 
+    /// Shared memory in all states.
+    fn share(&mut self) {
+        let (actor, peer) = (self.actor, self.peer);
+        let (here, there) = (self.id(actor), self.id(peer));
+        self.shared = self.join_for(actor, peer, memory(17, 0), Some(WINDOW + 16 * MIB)).0;
+        self.read = self.join_for(actor, peer, memory(16, RECEIVE_ONLY), Some(WINDOW + 18 * MIB)).0;
+        self.join_for(peer, actor, memory(14, SEND_ONLY), Some(WINDOW + 22 * MIB));
+        self.unmapped = self.join_for(actor, peer, memory(13, RECEIVE_ONLY), None).0;
+        let alone = self.system.connect(&mut self.machine, actor, there, memory(17, 0)).unwrap();
+        self.alone = u64::from(alone.get());
+        self.system.shared_map(&mut self.machine, actor, self.alone, WINDOW + 20 * MIB).unwrap();
+        self.write(actor, WINDOW + 20 * MIB + 16 * PAGE);
+        self.system.connect(&mut self.machine, peer, here, memory(14, SEND_ONLY)).unwrap();
+        self.share_token = self.signal(actor, memory(14, SEND_ONLY));
+    }
+
+    fn signal(&mut self, server: PartitionIndex, word: u64) -> u64 {
+        loop {
+            let signal = self.system.signal_next(server).unwrap();
+            if signal.argument == word {
+                return signal.token;
+            }
+        }
+    }
+
+    /// Memory for two, mapped by both and written to. → their ports.
+    fn join_for(
+        &mut self,
+        client: PartitionIndex,
+        server: PartitionIndex,
+        word: u64,
+        at: Option<u64>,
+    ) -> (u64, u64) {
+        let id = self.id(server);
+        let port = u64::from(self.system.connect(&mut self.machine, client, id, word).unwrap().get());
+        let token = self.signal(server, word);
+        let accepted = u64::from(self.system.accept(&mut self.machine, server, token).unwrap().get());
+        let Some(at) = at else { return (port, accepted) };
+        for (who, port) in [(client, port), (server, accepted)] {
+            self.system.shared_map(&mut self.machine, who, port, at).unwrap();
+            if self.system.shared_info(who, port).unwrap().2.contains(SharedAccess::OWN) {
+                self.write(who, at);
+            }
+        }
+        (port, accepted)
+    }
+
     /// A world for an operation.
     fn of(name: &str, count: usize) -> World {
         let mut w = World::new(count);
+        if name.contains("shared") {
+            w.share();
+        }
         if name.contains("colours") {
             w.tint();
         }
@@ -271,12 +330,7 @@ impl World {
     fn join_last(&mut self, client: PartitionIndex, server: PartitionIndex) -> (Port, Port) {
         let id = self.id(server);
         let port = self.system.connect(&mut self.machine, client, id, 9).unwrap();
-        let token = loop {
-            let signal = self.system.signal_next(server).unwrap();
-            if signal.argument == 9 {
-                break signal.token;
-            }
-        };
+        let token = self.signal(server, 9);
         (port, self.system.accept(&mut self.machine, server, token).unwrap())
     }
 
@@ -372,6 +426,19 @@ fn receive(w: &mut World, port: u64, at: u64) -> Outcome {
 
 fn create_region(w: &mut World, size: u64, at: u64) -> Outcome {
     done(w.system.region_create(&mut w.machine, w.actor, size, at))
+}
+
+const SEND_ONLY: u64 = 2;
+const RECEIVE_ONLY: u64 = 4;
+
+/// A request for shared memory of `1 << order` bytes.
+fn memory(order: u64, flags: u64) -> u64 {
+    order << 56 | (16 | flags) << 32 | 11
+}
+
+fn request_memory(w: &mut World, order: u64, flags: u64) -> Outcome {
+    let id = w.id(w.peer);
+    done(w.system.connect(&mut w.machine, w.actor, id, memory(order, flags)))
 }
 
 /// All that the rules do.
@@ -495,6 +562,20 @@ const OPERATIONS: &[(&str, Operation)] = &[
         let word = MessageWord::new(Port::new(w.tinted_port as u32), region, 128);
         done(w.system.send(&mut w.machine, w.tinted, word, &[7; 16]))
     }),
+    ("connect for shared memory", |w| request_memory(w, 15, 0)),
+    ("connect for shared memory to read", |w| request_memory(w, 15, RECEIVE_ONLY)),
+    ("connect for shared memory, of colours", |w| {
+        let id = w.id(w.actor);
+        done(w.system.connect(&mut w.machine, w.tinted, id, memory(14, RECEIVE_ONLY)))
+    }),
+    ("accept shared memory to read", |w| done(w.system.accept(&mut w.machine, w.actor, w.share_token))),
+    ("refuse shared memory", |w| done(w.system.refuse(&mut w.machine, w.actor, w.share_token, 4))),
+    ("shared_map", |w| done(w.system.shared_map(&mut w.machine, w.actor, w.unmapped, FRESH))),
+    ("shared_unmap", |w| done(w.system.shared_unmap(&mut w.machine, w.actor, w.shared))),
+    ("shared_info", |w| done(w.system.shared_info(w.actor, w.shared))),
+    ("disconnect from shared memory", |w| w.system.disconnect(&mut w.machine, w.actor, w.shared)),
+    ("disconnect from shared memory to read", |w| w.system.disconnect(&mut w.machine, w.actor, w.read)),
+    ("disconnect from shared memory alone", |w| w.system.disconnect(&mut w.machine, w.actor, w.alone)),
     ("memory_info", |w| done(w.system.memory_info(&w.machine, w.actor, MEMORY))),
 ];
 

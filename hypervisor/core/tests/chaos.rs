@@ -232,7 +232,20 @@ impl Chaos {
         let (region, port, at, id) = (self.any_number(), self.any_number(), self.any_place(), self.any_id());
         let before = self.state();
         let (system, machine) = (&mut self.system, &mut self.machine);
-        match self.random.below(37) {
+        match self.random.below(40) {
+            37..39 => {
+                let port = if self.random.chance(4) { port } else { self.likely_shared(who) };
+                let result = self.system.shared_map(&mut self.machine, who, port, at);
+                self.judge("shared_map", result, &before);
+            }
+            39 => {
+                let port = if self.random.chance(4) { port } else { self.likely_shared(who) };
+                let result = self.system.shared_unmap(&mut self.machine, who, port);
+                self.judge("shared_unmap", result, &before);
+                let before = self.state();
+                let result = self.system.shared_info(who, port);
+                self.judge("shared_info", result, &before);
+            }
             33..35 => {
                 let (at, size) = self.any_memory();
                 let result = self.system.memory_add(&mut self.machine, who, at, size);
@@ -277,11 +290,15 @@ impl Chaos {
                 self.judge("region_unmap", result, &before);
             }
             6..8 => {
-                let flags = self.random.pick(&[0, 0, 0, 0, 2, 4, 8, 10, 12, 14]).unwrap();
+                let flags =
+                    self.random.pick(&[0, 0, 0, 0, 2, 4, 8, 10, 12, 14, 16, 18, 20, 16, 18, 20]).unwrap();
+                let sizes = [12, 12, 12, 13, 13, 14, 16, 17, 21, 22, 30, 11];
+                let order = if flags & 16 != 0 { self.random.pick(&sizes).unwrap() } else { 0 };
+                let flags = flags | order << 24;
                 let timeout = Timeout { now: self.now, after: self.random.next() >> self.random.below(48) };
                 let timeout = self.random.chance(4).then_some(timeout);
                 let result = system.connect_within(machine, who, id, id & 0xff | flags << 32, timeout);
-                self.judge("connect", result, &before);
+                self.judge(if order == 0 { "connect" } else { "connect, for memory" }, result, &before);
             }
             8..10 => {
                 let result = system.signal_next(who);
@@ -384,6 +401,27 @@ impl Chaos {
         }
     }
 
+    /// A port of shared memory, if there is one.
+    fn likely_shared(&mut self, who: PartitionIndex) -> u64 {
+        let ports: Vec<u64> = (1..40).filter(|port| self.system.shared_info(who, *port).is_ok()).collect();
+        self.random.pick(&ports).unwrap_or(1)
+    }
+
+    /// Shared memory of two partitions, mapped by both, if all goes well.
+    fn share(&mut self, client: PartitionIndex, server: PartitionIndex) -> Option<()> {
+        let id = u64::from(self.id(server).get());
+        let word = self.random.pick(&[0x10, 0x12, 0x14]).unwrap() << 32 | (12 + self.random.next() % 4) << 56;
+        let port = self.system.connect(&mut self.machine, client, id, word | 3).ok()?;
+        let signal = self.system.signal_next(server).ok()?;
+        let accepted = self.system.accept(&mut self.machine, server, signal.token).ok()?;
+        for (who, port) in [(client, port), (server, accepted)] {
+            let at = layout::WINDOW_BASE + self.random.next() % 6 * (2 * MIB);
+            self.system.shared_map(&mut self.machine, who, u64::from(port.get()), at).ok()?;
+        }
+        *self.done.entry("share").or_default() += 1;
+        Some(())
+    }
+
     /// Sends until there is no more room, and sees to it that it ends.
     fn fill(&mut self, who: PartitionIndex, word: MessageWord) {
         for sent in 0.. {
@@ -465,6 +503,9 @@ impl Chaos {
             21..23 => {
                 let (client, server) = (self.random.pick(&all).unwrap(), self.random.pick(&all).unwrap());
                 let _ = self.join(client, server);
+                if self.random.chance(3) {
+                    let _ = self.share(client, server);
+                }
             }
             23..28 => {
                 let who = self.random.pick(&all).unwrap();
@@ -589,6 +630,6 @@ fn nothing_is_lost_whatever_happens() {
     }
     if !cfg!(miri) {
         // It does reach everything.
-        assert!(done.len() == 39 && done.values().all(|n| *n >= 10), "{}: {done:?}", done.len());
+        assert!(done.len() == 44 && done.values().all(|n| *n >= 10), "{}: {done:?}", done.len());
     }
 }

@@ -26,7 +26,7 @@ fn register(port: Port) -> u64 {
 }
 
 fn word(flags: RequestFlags) -> u64 {
-    RequestWord { service: ServiceId::new(5), flags }.to_register()
+    RequestWord::new(ServiceId::new(5), flags).to_register()
 }
 
 impl World {

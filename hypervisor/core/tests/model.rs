@@ -11,11 +11,11 @@ use std::collections::BTreeMap;
 
 use handover_abi::{
     Account, Causes, EndReason, Error, Event, MessageWord, Name, PartitionId, RegionHandle, RequestFlags,
-    SignalKind, layout, region_order,
+    SharedAccess, SignalKind, layout, region_order,
 };
 use handover_core::{Failure, Ipa, Pa, Partition, PartitionIndex, Progress, QUEUE_DEPTH, System, Timeout};
 use machine::{Model, Random};
-use naive::{GIB, MIB, Message, Naive, Phase, Port, Region, Set, Signal, State};
+use naive::{End, GIB, MIB, Message, Naive, Phase, Port, Region, Set, Signal, State};
 
 struct Pair {
     system: System,
@@ -190,13 +190,14 @@ impl Pair {
 
     fn call(&mut self, id: u32) {
         let (who, number, at) = (self.ix(id), self.any_number(), self.any_place());
-        let what = if self.random.chance(3) { 17 + self.random.below(11) } else { self.random.below(18) };
+        let what = if self.random.chance(3) { 17 + self.random.below(17) } else { self.random.below(18) };
         let (system, machine) = (&mut self.system, &mut self.machine);
         let register = u64::from(number);
         let region = self.naive.partitions[&id].regions.get(&number).cloned();
         let no_region = if region.is_none() { vec![Error::BadHandle] } else { vec![] };
         match what {
-            25.. => self.memory(id),
+            25..28 => self.memory(id),
+            28.. => self.shared(id, at),
             0..2 => {
                 let order = self.random.pick(&[12, 12, 12, 13, 16, 21, 21, 22, 23]).unwrap();
                 let size = (1u64 << order) + u64::from(self.random.chance(20));
@@ -470,6 +471,39 @@ impl Pair {
         }
     }
 
+    /// Calls for shared memory.
+    fn shared(&mut self, id: u32, at: u64) {
+        let who = self.ix(id);
+        let port = self.likely_port(id, |port| port.shared.is_some());
+        let end = self.naive.visible(id, port).ok().and_then(|port| port.shared);
+        let mut why = if end.is_none() { vec![Error::BadHandle] } else { vec![] };
+        let register = u64::from(port);
+        if self.random.chance(4) {
+            let result = self.system.shared_unmap(&mut self.machine, who, register);
+            if end.is_some_and(|end| end.at == 0) {
+                why.push(Error::WrongState);
+            }
+            if self.agree("shared_unmap", result, &why).is_some() {
+                self.naive.port((id, port)).shared.as_mut().unwrap().at = 0;
+            }
+            return;
+        }
+        let result = self.system.shared_map(&mut self.machine, who, register, at);
+        if let Some(end) = end {
+            why.extend(self.naive.place(id, end.size, at));
+            if end.at != 0 {
+                why.push(Error::InUse);
+            }
+        }
+        if self.agree("shared_map", result, &why).is_some() {
+            let end = end.unwrap();
+            self.naive.port((id, port)).shared = Some(End { at, ..end });
+            if end.size <= 2 * MIB {
+                self.naive.p(id).small.insert(at / GIB);
+            }
+        }
+    }
+
     fn connect(&mut self, id: u32) {
         let server = if self.random.chance(10) { 0 } else { self.any() };
         let service = self.random.next() & 0xffff_ffff;
@@ -488,7 +522,11 @@ impl Pair {
         ];
         let flags = if self.random.chance(4) { self.random.pick(&kinds).unwrap() } else { none };
         let unknown = self.random.chance(40);
-        let word = service | u64::from(flags.bits()) << 32 | u64::from(unknown) << 40;
+        let (memory, sizes) = (RequestFlags::MEMORY, [12u8, 12, 13, 16, 21, 22, 11, 31]);
+        let flags = if self.random.chance(3) { flags - events | memory } else { flags };
+        let order = if flags.contains(memory) { self.random.pick(&sizes).unwrap() } else { 0 };
+        let word =
+            service | u64::from(flags.bits()) << 32 | u64::from(unknown) << 40 | u64::from(order) << 56;
         let after = 1000 + self.random.next() % 60_000;
         let timeout = self.random.chance(6).then_some(Timeout { now: self.now, after });
         let who = self.ix(id);
@@ -496,6 +534,16 @@ impl Pair {
         let mut why = self.naive.room_for_port(id);
         if unknown || flags.contains(to | from) || flags == events {
             why.push(Error::InvalidArgument);
+        }
+        let mut shared = None;
+        if flags.contains(memory) {
+            if !(12..=30).contains(&order) {
+                why.push(Error::InvalidArgument);
+            } else {
+                why.extend(self.limit(id, 1 << order));
+            }
+            let (writes, peer_writes) = (!flags.contains(from), !flags.contains(to));
+            shared = Some(End { memory: self.requests, size: 1 << order, at: 0, writes, peer_writes });
         }
         match self.naive.partitions.get(&server).map(|server| server.phase) {
             Some(Phase::Active) => {}
@@ -513,10 +561,12 @@ impl Pair {
                 token: 0,
                 queue: Default::default(),
                 due: timeout.map(|_| ((((self.now + after) >> 10) + 1) << 10, u64::from(self.requests))),
-                messages: !flags.intersects(to | events),
+                messages: !flags.intersects(to | events | memory),
                 signals: !flags.contains(from | events),
                 intid: 0,
+                shared,
             };
+            self.naive.shared.insert(self.requests, (0, None));
             self.requests += 1;
             assert!(self.naive.p(id).ports.insert(port.get(), record).is_none());
             self.naive.signal(server, Signal::Connect(id, port.get()));
@@ -547,6 +597,9 @@ impl Pair {
         }
         let result = self.system.accept(&mut self.machine, who, token);
         why.extend(self.naive.room_for_port(id));
+        if let Some(End { size, .. }) = request.and_then(|client| self.naive.port(client).shared) {
+            why.extend(self.limit(id, size));
+        }
         if let Some(port) = self.agree("accept", result, &why) {
             let client = request.unwrap();
             self.naive.withdraw(client);
@@ -555,11 +608,17 @@ impl Pair {
             record.peer = Some((id, port.get()));
             *self.naive.port(client) = record.clone();
             (record.peer, record.peer_id) = (Some(client), client.0);
-            let flags = RequestFlags::from_bits((record.word >> 32) as u32).unwrap();
+            let flags = RequestFlags::from_bits((record.word >> 32) as u32 & 0xff_ffff).unwrap();
             let events = RequestFlags::EVENTS;
-            record.messages = !flags.intersects(RequestFlags::RECEIVE_ONLY | events);
+            record.messages = !flags.intersects(RequestFlags::RECEIVE_ONLY | events | RequestFlags::MEMORY);
             record.signals = !flags.contains(RequestFlags::SEND_ONLY | events);
             record.intid = 0;
+            record.shared = record.shared.map(|end| End {
+                at: 0,
+                writes: end.peer_writes,
+                peer_writes: end.writes,
+                ..end
+            });
             assert!(self.naive.p(id).ports.insert(port.get(), record).is_none());
             self.naive.raise(client.0, client.1, Causes::CONNECTED);
             self.naive.raise(id, port.get(), Causes::CONNECTED);
@@ -778,11 +837,58 @@ impl Pair {
                 region.leaves = Some(found);
                 self.naive.p(id).regions.insert(handle, region);
             }
+            leaves += self.compare_shared(id, &mut touched);
             assert_eq!(self.leaves(root, 39), leaves, "leaves of {id}");
         }
         touched.truncate(600);
         self.machine.touch(touched);
         self.machine.check_tlb();
+    }
+
+    /// The shared memory of a partition. → leaves that it has mapped.
+    fn compare_shared(&mut self, id: u32, touched: &mut Vec<(u16, Pa, Ipa)>) -> usize {
+        let ix = self.ix(id);
+        let (root, vmid) = {
+            let p = self.system.partition(ix).unwrap();
+            (p.root(), p.vmid())
+        };
+        let mut leaves = 0;
+        let ends: Vec<_> = self
+            .naive
+            .p(id)
+            .ports
+            .iter()
+            .filter_map(|(port, record)| Some((*port, record.shared?)))
+            .collect();
+        for (port, end) in ends {
+            let (size, at, access) = self.system.shared_info(ix, u64::from(port)).unwrap();
+            assert_eq!((size, at), (end.size, end.at));
+            assert_eq!(access.contains(SharedAccess::OWN), end.writes);
+            assert_eq!(access.contains(SharedAccess::PEER), end.peer_writes);
+            if at == 0 {
+                continue;
+            }
+            let leaf = if size < 2 * MIB { 4096 } else { 2 * MIB };
+            let found: Vec<u64> = (0..size / leaf)
+                .map(|index| {
+                    let at = Ipa::new(at + index * leaf);
+                    touched.push((vmid, root, at));
+                    let span = self.system.translate(&self.machine, ix, at).unwrap();
+                    assert_eq!((span.writable, span.size), (end.writes, leaf));
+                    span.pa.get()
+                })
+                .collect();
+            leaves += found.len();
+            let first = Pa::new(found[0]);
+            let (stamp, known) = self.naive.shared.get_mut(&end.memory).unwrap();
+            assert_eq!(known.get_or_insert_with(|| found.clone()), &found, "other memory");
+            assert_eq!(self.machine.read(first), *stamp, "what either has written");
+            if end.writes && self.random.chance(4) {
+                *stamp = self.random.next() | 1;
+                self.machine.write(first, *stamp);
+            }
+        }
+        leaves
     }
 
     /// How many leaves there are under a table.
@@ -888,6 +994,11 @@ const OUTCOMES: &[&str] = &[
     "send: permission denied",
     "send: queue full",
     "send: timed out",
+    "shared_map: done",
+    "shared_map: in use",
+    "shared_map: no such handle",
+    "shared_unmap: done",
+    "shared_unmap: wrong state",
     "set_add: done",
     "set_add: in use",
     "set_add: no such handle",

@@ -34,7 +34,7 @@ fn cache_line() -> u64 {
 /// Zeroes memory, by `DC ZVA` where that is allowed (Arm ARM C6.2.92).
 ///
 /// # Safety
-/// `start..start + size` is memory of nobody else's, mapped writable at EL2; both are multiples of 4096.
+/// `start..start + size` is memory that EL2 maps writable and has no reference into; both are multiples of 4096. Guests may reach it.
 pub unsafe fn zero(start: u64, size: u64) {
     let dczid = registers::DCZID_EL0.get();
     let mut at = start;

@@ -190,8 +190,8 @@ impl Files {
     fn request(&mut self, signal: Signal, system: &mut dyn System) {
         let (token, partition) = (signal.token, signal.partition);
         let word = RequestWord::from_register(signal.argument);
-        let Some(RequestWord { service, flags }) =
-            word.filter(|word| !word.flags.contains(RequestFlags::EVENTS))
+        let Some(RequestWord { service, flags, .. }) =
+            word.filter(|word| !word.flags.intersects(RequestFlags::EVENTS | RequestFlags::MEMORY))
         else {
             let request = Request { token, partition, flags: RequestFlags::empty() };
             return refuse(request, REFUSED_KIND, system);

@@ -1,6 +1,6 @@
 //! Balancing the books: each frame has one owner, and the accounts say what is held.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use handover_abi::{Account, PartitionId, layout::WINDOW_BASE as WINDOW};
 use handover_core::{Ipa, PAGE, PARTITIONS_MAX, Pa, PartitionIndex, Phase, System};
@@ -17,6 +17,8 @@ pub struct Tree {
     pub tables: Vec<u64>,
     /// Frames that are the partition's and no region's: memory, and the tables that map it or the window.
     pub own: Vec<(u64, u64)>,
+    /// Those leaves and tables that two partitions may have.
+    pub shared: BTreeSet<u64>,
     touched: Vec<Ipa>,
     /// Pages of what is no memory of the machine's, and where they are mapped.
     pub others: Vec<(u64, u64)>,
@@ -38,6 +40,10 @@ impl Tree {
         for (index, entry) in words.iter().enumerate().filter(|(_, entry)| **entry & 1 != 0) {
             let pa = entry & ADDRESS;
             let at = at + ((index as u64) << shift);
+            // Bit 56: shared memory, whose descriptors all say so.
+            if entry & 1 << 56 != 0 {
+                self.shared.insert(pa);
+            }
             // Bit 55: a window table of its own.
             if pa >= BASE && (at < WINDOW || shift == 30 && entry & 1 << 55 != 0) {
                 let is_table = shift > 12 && entry & 2 != 0;
@@ -92,9 +98,9 @@ pub fn balance(
     mut rest: bool,
 ) -> Vec<(u16, Pa, Ipa)> {
     machine.check_total();
-    let mut owned: BTreeSet<u64> = machine.record_frames();
-    let mut once =
-        |pa: u64, what: &str| assert!(owned.insert(pa), "{pa:#x} is {what} and something else too");
+    let mut owned: Vec<(u64, &str)> = machine.record_frames().into_iter().map(|pa| (pa, "records")).collect();
+    let mut once = |pa: u64, what: &'static str| owned.push((pa, what));
+    let mut joint = BTreeMap::new();
     let mut touched = Vec::new();
     let mut charged = 0;
     let mut shells = 0;
@@ -124,20 +130,35 @@ pub fn balance(
             assert_eq!(*size, PAGE);
             assert!(colours.bits() >> PALETTE.of(Pa::new(*pa)) & 1 != 0, "{pa:#x} is of another colour");
         }
-        for (pa, size) in tree.leaves {
+        let mut once_or_joint = |pa: u64, what: &'static str| {
+            if !tree.shared.contains(&pa) {
+                return once(pa, what);
+            }
+            let ends = joint.entry(pa).or_insert(0);
+            *ends += 1;
+            assert!(*ends <= 2, "{pa:#x} is shared by more than two");
+            if *ends == 1 {
+                once(pa, what);
+            }
+        };
+        for (pa, size) in &tree.leaves {
             let order = size.trailing_zeros() as u8;
-            assert_eq!(machine.owner(Pa::new(pa)), Some((pa, order)), "mapped, but not allocated");
-            once(pa, "mapped");
+            assert_eq!(machine.owner(Pa::new(*pa)), Some((*pa, order)), "mapped, but not allocated");
+            once_or_joint(*pa, "mapped");
         }
-        for table in tree.tables {
-            assert_eq!(machine.owner(Pa::new(table)), Some((table, 12)));
-            once(table, "a table");
+        for table in &tree.tables {
+            assert_eq!(machine.owner(Pa::new(*table)), Some((*table, 12)));
+            once_or_joint(*table, "a table");
         }
         touched.push((p.vmid(), p.root(), Ipa::new(0)));
         touched.extend(tree.touched.iter().map(|at| (p.vmid(), p.root(), *at)));
     }
+    owned.sort_unstable();
+    for pair in owned.windows(2) {
+        assert_ne!(pair[0].0, pair[1].0, "{:#x} is {} and {}", pair[0].0, pair[0].1, pair[1].1);
+    }
     let allocated = machine.allocated_bytes();
-    let charged = charged - shells;
+    let charged = charged - shells - system.charged_twice();
     if rest {
         assert_eq!(allocated, charged, "allocated and charged");
     } else {

@@ -25,6 +25,18 @@ impl Region {
     }
 }
 
+/// An end's part in shared memory.
+#[derive(Clone, Copy, Debug)]
+pub struct End {
+    /// Which memory.
+    pub memory: u32,
+    pub size: u64,
+    /// Where it is mapped, or 0.
+    pub at: u64,
+    pub writes: bool,
+    pub peer_writes: bool,
+}
+
 #[derive(Clone, Debug)]
 pub struct Message {
     pub data: [u64; 16],
@@ -65,6 +77,7 @@ pub struct Port {
     pub signals: bool,
     /// The interrupt that events raise at once.
     pub intid: u8,
+    pub shared: Option<End>,
 }
 
 /// A port set.
@@ -114,8 +127,18 @@ pub struct Partition {
     pub small: BTreeSet<u64>,
 }
 
+impl Partition {
+    /// What is mapped in its window: address and size.
+    pub fn mapped(&self) -> impl Iterator<Item = (u64, u64)> {
+        let shared = self.ports.values().filter_map(|port| port.shared).map(|end| (end.at, end.size));
+        self.regions.values().map(|region| (region.at, region.size)).chain(shared).filter(|(at, _)| *at != 0)
+    }
+}
+
 #[derive(Default)]
 pub struct Naive {
+    /// What guests have written last into the first page of shared memory, and its leaves, known from the first time it is mapped.
+    pub shared: BTreeMap<u32, (u64, Option<Vec<u64>>)>,
     pub partitions: BTreeMap<u32, Partition>,
     /// Whose interrupts were raised, in order; 0 is the event interrupt.
     pub interrupts: Vec<(u32, u8)>,
@@ -260,13 +283,13 @@ impl Naive {
         let sent = sent.flat_map(|port| &port.queue).filter_map(|message| message.region.as_ref());
         p.memory.len() as u64 * 2 * MIB
             + p.regions.values().chain(sent).map(|region| region.size).sum::<u64>()
+            + p.ports.values().filter_map(|port| port.shared).map(|end| end.size).sum::<u64>()
     }
 
     /// Bytes of addresses in use.
     pub fn space(&self, id: u32) -> u64 {
         let p = &self.partitions[&id];
-        let mapped = p.regions.values().filter(|region| region.at != 0);
-        p.memory.len() as u64 * 2 * MIB + mapped.map(|region| slot(region.size)).sum::<u64>()
+        p.memory.len() as u64 * 2 * MIB + p.mapped().map(|(_, size)| slot(size)).sum::<u64>()
     }
 
     /// Why memory cannot be added, or removed, whatever is there already.
@@ -299,15 +322,15 @@ impl Naive {
         if !(layout::WINDOW_BASE..layout::WINDOW_BASE + layout::WINDOW_SIZE).contains(&at) {
             why.push(Error::BadAddress);
         }
-        let mut mapped = p.regions.values().filter(|region| region.at != 0);
+        let mut mapped = p.mapped();
         if size > 2 * MIB {
             if !at.is_multiple_of(GIB) {
                 why.push(Error::TooLarge);
             }
-            if p.small.contains(&gib) || mapped.any(|region| region.at / GIB == gib) {
+            if p.small.contains(&gib) || mapped.any(|(at, _)| at / GIB == gib) {
                 why.push(Error::InUse);
             }
-        } else if mapped.any(|r| r.at == at || r.size > 2 * MIB && r.at / GIB == gib) {
+        } else if mapped.any(|(other, size)| other == at || size > 2 * MIB && other / GIB == gib) {
             why.push(Error::InUse);
         }
         why
@@ -395,6 +418,12 @@ impl Naive {
             State::Refused | State::TimedOut => {}
             State::Connected | State::Severed | State::Lingering => {
                 self.unlatch(at.0, at.1);
+                if let (Some(end), Some(_)) = (record.shared, record.peer)
+                    && end.writes
+                {
+                    // Whoever stays finds zeroes.
+                    self.shared.get_mut(&end.memory).unwrap().0 = 0;
+                }
                 if let (State::Connected, Some(peer)) = (record.state, record.peer) {
                     self.port(peer).state = State::Severed;
                     self.raise(peer.0, peer.1, Causes::PEER_CLOSED);
