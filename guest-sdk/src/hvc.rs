@@ -14,10 +14,12 @@ mod direct;
 mod ports;
 #[cfg(feature = "privileged")]
 mod privileged;
+mod shared;
 pub use direct::*;
 pub use ports::*;
 #[cfg(feature = "privileged")]
 pub use privileged::*;
+pub use shared::*;
 
 /// `x0` of an answer.
 #[inline]

@@ -84,6 +84,8 @@ mod region;
 #[cfg(target_os = "none")]
 pub mod requests;
 #[cfg(target_os = "none")]
+mod shared;
+#[cfg(target_os = "none")]
 pub mod signals;
 #[cfg(target_os = "none")]
 pub mod start;
@@ -104,6 +106,7 @@ pub use {
     listener::Listener,
     ports::{EventReceiver, EventSender, PortSet},
     region::Region,
+    shared::{ReadWord, Shared, Writers},
     start::{Status, Termination, end},
     stream::Stream,
     task::block_on,

@@ -35,6 +35,8 @@ pub struct Request {
     pub service: ServiceId,
     /// What kind of connection.
     pub flags: RequestFlags,
+    /// Bytes of memory to [share](crate::Shared); 0: another kind of connection.
+    pub memory: usize,
 }
 
 impl Request {
@@ -81,7 +83,11 @@ pub fn next() -> Result<Option<Signal>, Error> {
             token: signal.token,
             partition: signal.partition,
             service: ServiceId::new(signal.argument as u32),
-            flags: RequestFlags::from_bits_retain((signal.argument >> 32) as u32),
+            flags: RequestFlags::from_bits_retain((signal.argument >> 32) as u32 & 0xff_ffff),
+            memory: match signal.argument >> 56 & 63 {
+                0 => 0,
+                order => 1 << order,
+            },
         }),
         SignalKind::ShutdownRequest => Signal::ShutdownRequest { nanoseconds: signal.argument },
         SignalKind::PartitionEnded => {

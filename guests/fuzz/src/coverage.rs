@@ -90,8 +90,13 @@ const PAIRS: &[Pair] = {
         MemoryRemove: Done, Fails(InvalidArgument), Fails(BadAddress), Fails(Throttled) => "its bus is not limited";
         MemoryInfo: Done, Fails(BadAddress);
         Connect: Done, Fails(InvalidArgument), Fails(BadHandle), Fails(NotConnected), Fails(PeerClosed), Fails(NoMemory),
-            Limit(Ports), Limit(ControlMemory);
-        Accept: Done, Fails(BadHandle), Fails(NoMemory), Limit(Ports), Limit(ControlMemory);
+            Fails(TooLarge) => "nobody here is confined to colours",
+            Limit(Ports), Limit(ControlMemory), Limit(Memory);
+        Accept: Done, Fails(BadHandle), Fails(NoMemory), Limit(Ports), Limit(ControlMemory), Limit(Memory);
+        SharedMap: Done, Fails(BadHandle), Fails(InUse), Fails(InvalidArgument), Fails(BadAddress), Fails(TooLarge), Fails(NoMemory),
+            Limit(ControlMemory), Limit(AddressSpace) => "the whole window is within the limit";
+        SharedUnmap: Done, Fails(BadHandle), Fails(WrongState);
+        SharedInfo: Done, Fails(BadHandle);
         Refuse: Done, Fails(InvalidArgument), Fails(BadHandle);
         Disconnect: Done, Fails(BadHandle);
         Send: Done, Fails(InvalidArgument), Fails(BadHandle), Fails(QueueFull), Fails(PeerClosed), Fails(NotConnected),

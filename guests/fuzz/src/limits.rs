@@ -10,7 +10,9 @@ use handover_guest::{
     processor::Lock,
 };
 
-use crate::{connections::word, coverage::Outcome, granules, partner::Partner, stream::Stream, window};
+use crate::{
+    connections::word, coverage::Outcome, granules, partner::Partner, shared, stream::Stream, window,
+};
 
 /// More than any limit of system-control's lets a partition have.
 const MANY: usize = 1536;
@@ -93,7 +95,12 @@ fn own_token(stream: &mut Stream) -> Option<u64> {
 
 /// The two ends of what the flags say, to itself, unless another processor takes the request.
 pub(crate) fn channel(stream: &mut Stream, flags: RequestFlags) -> Option<(u64, u64)> {
-    let client = stream.call(Call::Connect, &[stream.setting.own, word(OWN_SERVICE, flags)]);
+    joined(stream, |service| word(service, flags))
+}
+
+/// The same, of what a request word says for a service.
+pub(crate) fn joined(stream: &mut Stream, word: impl FnOnce(u64) -> u64) -> Option<(u64, u64)> {
+    let client = stream.call(Call::Connect, &[stream.setting.own, word(OWN_SERVICE)]);
     if !client.done() {
         return None;
     }
@@ -152,6 +159,12 @@ fn starve(stream: &mut Stream, partner: Option<&mut Partner>, orders: &[u8], exp
     let mut hoard = HOARD.lock();
     let Some((client, server)) = channel(stream, RequestFlags::empty()) else { return };
     hoard.ports.extend([client, server]);
+    let Some((asked, accepted)) =
+        joined(stream, |service| shared::memory(service, RequestFlags::empty(), 12))
+    else {
+        return hoard.give_back(stream);
+    };
+    hoard.ports.extend([asked, accepted]);
     let spare = stream.call(Call::RegionCreate, &[PAGE, 0]);
     let sent = stream.call(Call::RegionCreate, &[PAGE, 0]);
     if !spare.done() || !sent.done() {
@@ -182,6 +195,8 @@ fn starve(stream: &mut Stream, partner: Option<&mut Partner>, orders: &[u8], exp
     if stream.call(Call::RegionMap, &[spare.x[1], fresh]).done() {
         stream.call(Call::RegionUnmap, &[spare.x[1]]);
     }
+    let fresh = window::fresh(stream.random.below(window::FRESH_GIBS));
+    stream.call(Call::SharedMap, &[asked, fresh]);
     granules::fresh(stream);
     while stream.send_message(client, 0, 8).done() {}
     let fresh = window::fresh(stream.random.below(window::FRESH_GIBS));
@@ -238,7 +253,19 @@ pub(crate) fn ports(stream: &mut Stream) {
 pub(crate) fn memory(stream: &mut Stream, partner: Option<&mut Partner>) {
     let mut hoard = HOARD.lock();
     let given = partner.map(|partner| partner.give(stream, 21));
+    let block = shared::memory(OWN_SERVICE, RequestFlags::empty(), 21);
+    let asked = stream.call(Call::Connect, &[stream.setting.own, block]);
+    if asked.done() {
+        hoard.ports.push(asked.x[1]);
+    }
+    let token = own_token(stream).unwrap_or(0);
     let why = hoard.regions(stream, 21);
+    for (call, arguments) in [(Call::Accept, [token, 0]), (Call::Connect, [stream.setting.own, block])] {
+        let answer = stream.call(call, &arguments);
+        if answer.done() {
+            hoard.ports.push(answer.x[1]);
+        }
+    }
     if !crate::run::is_shared() && why != Outcome::Limit(Account::Memory) {
         stream.fail(format_args!("memory ends by {why:?}: the machine's memory does not fit this test"));
     }

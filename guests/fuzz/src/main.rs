@@ -23,6 +23,7 @@ mod random;
 mod regions;
 mod registers;
 mod run;
+mod shared;
 mod stream;
 mod window;
 

@@ -29,7 +29,8 @@ impl Stream {
             13..19 => self.map(),
             19..24 => self.unmap(),
             24..27 => self.info(),
-            27..36 => self.destroy(),
+            27..34 => self.destroy(),
+            34..36 => self.shared_call(),
             36..43 => self.connect(),
             43..49 => self.signal_next(),
             49..54 => self.accept(),
@@ -89,7 +90,7 @@ impl Stream {
         }
     }
 
-    fn new_port(&mut self, answer: &Answer) {
+    pub(crate) fn new_port(&mut self, answer: &Answer) {
         if !answer.done() {
             return;
         }

@@ -17,6 +17,7 @@ use handover_guest::{
 use crate::{
     code, connections, coverage, limits,
     partner::{self, Partner},
+    shared,
     stream::{self, Setting, Stream, fail},
 };
 
@@ -24,9 +25,9 @@ use crate::{
 const BETWEEN_SCENARIOS: u64 = 20_000;
 /// Seconds until others must have let go of what they were sent.
 const PATIENCE: u64 = 300;
-/// What tables may grow to, in bytes: they grow by pages and keep them until the partition ends. 1024 ports, 1024 regions, messages for
+/// What tables may grow to, in bytes: they grow by pages and keep them until the partition ends. 1024 ports (some 20 to a page), 1024 regions, messages for
 /// 100 full queues, the tables of all GiBs of the window that are ever used.
-const GROWTH_MAX: u64 = (32 + 16 + 256 + 96) << 12;
+const GROWTH_MAX: u64 = (56 + 16 + 256 + 96) << 12;
 
 /// What all processors know.
 #[derive(Clone, Copy)]
@@ -116,6 +117,7 @@ pub(crate) fn lead(boot: &Boot) -> Status {
     // While its tables are small and nobody interferes, what happens at the limits is certain.
     limits::edges(&mut stream);
     connections::edges(&mut stream);
+    shared::edges(&mut stream);
     limits::control_memory(&mut stream, Some(&mut partner));
     limits::machine_memory(&mut stream, &mut partner);
     limits::ports(&mut stream);

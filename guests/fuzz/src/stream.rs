@@ -228,7 +228,7 @@ fn results_of(call: Call) -> usize {
         Call::Receive => 17,
         Call::CountersRead => 16,
         Call::SignalNext => 4,
-        Call::Identify | Call::PortStatus => 3,
+        Call::Identify | Call::PortStatus | Call::SharedInfo => 3,
         Call::Version | Call::AccountRead | Call::RegionInfo | Call::MemoryInfo => 2,
         Call::WatchdogKick | Call::RegionCreate | Call::Connect | Call::Accept | Call::EventNext => 1,
         Call::PortSetCreate | Call::PortSetNext => 1,

@@ -445,7 +445,7 @@ impl System {
         let mut causes = port.latch.causes() & Causes::SIGNAL;
         causes.set(Causes::REFUSED, port.state == PortState::Refused);
         causes.set(Causes::TIMED_OUT, port.state == PortState::TimedOut);
-        causes.set(Causes::PEER_CLOSED, port.state == PortState::Severed);
+        causes.set(Causes::PEER_CLOSED, port.state == PortState::Severed && !self.is_being_left(port));
         let undone = port.state == PortState::Severed && self.is_ending(port.peer.partition());
         causes.set(Causes::MESSAGE, port.queue.count > 0 && !undone);
         if port.state == PortState::Connected {

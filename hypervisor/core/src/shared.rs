@@ -30,7 +30,7 @@
 use handover_abi::{Account, Causes, Error, RequestFlags, RequestWord, SharedAccess};
 
 use crate::addr::GIB;
-use crate::channel::{Link, PortState, named};
+use crate::channel::{Link, PortRecord, PortState, named};
 use crate::region::{Body, frames};
 use crate::stage2::{self, ENTRIES, Kind, Mapping};
 use crate::{Colours, Failure, Machine, PAGE, Pa, PartitionIndex, System};
@@ -318,6 +318,12 @@ impl System {
             self.shared_part(m, at, peer, stays == Some(true));
         }
         done
+    }
+
+    /// Whether the peer of this port zeroes the shared memory that it leaves to it.
+    pub(crate) fn is_being_left(&self, port: &PortRecord) -> bool {
+        port.shared.is_some()
+            && self.port_at(port.peer).is_some_and(|peer| peer.shared.stage == Stage::Leaving)
     }
 
     /// Gives this end's table back. Nothing leads to it any more.

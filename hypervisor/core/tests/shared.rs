@@ -247,6 +247,7 @@ fn the_event_comes_when_all_is_zero() {
     for step in 1..4 {
         assert_eq!(w.system.disconnect(&mut w.machine, ends[0], ports[0]), Ok(Progress::Again));
         assert_eq!(w.causes(ends[1]), Causes::empty(), "not yet");
+        assert_eq!(w.system.port_status(ends[1], ports[1]).unwrap().0, Causes::empty(), "not yet");
         assert_eq!(w.read(ends[1], WINDOW + (16 * step - 1) * PAGE), 0);
         assert_eq!(w.read(ends[1], WINDOW + 16 * step * PAGE), 5);
         assert_eq!(error(w.system.event_send(&mut w.machine, ends[1], ports[1])), Error::PeerClosed);

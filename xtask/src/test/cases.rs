@@ -94,6 +94,45 @@ const CALLED: &[super::machine::Line] = &[
     Lacks("", "panic"),
 ];
 
+/// A partition that shares memory with one that it asks and with one that asks it.
+macro_rules! shared {
+    ($processors:literal) => {
+        concat!(
+            "end-with = [\"survivor\"]\n[machine]\nprocessors = ",
+            $processors,
+            "\nmemory = \"160 MiB\"\n",
+            shared!("mortal", "provides = [\"mortal\"]"),
+            shared!("survivor", "provides = [\"pond\"]\nuses = [\"mortal\"]"),
+            shared!("visitor", "uses = [\"pond\"]"),
+        )
+    };
+    ($name:literal, $services:literal) => {
+        concat!(
+            "[[partition]]\nname = \"",
+            $name,
+            "\"\nkernel = \"guest:shared\"\ncommand-line = \"role=",
+            $name,
+            "\"\nprocessors = 1\nmemory = \"8 MiB\"\n",
+            $services,
+            "\n"
+        )
+    };
+}
+
+/// What the one that outlives the others must say.
+const SHARED: &[super::machine::Line] = &[
+    Has("survivor", "shared: reading alone Ok(())"),
+    Has("survivor", "shared: 4096 bytes Ok(())"),
+    Has("survivor", "shared: 1048576 bytes Ok(())"),
+    Has("survivor", "shared: 2097152 bytes Ok(())"),
+    Has("survivor", "shared: who was asked has gone Ok(())"),
+    Has("survivor", "shared: who asked has gone Ok(())"),
+    Has("survivor", "shared: memory is back true"),
+    Has("survivor", "shared: over"),
+    Has("system-control", "mortal has exited with status 5"),
+    Lacks("", "panic"),
+];
+
 /// A machine whose privileged partition is the examiner, with one template for it to make partitions of.
 macro_rules! examine {
     ($processors:literal, $command_line:literal, $name:literal, $kernel:literal) => {
@@ -431,6 +470,15 @@ fn bare_metal() -> Vec<Case> {
                 Has("system-control", "client has exited with status 0"),
             ],
             status: 70,
+            limit: 240,
+            icount: false,
+        },
+        Case { name: "shared", manifest: shared!(2), lines: SHARED, status: 0, limit: 240, icount: false },
+        Case {
+            name: "shared-in-turn",
+            manifest: shared!(1),
+            lines: SHARED,
+            status: 0,
             limit: 240,
             icount: false,
         },
