@@ -24,6 +24,8 @@
 #define HANDOVER_CALL_EVENT_NEXT 0xc6000030
 #define HANDOVER_CALL_EVENT_SEND 0xc6000031
 #define HANDOVER_CALL_SIGNAL_NEXT 0xc6000040
+#define HANDOVER_CALL_SHARED_MAP 0xc6000048
+#define HANDOVER_CALL_SHARED_INFO 0xc600004a
 #define HANDOVER_CALL_WATCHDOG_KICK 0xc6000058
 
 #define HANDOVER_ERROR_NOT_SUPPORTED (-1)
@@ -62,6 +64,13 @@
 #define HANDOVER_WINDOW_SLOT 0x200000
 #define HANDOVER_REGION_MIN 0x1000
 #define HANDOVER_REGION_MAX 0x40000000
+
+/* What a request asks for besides a channel on which both ends send: flags in bits 55:32, log2 of the bytes of shared memory in 61:56. */
+#define HANDOVER_REQUEST_SEND_ONLY 0x200000000
+#define HANDOVER_REQUEST_RECEIVE_ONLY 0x400000000
+#define HANDOVER_REQUEST_MEMORY 0x1000000000
+#define HANDOVER_REQUEST_ORDER_SHIFT 56
+#define HANDOVER_REQUEST_FLAGS(word) ((word) & 0xffffff00000000)
 
 /* An event: port in bits 23:0, causes in 63:32. */
 #define HANDOVER_EVENT_PORT(event) ((u32)(event) & 0xffffff)

@@ -80,9 +80,22 @@ static int signal_ioctl(struct handover_channel *channel)
 	return error == -ENOTCONN ? handover_channel_not_connected(channel) : error;
 }
 
+/* What there is for every port, whatever it is joined for. */
+long handover_channel_control(struct handover_channel *channel, unsigned int command, void __user *argument)
+{
+	switch (command) {
+	case HANDOVER_STATUS:
+		return status_ioctl(channel, argument);
+	case HANDOVER_SIGNAL:
+		return signal_ioctl(channel);
+	case HANDOVER_SIGNAL_TAKE:
+		return test_and_clear_bit(0, &channel->signalled) ? 0 : -EAGAIN;
+	}
+	return -ENOTTY;
+}
+
 static long channel_ioctl(struct file *file, unsigned int command, unsigned long argument)
 {
-	struct handover_channel *channel = file->private_data;
 	void __user *user = (void __user *)argument;
 
 	switch (command) {
@@ -90,14 +103,8 @@ static long channel_ioctl(struct file *file, unsigned int command, unsigned long
 		return handover_message_send(file, user);
 	case HANDOVER_RECEIVE:
 		return handover_message_receive(file, user);
-	case HANDOVER_STATUS:
-		return status_ioctl(channel, user);
-	case HANDOVER_SIGNAL:
-		return signal_ioctl(channel);
-	case HANDOVER_SIGNAL_TAKE:
-		return test_and_clear_bit(0, &channel->signalled) ? 0 : -EAGAIN;
 	}
-	return -ENOTTY;
+	return handover_channel_control(file->private_data, command, user);
 }
 
 static __poll_t channel_poll(struct file *file, poll_table *table)
@@ -131,7 +138,7 @@ static void channel_show_fdinfo(struct seq_file *seq, struct file *file)
 		seq_printf(seq, "port:\t%u\npeer:\t%u\nstate:\t%#x\n", channel->port, partition, causes);
 }
 
-static int channel_release(struct inode *inode, struct file *file)
+int handover_channel_release(struct inode *inode, struct file *file)
 {
 	struct handover_channel *channel = file->private_data;
 	struct handover *handover = channel->handover;
@@ -144,6 +151,9 @@ static int channel_release(struct inode *inode, struct file *file)
 		error = handover_call(handover, HANDOVER_CALL_DISCONNECT, &regs);
 		if (error)
 			dev_err(handover->dev, "cannot disconnect port %u: %d\n", channel->port, error);
+		/* What may still be mapped keeps its slot. */
+		else if (channel->address)
+			handover_window_give(&handover->window, channel->address, channel->slot);
 	}
 	if (channel->region)
 		handover_region_free(channel->region);
@@ -162,11 +172,13 @@ static const struct file_operations channel_fops = {
 	.unlocked_ioctl = channel_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
 	.show_fdinfo = channel_show_fdinfo,
-	.release = channel_release,
+	.release = handover_channel_release,
 };
 
 /* A channel without a port, with its file and a reserved descriptor. The file owns it. */
-struct handover_channel *handover_channel_alloc(struct handover *handover, u32 flags, int *fd, struct file **file)
+struct handover_channel *handover_channel_make(struct handover *handover, const char *name,
+					       const struct file_operations *fops, u32 flags, int *fd,
+					       struct file **file)
 {
 	struct handover_channel *channel = kzalloc(sizeof(*channel), GFP_KERNEL_ACCOUNT);
 	int error;
@@ -183,7 +195,7 @@ struct handover_channel *handover_channel_alloc(struct handover *handover, u32 f
 		error = *fd;
 		goto free;
 	}
-	*file = anon_inode_getfile("[handover-channel]", &channel_fops, channel,
+	*file = anon_inode_getfile(name, fops, channel,
 				   O_RDWR | (flags & HANDOVER_NONBLOCK ? O_NONBLOCK : 0));
 	if (IS_ERR(*file)) {
 		error = PTR_ERR(*file);
@@ -198,7 +210,12 @@ free:
 	return ERR_PTR(error);
 }
 
-/* Undoes handover_channel_alloc, and disconnects if it came that far. */
+struct handover_channel *handover_channel_alloc(struct handover *handover, u32 flags, int *fd, struct file **file)
+{
+	return handover_channel_make(handover, "[handover-channel]", &channel_fops, flags, fd, file);
+}
+
+/* Undoes handover_channel_make, and disconnects if it came that far. */
 void handover_channel_abandon(struct file *file, int fd)
 {
 	put_unused_fd(fd);
@@ -225,7 +242,7 @@ int handover_channel_open(struct handover_channel *channel, u32 function, u64 x1
 }
 
 /* Waits for the server's answer. */
-static int wait_answer(struct handover_channel *channel, u32 *reason)
+int handover_channel_wait_answer(struct handover_channel *channel, u32 *reason)
 {
 	for (;;) {
 		int seen = atomic_read_acquire(&channel->events);
@@ -266,7 +283,7 @@ int handover_connect(struct handover *handover, void __user *argument)
 	if (error == -EPIPE || error == -ENOTCONN)
 		error = -EHOSTDOWN;
 	if (!error && !(connect.flags & HANDOVER_NONBLOCK))
-		error = wait_answer(channel, &connect.reason);
+		error = handover_channel_wait_answer(channel, &connect.reason);
 	connect.fd = error ? -1 : fd;
 	if ((!error || error == -ECONNREFUSED) && copy_to_user(argument, &connect, sizeof(connect)))
 		error = -EFAULT;

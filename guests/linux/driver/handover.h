@@ -101,6 +101,12 @@ struct handover_channel {
 	unsigned long signalled; /* bit 0 */
 	wait_queue_head_t wait;
 
+	/* Of shared memory. */
+	u64 size;
+	u64 address; /* of its slot; 0: none */
+	u64 slot; /* bytes of its slot */
+	u32 access; /* HANDOVER_SHARED_* */
+
 	struct mutex receive_lock;
 	struct handover_region *spare; /* a slot for the next region */
 	/* A message taken from the control OS that could not be delivered; it is the next one. */
@@ -136,10 +142,21 @@ int handover_channel_wait(struct handover_channel *channel, int seen);
 int handover_channel_status(struct handover_channel *channel, u32 *causes, u32 *partition, u32 *reason);
 int handover_channel_not_connected(struct handover_channel *channel);
 struct handover_channel *handover_channel_alloc(struct handover *handover, u32 flags, int *fd, struct file **file);
+struct handover_channel *handover_channel_make(struct handover *handover, const char *name,
+					       const struct file_operations *fops, u32 flags, int *fd,
+					       struct file **file);
+int handover_channel_release(struct inode *inode, struct file *file);
+long handover_channel_control(struct handover_channel *channel, unsigned int command, void __user *argument);
+int handover_channel_wait_answer(struct handover_channel *channel, u32 *reason);
 void handover_channel_abandon(struct file *file, int fd);
 int handover_channel_open(struct handover_channel *channel, u32 function, u64 x1, u64 x2);
 void handover_channel_event(struct handover_channel *channel, u32 causes);
 int handover_connect(struct handover *handover, void __user *argument);
+
+/* shared.c */
+struct handover_channel *handover_shared_alloc(struct handover *handover, u32 flags, int *fd, struct file **file);
+int handover_shared_map(struct handover_channel *channel);
+int handover_share(struct handover *handover, void __user *argument);
 
 /* message.c */
 int handover_message_send(struct file *file, void __user *argument);

@@ -17,6 +17,7 @@ struct handover_listener {
 	struct handover *handover;
 	struct list_head node;
 	u32 service;
+	bool shared; /* requests for shared memory, not for channels */
 	u32 last_id;
 	unsigned int pending; /* requests in both lists */
 	struct list_head waiting; /* nobody has taken them yet */
@@ -29,6 +30,7 @@ struct request {
 	u64 token;
 	u32 partition;
 	u32 id;
+	u32 order; /* log2 of the bytes of shared memory, or 0 */
 };
 
 static int refuse(struct handover *handover, u64 token, u32 reason)
@@ -42,26 +44,26 @@ static int refuse(struct handover *handover, u64 token, u32 reason)
 	return error;
 }
 
-static struct handover_listener *find_listener(struct handover *handover, u32 service)
+static struct handover_listener *find_listener(struct handover *handover, u32 service, bool shared)
 {
 	struct handover_listener *listener;
 
 	list_for_each_entry(listener, &handover->listeners, node) {
-		if (listener->service == service)
+		if (listener->service == service && listener->shared == shared)
 			return listener;
 	}
 	return NULL;
 }
 
 /* Gives a request to its listener, or says why not. */
-static u32 route(struct handover *handover, u64 token, u32 partition, u32 service)
+static u32 route(struct handover *handover, u64 token, u32 partition, u32 service, u32 order)
 {
 	struct handover_listener *listener;
 	struct request *request;
 	u32 reason = 0;
 
 	mutex_lock(&handover->listen_lock);
-	listener = find_listener(handover, service);
+	listener = find_listener(handover, service, order);
 	if (!listener) {
 		reason = HANDOVER_REASON_NO_LISTENER;
 		goto out;
@@ -73,6 +75,7 @@ static u32 route(struct handover *handover, u64 token, u32 partition, u32 servic
 	}
 	request->token = token;
 	request->partition = partition;
+	request->order = order;
 	/* Below BACKLOG requests live at a time: 32 bits do not come round to one of them. */
 	request->id = ++listener->last_id ?: ++listener->last_id;
 	list_add_tail(&request->node, &listener->waiting);
@@ -100,8 +103,12 @@ void handover_signal_work(struct work_struct *work)
 		}
 		/* a1 kind, a2 token, a3 partition, a4 service and, above, what other than a channel is asked for */
 		if (regs.a1 == HANDOVER_SIGNAL_KIND_CONNECT) {
-			reason = regs.a4 >> 32 ? HANDOVER_REASON_NO_LISTENER :
-						 route(handover, regs.a2, regs.a3, regs.a4);
+			u64 flags = HANDOVER_REQUEST_FLAGS(regs.a4);
+
+			if (flags & HANDOVER_REQUEST_MEMORY)
+				flags &= ~(HANDOVER_REQUEST_MEMORY | HANDOVER_REQUEST_SEND_ONLY | HANDOVER_REQUEST_RECEIVE_ONLY);
+			reason = flags ? HANDOVER_REASON_NO_LISTENER :
+					 route(handover, regs.a2, regs.a3, regs.a4, regs.a4 >> HANDOVER_REQUEST_ORDER_SHIFT);
 			if (reason)
 				refuse(handover, regs.a2, reason);
 		} else if (regs.a1 == HANDOVER_SIGNAL_KIND_SHUTDOWN_REQUEST) {
@@ -194,6 +201,7 @@ static int request_ioctl(struct file *file, void __user *argument)
 	request = next_request(listener, nonblocking(file, result.flags));
 	if (IS_ERR(request))
 		return PTR_ERR(request);
+	result.flags = request->order;
 	result.request = request->id;
 	result.partition = request->partition;
 	result.service = listener->service;
@@ -225,7 +233,10 @@ static int accept_ioctl(struct file *file, void __user *argument)
 	if (IS_ERR(request))
 		return PTR_ERR(request);
 
-	channel = handover_channel_alloc(listener->handover, accept.flags, &fd, &channel_file);
+	if (listener->shared)
+		channel = handover_shared_alloc(listener->handover, accept.flags, &fd, &channel_file);
+	else
+		channel = handover_channel_alloc(listener->handover, accept.flags, &fd, &channel_file);
 	if (IS_ERR(channel)) {
 		error = PTR_ERR(channel);
 		goto put_back;
@@ -244,6 +255,15 @@ static int accept_ioctl(struct file *file, void __user *argument)
 	}
 	if (error)
 		goto abandon;
+	if (listener->shared) {
+		error = handover_shared_map(channel);
+		if (error) {
+			/* The answer is out: who asked finds this side gone. */
+			handover_channel_abandon(channel_file, fd);
+			answered(listener, request);
+			return error;
+		}
+	}
 	fd_install(fd, channel_file);
 	answered(listener, request);
 	return 0;
@@ -338,19 +358,20 @@ int handover_listen(struct handover *handover, void __user *argument)
 
 	if (copy_from_user(&listen, argument, sizeof(listen)))
 		return -EFAULT;
-	if (listen.flags & ~HANDOVER_NONBLOCK || listen.reserved)
+	if (listen.flags & ~(HANDOVER_NONBLOCK | HANDOVER_LISTEN_SHARED) || listen.reserved)
 		return -EINVAL;
 	listener = kzalloc(sizeof(*listener), GFP_KERNEL_ACCOUNT);
 	if (!listener)
 		return -ENOMEM;
 	listener->handover = handover;
 	listener->service = listen.service;
+	listener->shared = listen.flags & HANDOVER_LISTEN_SHARED;
 	INIT_LIST_HEAD(&listener->waiting);
 	INIT_LIST_HEAD(&listener->taken);
 	init_waitqueue_head(&listener->wait);
 
 	mutex_lock(&handover->listen_lock);
-	if (find_listener(handover, listen.service))
+	if (find_listener(handover, listen.service, listener->shared))
 		error = -EADDRINUSE;
 	else
 		list_add_tail(&listener->node, &handover->listeners);

@@ -28,6 +28,8 @@ static_assert(sizeof(struct handover_region_info) == 16);
 static_assert(sizeof(struct handover_message) == 152);
 static_assert(offsetof(struct handover_message, data) == 24);
 static_assert(sizeof(struct handover_status) == 16);
+static_assert(sizeof(struct handover_share) == 32);
+static_assert(sizeof(struct handover_shared_info) == 24);
 static_assert(HANDOVER_STATE_CONNECTED == HANDOVER_CAUSE_CONNECTED);
 static_assert(HANDOVER_STATE_MESSAGE == HANDOVER_CAUSE_MESSAGE);
 static_assert(HANDOVER_STATE_PEER_CLOSED == HANDOVER_CAUSE_PEER_CLOSED);
@@ -157,6 +159,8 @@ static long device_ioctl(struct file *file, unsigned int command, unsigned long 
 		return handover_listen(handover, user);
 	case HANDOVER_REGION_CREATE:
 		return handover_region_create(handover, user);
+	case HANDOVER_SHARE:
+		return handover_share(handover, user);
 	case HANDOVER_ACCOUNT:
 		return account_ioctl(handover, user);
 	case HANDOVER_EXIT:

@@ -916,6 +916,31 @@ fn linux() -> Vec<Case> {
             icount: false,
         },
         Case {
+            name: "linux-shared",
+            manifest: concat!(
+                machine!("512 MiB", "[\"linux\"]"),
+                shared!("mortal", "provides = [\"mortal\"]"),
+                shared!("visitor", "uses = [\"pond\"]"),
+                linux!(
+                    "linux",
+                    2,
+                    "handover.test=share",
+                    "uses = [\"mortal\", \"pond\"]\nprovides = [\"pond\"]"
+                )
+            ),
+            lines: &[
+                Has("linux", "share: reading alone: ok"),
+                Has("linux", "share: who was asked has gone: ok"),
+                Has("linux", "share: who asked has gone: ok"),
+                Has("linux", "share: memory is back: ok"),
+                Has("linux", "test: share: 0"),
+                Lacks("linux", "Call trace"),
+            ],
+            status: 0,
+            limit: 480,
+            icount: false,
+        },
+        Case {
             name: "linux-driver",
             manifest: concat!(
                 machine!("768 MiB", "[\"linux\"]"),

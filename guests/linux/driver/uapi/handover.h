@@ -2,7 +2,7 @@
 /*
  * /dev/handover: channels and message regions of a Handover partition.
  *
- * Three kinds of file descriptors come out of the device:
+ * Four kinds of file descriptors come out of the device:
  *
  *  region	memory that belongs to this partition alone. mmap() it MAP_SHARED, or read(), write(), pread(),
  *		pwrite() and lseek() it. Once it has been sent, the descriptor stays open but is dead: mappings of
@@ -12,7 +12,11 @@
  *		messages; read() and write() move short ones. poll() reports EPOLLIN for a message, EPOLLOUT for
  *		room in the peer's queue, EPOLLPRI for a signal, EPOLLHUP when the peer has gone, EPOLLERR when the
  *		request was refused.
- *  listener	requests for channels to one service of this partition. poll() reports EPOLLIN for a request.
+ *  shared	memory that another partition has too. mmap() it MAP_SHARED. It stays until it is closed and unmapped here: when
+ *		the other side goes, it reads as zeroes, if that side could write, and no access fails. poll() reports EPOLLPRI
+ *		for a signal, EPOLLHUP when the peer has gone and all is zero. HANDOVER_STATUS and the signals as for a channel.
+ *  listener	requests for channels to one service of this partition, or for shared memory. poll() reports EPOLLIN for a
+ *		request.
  *
  * All are opened close-on-exec. O_NONBLOCK on the descriptor, or HANDOVER_NONBLOCK in a structure, turns waiting into
  * EAGAIN. Flags and reserved fields that are not defined must be zero, else EINVAL.
@@ -79,10 +83,13 @@ struct handover_connect {
 	__u32 reserved;
 };
 
+/* HANDOVER_LISTEN: for requests for shared memory, instead of channels. Its HANDOVER_ACCEPT makes shared descriptors. */
+#define HANDOVER_LISTEN_SHARED 0x2
+
 /* HANDOVER_LISTEN, on the device. EADDRINUSE: somebody listens on it already. */
 struct handover_listen {
 	__u32 service; /* in */
-	__u32 flags; /* in: HANDOVER_NONBLOCK */
+	__u32 flags; /* in: HANDOVER_NONBLOCK, HANDOVER_LISTEN_SHARED */
 	__s32 fd; /* out: the listener */
 	__u32 reserved;
 };
@@ -92,7 +99,7 @@ struct handover_listen {
  * HANDOVER_REFUSE (closing the listener refuses it).
  */
 struct handover_request {
-	__u32 flags; /* in: HANDOVER_NONBLOCK */
+	__u32 flags; /* in: HANDOVER_NONBLOCK; out: log2 of the bytes of shared memory, 0 for a channel */
 	__u32 request; /* out: never 0 */
 	__u32 partition; /* out: who asks */
 	__u32 service; /* out */
@@ -165,6 +172,35 @@ struct handover_status {
 #define HANDOVER_STATE_SPACE 0x10
 #define HANDOVER_STATE_SIGNAL 0x20
 
+/* Who writes: both sides, unless one of these says otherwise. */
+#define HANDOVER_SHARE_I_WRITE 0x1
+#define HANDOVER_SHARE_PEER_WRITES 0x2
+
+/*
+ * HANDOVER_SHARE, on the device: asks for memory to share, and waits for the answer. Errors as for HANDOVER_CONNECT. Both
+ * sides are charged for all of it.
+ */
+struct handover_share {
+	__u32 partition; /* in */
+	__u32 service; /* in */
+	__u64 size; /* in: bytes; a power of two, 4 KiB to 1 GiB */
+	__u32 flags; /* in: one of HANDOVER_SHARE_*, or 0 */
+	__s32 fd; /* out: the shared memory */
+	__u32 reason; /* out: the server's, after ECONNREFUSED */
+	__u32 reserved;
+};
+
+#define HANDOVER_SHARED_OWN 0x1
+#define HANDOVER_SHARED_PEER 0x2
+
+/* HANDOVER_SHARED_INFO, on shared memory. */
+struct handover_shared_info {
+	__u64 size; /* bytes */
+	__u64 address; /* physical, as this partition sees it; 0 without CAP_SYS_RAWIO */
+	__u32 access; /* who may write: HANDOVER_SHARED_* */
+	__u32 reserved;
+};
+
 #define HANDOVER_MAGIC 0xbe
 
 /* On the device. */
@@ -177,6 +213,7 @@ struct handover_status {
 #define HANDOVER_EXIT _IOW(HANDOVER_MAGIC, 0x05, __u64)
 
 #define HANDOVER_ACCOUNT _IOWR(HANDOVER_MAGIC, 0x06, struct handover_account)
+#define HANDOVER_SHARE _IOWR(HANDOVER_MAGIC, 0x09, struct handover_share)
 
 /* On a listener. */
 #define HANDOVER_REQUEST _IOWR(HANDOVER_MAGIC, 0x10, struct handover_request)
@@ -185,6 +222,9 @@ struct handover_status {
 
 /* On a region. */
 #define HANDOVER_REGION_INFO _IOR(HANDOVER_MAGIC, 0x20, struct handover_region_info)
+
+/* On shared memory. */
+#define HANDOVER_SHARED_INFO _IOR(HANDOVER_MAGIC, 0x21, struct handover_shared_info)
 
 /* On a channel. */
 #define HANDOVER_SEND _IOW(HANDOVER_MAGIC, 0x30, struct handover_message)

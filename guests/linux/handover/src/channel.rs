@@ -179,21 +179,26 @@ impl Channel {
 
     /// What holds now.
     pub fn status(&self) -> io::Result<Status> {
-        let status: uapi::Status = uapi::ask::<{ uapi::STATUS }, _>(self)?;
-        let holds = |bit: u32| status.state & bit != 0;
-        Ok(Status {
-            partition: status.partition,
-            connected: holds(0x01),
-            message: holds(0x02),
-            peer_closed: holds(0x04),
-            refused: holds(0x08).then_some(status.reason),
-            space: holds(0x10),
-            signal: holds(0x20),
-        })
+        status(&self.fd)
     }
 
     /// Destroys this end; the peer learns it. What it sent and we did not receive is lost.
     pub fn disconnect(self) {}
+}
+
+/// What holds for a port now.
+pub(crate) fn status(fd: &OwnedFd) -> io::Result<Status> {
+    let status: uapi::Status = uapi::ask::<{ uapi::STATUS }, _>(fd)?;
+    let holds = |bit: u32| status.state & bit != 0;
+    Ok(Status {
+        partition: status.partition,
+        connected: holds(0x01),
+        message: holds(0x02),
+        peer_closed: holds(0x04),
+        refused: holds(0x08).then_some(status.reason),
+        space: holds(0x10),
+        signal: holds(0x20),
+    })
 }
 
 impl AsFd for Channel {
@@ -216,7 +221,7 @@ pub enum ConnectError {
 
 impl ConnectError {
     /// Whether the same request can succeed a little later: nobody listens yet, or the partition has not started (`ENOTCONN`).
-    fn is_early(&self) -> bool {
+    pub fn is_early(&self) -> bool {
         match self {
             ConnectError::Refused { reason } => *reason == uapi::REASON_NO_LISTENER,
             ConnectError::Failed(error) => error.kind() == io::ErrorKind::NotConnected,

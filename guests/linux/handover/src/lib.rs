@@ -45,6 +45,7 @@ mod device;
 mod listener;
 mod message;
 mod region;
+mod shared;
 pub mod uapi;
 
 pub use channel::{Channel, ConnectError, SendError, Status};
@@ -52,3 +53,4 @@ pub use device::{Account, Charge, Handover, Info, Role, Service};
 pub use listener::{Listener, Request};
 pub use message::{Message, SHORT_MAX, Short, TooLong};
 pub use region::{REGION_MAX, REGION_MIN, Region, region_size};
+pub use shared::{ReadWord, Shared, Writers};

@@ -7,9 +7,9 @@ use std::{
 
 use rustix::io::retry_on_intr;
 
-use crate::{Channel, Handover, Service, uapi};
+use crate::{Channel, Handover, Service, Shared, uapi};
 
-/// Takes requests for channels to one service of this partition. Dropping it refuses those that wait. Its descriptor can be polled.
+/// Takes requests for channels to one service of this partition, or for shared memory. Dropping it refuses those that wait. Its descriptor can be polled.
 #[derive(Debug)]
 pub struct Listener {
     fd: OwnedFd,
@@ -24,6 +24,8 @@ pub struct Request {
     pub partition: u32,
     /// For which service.
     pub service: u32,
+    /// Bytes of shared memory; 0: for a channel.
+    pub memory: usize,
 }
 
 impl Listener {
@@ -34,7 +36,16 @@ impl Listener {
 
     /// The same by number.
     pub fn listen_for(handover: &Handover, service: u32) -> io::Result<Listener> {
-        let mut listen = uapi::Listen { service, flags: 0, fd: -1, reserved: 0 };
+        Listener::listen_flagged(handover, service, 0)
+    }
+
+    /// The same for requests for shared memory, to be answered by [`Listener::accept_shared`] or [`Listener::refuse`].
+    pub fn listen_shared(handover: &Handover, service: &Service) -> io::Result<Listener> {
+        Listener::listen_flagged(handover, service.id, uapi::LISTEN_SHARED)
+    }
+
+    fn listen_flagged(handover: &Handover, service: u32, flags: u32) -> io::Result<Listener> {
+        let mut listen = uapi::Listen { service, flags, fd: -1, reserved: 0 };
         uapi::exchange::<{ uapi::LISTEN }, _>(handover, &mut listen)?;
         // SAFETY: the driver has just opened this descriptor for us.
         Ok(Listener { fd: unsafe { OwnedFd::from_raw_fd(listen.fd) } })
@@ -53,16 +64,26 @@ impl Listener {
     fn request_flagged(&self, flags: u32) -> io::Result<Request> {
         let mut raw = uapi::Request { flags, request: 0, partition: 0, service: 0 };
         retry_on_intr(|| uapi::exchange::<{ uapi::REQUEST }, _>(self, &mut raw))?;
-        Ok(Request { id: raw.request, partition: raw.partition, service: raw.service })
+        let memory = if raw.flags == 0 { 0 } else { 1 << (raw.flags & 63) };
+        Ok(Request { id: raw.request, partition: raw.partition, service: raw.service, memory })
     }
 
     /// Says yes. [`io::ErrorKind::ConnectionAborted`]: who asked has gone. After any other error the request is refused when the
     /// listener is dropped.
     pub fn accept(&self, request: Request) -> io::Result<Channel> {
+        self.accept_fd(&request).map(Channel::from_fd)
+    }
+
+    /// Says yes to a request for shared memory, which this partition is charged for from then on. Errors as for [`Listener::accept`].
+    pub fn accept_shared(&self, request: Request) -> io::Result<Shared> {
+        self.accept_fd(&request).and_then(Shared::from_fd)
+    }
+
+    fn accept_fd(&self, request: &Request) -> io::Result<OwnedFd> {
         let mut raw = uapi::Accept { request: request.id, flags: 0, fd: -1, partition: 0 };
         retry_on_intr(|| uapi::exchange::<{ uapi::ACCEPT }, _>(self, &mut raw))?;
         // SAFETY: the driver has just opened this descriptor for us.
-        Ok(Channel::from_fd(unsafe { OwnedFd::from_raw_fd(raw.fd) }))
+        Ok(unsafe { OwnedFd::from_raw_fd(raw.fd) })
     }
 
     /// Says no, and why: a number that client and server agree on.

@@ -18,6 +18,16 @@ pub const REASON_CLOSED: u32 = 0xffff_fffd;
 pub const ROLE_CLIENT: u32 = 1;
 /// This partition provides the service.
 pub const ROLE_SERVER: u32 = 2;
+/// Of a listener: for shared memory, not for channels.
+pub const LISTEN_SHARED: u32 = 2;
+/// Only who asks writes to shared memory.
+pub const SHARE_I_WRITE: u32 = 1;
+/// Only who is asked does.
+pub const SHARE_PEER_WRITES: u32 = 2;
+/// This side may write.
+pub const SHARED_OWN: u32 = 1;
+/// The other side may.
+pub const SHARED_PEER: u32 = 2;
 /// Bytes of a service's name, its terminating zero included.
 pub const NAME_SIZE: usize = 32;
 
@@ -66,6 +76,10 @@ structures! {
     }
     /// `struct handover_status`.
     Status = 16 { state: u32, partition: u32, reason: u32, reserved: u32, }
+    /// `struct handover_share`.
+    Share = 32 { partition: u32, service: u32, size: u64, flags: u32, fd: i32, reason: u32, reserved: u32, }
+    /// `struct handover_shared_info`.
+    SharedInfo = 24 { size: u64, address: u64, access: u32, reserved: u32, }
 }
 
 macro_rules! requests {
@@ -88,10 +102,12 @@ requests! {
     REGION_CREATE = opcode::read_write::<RegionCreate>(MAGIC, 0x04);
     EXIT = opcode::write::<u64>(MAGIC, 0x05);
     ACCOUNT = opcode::read_write::<Account>(MAGIC, 0x06);
+    SHARE = opcode::read_write::<Share>(MAGIC, 0x09);
     REQUEST = opcode::read_write::<Request>(MAGIC, 0x10);
     ACCEPT = opcode::read_write::<Accept>(MAGIC, 0x11);
     REFUSE = opcode::write::<Refuse>(MAGIC, 0x12);
     REGION_INFO = opcode::read::<RegionInfo>(MAGIC, 0x20);
+    SHARED_INFO = opcode::read::<SharedInfo>(MAGIC, 0x21);
     SEND = opcode::write::<Message>(MAGIC, 0x30);
     RECEIVE = opcode::read_write::<Message>(MAGIC, 0x31);
     STATUS = opcode::read::<Status>(MAGIC, 0x32);
@@ -114,11 +130,13 @@ impl Exchanged<REGION_CREATE> for RegionCreate {}
 impl Exchanged<REQUEST> for Request {}
 impl Exchanged<ACCEPT> for Accept {}
 impl Exchanged<RECEIVE> for Message {}
+impl Exchanged<SHARE> for Share {}
 impl Given<EXIT> for u64 {}
 impl Given<REFUSE> for Refuse {}
 impl Given<SEND> for Message {}
 impl Answered<INFO> for Info {}
 impl Answered<REGION_INFO> for RegionInfo {}
+impl Answered<SHARED_INFO> for SharedInfo {}
 impl Answered<STATUS> for Status {}
 
 pub(crate) fn exchange<const REQUEST: Opcode, T: Exchanged<REQUEST>>(

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use handover_abi::{
-    Call, Causes, Error, Event, MessageWord, Port, RegionHandle, SignalKind, VERSION, layout,
+    Call, Causes, Error, Event, MessageWord, Port, RegionHandle, RequestFlags, RequestWord, ServiceId,
+    SignalKind, VERSION, layout,
 };
 use handover_linux::uapi;
 
@@ -28,6 +29,11 @@ fn number(text: &str) -> i64 {
     }
 }
 
+/// A request's flags as its word has them.
+fn request(flags: RequestFlags) -> i64 {
+    RequestWord::new(ServiceId::new(0), flags).to_register() as i64
+}
+
 /// `RegionCreate` to `REGION_CREATE`.
 fn screaming(name: &str) -> String {
     let mut text = String::new();
@@ -50,6 +56,10 @@ fn every_number_of_the_hypercall_interface_is_the_abi_crates() {
         ("HANDOVER_REGION_MAX".to_owned(), layout::REGION_MAX as i64),
         ("HANDOVER_SIGNAL_KIND_CONNECT".to_owned(), SignalKind::Connect as i64),
         ("HANDOVER_SIGNAL_KIND_SHUTDOWN_REQUEST".to_owned(), SignalKind::ShutdownRequest as i64),
+        ("HANDOVER_REQUEST_SEND_ONLY".to_owned(), request(RequestFlags::SEND_ONLY)),
+        ("HANDOVER_REQUEST_RECEIVE_ONLY".to_owned(), request(RequestFlags::RECEIVE_ONLY)),
+        ("HANDOVER_REQUEST_MEMORY".to_owned(), request(RequestFlags::MEMORY)),
+        ("HANDOVER_REQUEST_ORDER_SHIFT".to_owned(), 56),
     ]);
     for &call in Call::ALL {
         expected.insert(format!("HANDOVER_CALL_{}", screaming(&format!("{call:?}"))), i64::from(call as u32));
@@ -95,6 +105,10 @@ fn fields_of_words_are_where_the_c_macros_look() {
         assert!(ABI.contains(definition), "{definition}");
         assert!(value, "{definition}");
     }
+    let memory =
+        RequestWord { service: ServiceId::new(3), flags: RequestFlags::MEMORY, order: 17 }.to_register();
+    assert!(ABI.contains("HANDOVER_REQUEST_FLAGS(word) ((word) & 0xffffff00000000)"));
+    assert_eq!((memory & 0xff_ffff_0000_0000, memory >> 56), (1 << 36, 17));
     let event = Event { port: Port::new(0xab_cdef), causes: Causes::SIGNAL }.to_register();
     assert!(ABI.contains("HANDOVER_EVENT_PORT(event) ((u32)(event) & 0xffffff)"));
     assert_eq!(event as u32 & 0xff_ffff, 0xab_cdef);
@@ -116,6 +130,8 @@ fn size_of_struct(name: &str) -> u32 {
         "handover_region_info" => size_of::<uapi::RegionInfo>(),
         "handover_message" => size_of::<uapi::Message>(),
         "handover_status" => size_of::<uapi::Status>(),
+        "handover_share" => size_of::<uapi::Share>(),
+        "handover_shared_info" => size_of::<uapi::SharedInfo>(),
         other => panic!("struct {other} is not in uapi.rs"),
     };
     size as u32
@@ -164,6 +180,11 @@ fn constants_of_the_uapi_header_are_the_librarys() {
         ("HANDOVER_REASON_NO_LISTENER", uapi::REASON_NO_LISTENER),
         ("HANDOVER_REASON_BACKLOG", uapi::REASON_BACKLOG),
         ("HANDOVER_REASON_CLOSED", uapi::REASON_CLOSED),
+        ("HANDOVER_LISTEN_SHARED", uapi::LISTEN_SHARED),
+        ("HANDOVER_SHARE_I_WRITE", uapi::SHARE_I_WRITE),
+        ("HANDOVER_SHARE_PEER_WRITES", uapi::SHARE_PEER_WRITES),
+        ("HANDOVER_SHARED_OWN", uapi::SHARED_OWN),
+        ("HANDOVER_SHARED_PEER", uapi::SHARED_PEER),
         ("HANDOVER_ROLE_CLIENT", uapi::ROLE_CLIENT),
         ("HANDOVER_ROLE_SERVER", uapi::ROLE_SERVER),
         ("HANDOVER_STATE_CONNECTED", Causes::CONNECTED.bits()),
@@ -194,6 +215,8 @@ fn fields_stand_in_the_same_order() {
         ("handover_region_info", "RegionInfo"),
         ("handover_message", "Message"),
         ("handover_status", "Status"),
+        ("handover_share", "Share"),
+        ("handover_shared_info", "SharedInfo"),
     ] {
         let body = UAPI.split_once(&format!("struct {c} {{")).unwrap().1.split_once("};").unwrap().0;
         let c_fields: Vec<String> = body

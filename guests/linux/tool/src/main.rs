@@ -5,6 +5,7 @@ mod echo;
 mod fault;
 mod pattern;
 mod prove;
+mod share;
 mod shell;
 mod stress;
 
@@ -38,6 +39,8 @@ enum Command {
     Receive(shell::Receive),
     /// Offer a service, and write the messages that come to standard output
     Listen(shell::Listen),
+    /// Share memory with partitions that end in the middle of it
+    Share(share::Arguments),
     /// Try to bring the driver down: kills, forks, odd mappings, races, thousands of descriptors
     Stress(stress::Arguments),
     /// Print the virtual counter (CNTVCT_EL0)
@@ -68,6 +71,7 @@ fn run(command: Command) -> Result<()> {
         Command::Send(arguments) => arguments.run(&open()?),
         Command::Receive(arguments) => arguments.run(&open()?),
         Command::Listen(arguments) => arguments.run(&open()?),
+        Command::Share(arguments) => share::run(&open()?, &arguments),
         Command::Stress(arguments) => stress::run(&open()?, &arguments),
         Command::Counter => counter::run(),
         Command::Exit { status } => Err(open()?.exit(status)).context("cannot end the partition"),
