@@ -523,7 +523,7 @@ impl Pair {
         let flags = if self.random.chance(4) { self.random.pick(&kinds).unwrap() } else { none };
         let unknown = self.random.chance(40);
         let (memory, sizes) = (RequestFlags::MEMORY, [12u8, 12, 13, 16, 21, 22, 11, 31]);
-        let flags = if self.random.chance(3) { flags - events | memory } else { flags };
+        let flags = if self.random.chance(3) { (flags - events) | memory } else { flags };
         let order = if flags.contains(memory) { self.random.pick(&sizes).unwrap() } else { 0 };
         let word =
             service | u64::from(flags.bits()) << 32 | u64::from(unknown) << 40 | u64::from(order) << 56;

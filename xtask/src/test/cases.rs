@@ -120,7 +120,7 @@ macro_rules! shared {
 }
 
 /// What the one that outlives the others must say.
-const SHARED: &[super::machine::Line] = &[
+const OUTLIVED: &[super::machine::Line] = &[
     Has("survivor", "shared: reading alone Ok(())"),
     Has("survivor", "shared: 4096 bytes Ok(())"),
     Has("survivor", "shared: 1048576 bytes Ok(())"),
@@ -473,11 +473,11 @@ fn bare_metal() -> Vec<Case> {
             limit: 240,
             icount: false,
         },
-        Case { name: "shared", manifest: shared!(2), lines: SHARED, status: 0, limit: 240, icount: false },
+        Case { name: "shared", manifest: shared!(2), lines: OUTLIVED, status: 0, limit: 240, icount: false },
         Case {
             name: "shared-in-turn",
             manifest: shared!(1),
-            lines: SHARED,
+            lines: OUTLIVED,
             status: 0,
             limit: 240,
             icount: false,
