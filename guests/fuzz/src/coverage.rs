@@ -95,10 +95,10 @@ const PAIRS: &[Pair] = {
         Accept: Done, Fails(BadHandle), Fails(NoMemory), Limit(Ports), Limit(ControlMemory), Limit(Memory);
         SharedMap: Done, Fails(BadHandle), Fails(InUse), Fails(InvalidArgument), Fails(BadAddress), Fails(TooLarge), Fails(NoMemory),
             Limit(ControlMemory), Limit(AddressSpace) => "the whole window is within the limit";
-        SharedUnmap: Done, Fails(BadHandle), Fails(WrongState);
+        SharedUnmap: Done, Fails(BadHandle), Fails(WrongState), Fails(Throttled) => "its bus is not limited";
         SharedInfo: Done, Fails(BadHandle);
         Refuse: Done, Fails(InvalidArgument), Fails(BadHandle);
-        Disconnect: Done, Fails(BadHandle);
+        Disconnect: Done, Fails(BadHandle), Fails(Throttled) => "its bus is not limited";
         Send: Done, Fails(InvalidArgument), Fails(BadHandle), Fails(QueueFull), Fails(PeerClosed), Fails(NotConnected),
             Fails(TimedOut), Fails(Denied),
             Fails(NoMemory), Limit(ControlMemory), Fails(Throttled) => "its bus is not limited";

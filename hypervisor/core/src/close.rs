@@ -9,6 +9,8 @@ use crate::{Failure, Machine, PartitionIndex, Progress, System};
 impl System {
     /// `Disconnect`: one step of destroying a port. From the first step on the port has no name and the peer knows. What was sent to it
     /// is given back to free memory; what was sent from it can still be received. A request without an answer is withdrawn.
+    ///
+    /// [`Error::BadHandle`]. [`Error::Throttled`]: of [shared memory](mod@crate::shared) that is mapped, and stays so.
     pub fn disconnect(
         &mut self,
         m: &mut impl Machine,
@@ -19,7 +21,10 @@ impl System {
         let number = named(port)?;
         match p.ports.get(number).map(|port| port.state) {
             None | Some(PortState::Lingering | PortState::Set) => Err(handover_abi::Error::BadHandle.into()),
-            Some(_) => Ok(self.close(m, Link::new(who, number), false)),
+            Some(_) => {
+                p.shared_charge_bus(m, number)?;
+                Ok(self.close(m, Link::new(who, number), false))
+            }
         }
     }
 

@@ -250,7 +250,7 @@ impl System {
         Ok(())
     }
 
-    /// `SharedUnmap`. [`Error::BadHandle`]: as for [`System::shared_map`]. [`Error::WrongState`]: it is not mapped.
+    /// `SharedUnmap`. [`Error::BadHandle`]: as for [`System::shared_map`]. [`Error::WrongState`]: it is not mapped. [`Error::Throttled`].
     pub fn shared_unmap(
         &mut self,
         m: &mut impl Machine,
@@ -261,6 +261,8 @@ impl System {
         if p.shared(port)?.mapping.at == 0 {
             return Err(Error::WrongState.into());
         }
+        p.check_bus(m)?;
+        p.charge_bus(m);
         self.shared_unlink(m, Link::new(who, named(port)?), false);
         Ok(())
     }
@@ -368,6 +370,16 @@ impl System {
 }
 
 impl crate::Partition {
+    /// Counts what leaving the shared memory of a port makes all processors forget. [`Error::Throttled`]: it is mapped, and stays so.
+    pub(crate) fn shared_charge_bus(&mut self, m: &impl Machine, port: u32) -> Result<(), Failure> {
+        let mapped = self.ports.get(port).is_some_and(|port| port.shared.mapping.at != 0);
+        if mapped {
+            self.check_bus(m)?;
+            self.charge_bus(m);
+        }
+        Ok(())
+    }
+
     /// The shared memory of a port that a guest names.
     fn shared(&self, port: u64) -> Result<Shared, Failure> {
         let shared = self.port(port)?.shared;

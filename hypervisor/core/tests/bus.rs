@@ -295,6 +295,14 @@ fn what_makes_processors_forget_and_what_hands_over_is_counted_and_nothing_else(
     for at in [0, WINDOW] {
         w.system.receive(&mut w.machine, server, u64::from(w.back.get()), at, &mut [0; 16]).unwrap();
     }
+    let id = u64::from(w.system.partition(server).unwrap().id().get());
+    let shared = w.system.connect(&mut w.machine, client, id, 12 << 56 | 16 << 32).unwrap();
+    let shared = u64::from(shared.get());
+    let at = WINDOW + 6 * MIB;
+    w.is_free("shared_map", |w| w.system.shared_map(&mut w.machine, client, shared, at));
+    w.counts("shared_unmap", |w| w.system.shared_unmap(&mut w.machine, client, shared));
+    w.system.shared_map(&mut w.machine, client, shared, at).unwrap();
+    w.counts("disconnect", |w| w.system.disconnect(&mut w.machine, client, shared));
     let back = RegionHandle::from_register(1).map_or(0, |handle| u64::from(handle.get()));
     w.system.send(&mut w.machine, server, word(w.back, back), &[0; 16]).unwrap();
     w.is_free("receive", |w| w.system.receive(&mut w.machine, client, port, WINDOW, &mut [0; 16]));

@@ -44,7 +44,7 @@ impl World {
         let id = self.system.create(&mut self.machine, None, name, 1, shell, 2 * PAGE);
         let id = id.map_err(|(failure, _)| failure).unwrap();
         for &account in Account::ALL {
-            self.system.set_limit(id, account as u64, u64::MAX).unwrap();
+            self.system.set_limit(&self.machine, id, account as u64, u64::MAX).unwrap();
         }
         self.system.find(id).unwrap()
     }
@@ -61,7 +61,7 @@ impl World {
 
     fn limit(&mut self, ix: PartitionIndex, account: Account, limit: u64) {
         let id = self.id(ix);
-        self.system.set_limit(id, account as u64, limit).unwrap();
+        self.system.set_limit(&self.machine, id, account as u64, limit).unwrap();
     }
 
     fn used(&self, ix: PartitionIndex, account: Account) -> u64 {
