@@ -385,10 +385,14 @@ fn a_limit_below_the_use_lets_nothing_new_in_until_the_use_has_fallen() {
         assert_eq!(grow(&mut w), Ok(()));
         set(&mut w, account, u64::MAX);
     }
-    // What is there can be used, sent and given back whatever the limits are.
+    // What is there can be used, sent and given back whatever the limits of what is held are; the bus's limit is one of doing.
     for &account in Account::ALL {
         set(&mut w, account, 0);
     }
+    let never = Failure { error: Error::Throttled, detail: u64::MAX };
+    assert_eq!(w.system.region_unmap(&mut w.machine, a, region), Err(never));
+    assert_eq!(w.system.memory_remove(&mut w.machine, a, memory, 4 * MIB), Err(never));
+    set(&mut w, Account::Bus, u64::MAX);
     assert_eq!(
         w.system.memory_add(&mut w.machine, a, memory + 4 * MIB, 2 * MIB),
         Err(limit(Account::Memory))
