@@ -28,6 +28,15 @@ pub fn index() -> usize {
     mpidr & 0xff
 }
 
+/// Nanoseconds that this processor has wanted to run and did not, as of when it last began to (Arm DEN0057); `None` if the control OS has no memory to
+/// tell it.
+#[must_use]
+pub fn stolen_time() -> Option<u64> {
+    let at = mapping::address(psci::stolen_time()?) + 8;
+    // SAFETY: the control OS has said that the structure is there, of which bytes 8 to 15 are this; it is only read here, and written elsewhere.
+    Some(unsafe { ptr::with_exposed_provenance::<u64>(at).read_volatile() })
+}
+
 struct Work {
     entry: AtomicPtr<()>,
     argument: AtomicUsize,

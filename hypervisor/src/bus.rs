@@ -29,6 +29,8 @@ impl Restraint {
     pub const COUNTS: u8 = 2;
     /// Its broadcasts have trapped at some time: since then, what one of its processors has forgotten may be remembered where it ran before.
     pub const CONFINED: u8 = 4;
+    /// Nothing of the bus: it reads its stolen time ([`crate::steal`]).
+    pub const TELLS: u8 = 8;
 }
 
 /// How the physical processors are restrained.
@@ -191,7 +193,11 @@ impl Hardware {
     #[inline(never)]
     pub fn enter_restrained(&mut self, here: usize, key: VcpuKey) {
         let VcpuId { partition, .. } = key.id();
-        let confined = self.shell(partition).is_some_and(|shell| shell.restraint & Restraint::CONFINED != 0);
+        let restraint = self.shell(partition).map_or(0, |shell| shell.restraint);
+        if restraint & Restraint::TELLS != 0 {
+            self.tell_stolen_time(key);
+        }
+        let confined = restraint & Restraint::CONFINED != 0;
         // SAFETY: it has been picked to run here, so that this processor is the one to touch it; under the lock.
         let vcpu = unsafe { &mut *key.as_ptr() };
         vcpu.throttled = false;

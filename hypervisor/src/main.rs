@@ -31,6 +31,7 @@ mod power;
 mod processor;
 mod schedule;
 mod smccc;
+mod steal;
 mod system_register;
 mod timer;
 mod trap;

@@ -432,6 +432,7 @@ impl Hardware {
             Halt::No => {}
             Halt::Paused => shell.halted_at = CNTPCT_EL0.get(),
             Halt::Ending => {
+                self.forget_stolen_time(partition);
                 self.give_up_claims(partition);
                 self.reaping |= 1 << partition.get();
                 let poke = self.schedule.set_pending(true, CNTPCT_EL0.get());

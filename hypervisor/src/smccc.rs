@@ -1,4 +1,4 @@
-//! Standard services: SMCCC itself (Arm DEN0028), PSCI (DEN0022), TRNG (DEN0098).
+//! Standard services: SMCCC itself (Arm DEN0028), PSCI (DEN0022), TRNG (DEN0098), stolen time (DEN0057).
 
 use arm_psci::{ErrorCode, FunctionId};
 use handover_abi::layout::PROCESSORS_MAX;
@@ -11,6 +11,7 @@ use crate::kernel::{KERNEL, Kernel};
 use crate::life;
 use crate::partition::Halt;
 use crate::schedule::{Leave, schedule};
+use crate::steal;
 use crate::trap::{self, resume, wait_for_interrupt};
 use crate::vcpu::Running;
 use handover_core::VcpuId;
@@ -42,8 +43,18 @@ pub fn call(mut guest: Running) -> Running {
     match function {
         smccc::VERSION => context.x[0] = SMCCC_1_2,
         smccc::ARCH_FEATURES => {
-            let known = matches!(argument as u32, smccc::VERSION | smccc::ARCH_FEATURES);
+            let known =
+                matches!(argument as u32, smccc::VERSION | smccc::ARCH_FEATURES | smccc::PV_TIME_FEATURES);
             context.x[0] = if known { 0 } else { NOT_SUPPORTED };
+        }
+        smccc::PV_TIME_FEATURES => {
+            let known = matches!(argument as u32, smccc::PV_TIME_FEATURES | smccc::PV_TIME_ST);
+            context.x[0] = if known { 0 } else { NOT_SUPPORTED };
+        }
+        smccc::PV_TIME_ST => {
+            let id = guest.id();
+            let at = steal::begin(&mut KERNEL.lock(), id);
+            guest.context().x[0] = at.unwrap_or(NOT_SUPPORTED);
         }
         smccc::VENDOR_HYP_UID => {
             for (register, word) in context.x.iter_mut().zip(UID) {

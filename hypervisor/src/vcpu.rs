@@ -32,6 +32,8 @@ pub struct Vcpu {
     pub throttled: bool,
     /// The physical processor that it was on last, plus one; 0: none. Kept where its partition's broadcasts have trapped.
     pub last_processor: u8,
+    /// The physical address of the structure in which its guest reads its stolen time; 0: it does not.
+    pub stolen_time: u64,
     /// What the scheduler keeps of it.
     record: Record<VcpuKey>,
 }
@@ -78,6 +80,7 @@ impl Vcpu {
             (&raw mut (*frame).in_call).write(InCall::No);
             (&raw mut (*frame).timeout).write(u64::MAX);
             (&raw mut (*frame).throttled).write(false);
+            (&raw mut (*frame).stolen_time).write(0);
             (&raw mut (*frame).record).write(Record::new());
         }
         key

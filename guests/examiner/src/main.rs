@@ -18,6 +18,7 @@ mod linux;
 mod pause;
 mod shares;
 mod stage;
+mod steal;
 mod subject;
 mod verbs;
 
@@ -44,6 +45,7 @@ const CASES: &[Case] = &[
     ("bus", bus::run),
     ("traffic", bus::traffic),
     ("storm", bus::storm),
+    ("steal", steal::run),
 ];
 
 /// `x0` is the address of the boot information.

@@ -32,6 +32,9 @@ pub enum Order {
     Broadcast = 7,
     /// Maps and unmaps a region so many times. → how often that was done, how often it was over the limit, and the longest time that was said to be left.
     Unmap = 8,
+    /// Spins for so many nanoseconds of its own count. → its stolen time before and after, and 1 if a
+    /// store to where it reads that was a fault.
+    Steal = 9,
 }
 
 impl Order {
@@ -48,6 +51,7 @@ impl Order {
             Order::AwaitShutdown,
             Order::Broadcast,
             Order::Unmap,
+            Order::Steal,
         ]
         .into_iter()
         .find(|&order| order as u64 == word)

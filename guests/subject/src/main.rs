@@ -6,6 +6,7 @@
 
 use core::{
     arch::asm,
+    ptr,
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
     time::Duration,
 };
@@ -14,9 +15,9 @@ use handover_guest::{
     Boot, Channel, Error, PartitionId, Port, Region, RegionHandle, ServiceId, Short, Status,
     abi::{
         Call, CounterNumber,
-        layout::{VIRTUAL_TIMER_INTID, WINDOW_BASE},
+        layout::{STOLEN_TIME_BASE, VIRTUAL_TIMER_INTID, WINDOW_BASE},
     },
-    entry, events, hvc,
+    entry, events, fault, hvc,
     interrupts::{self, Trigger},
     println, processor,
     signals::{self, Signal},
@@ -116,6 +117,15 @@ fn obey([order, a, b, ..]: [u64; 16]) -> Result<[u64; 16], Error> {
             answer[2] = TICKED.load(Ordering::Relaxed);
         }
         Some(Order::Unmap) => answer[..3].copy_from_slice(&unmap(a)?),
+        Some(Order::Steal) => {
+            answer[0] = processor::stolen_time().ok_or(Error::NotSupported)?;
+            let end = timer::after(Duration::from_nanos(a));
+            while timer::now() < end {}
+            answer[1] = processor::stolen_time().ok_or(Error::NotSupported)?;
+            let at = ptr::with_exposed_provenance_mut::<u64>(STOLEN_TIME_BASE as usize);
+            // SAFETY: nothing else of this program's is there, and a fault is caught.
+            answer[2] = u64::from(fault::catch(|| unsafe { at.write_volatile(0) }).is_err());
+        }
         Some(Order::Counters) => {
             let first = CounterNumber::new(a).ok_or(Error::InvalidArgument)?;
             answer = hvc::counters_read(None, None, first)?;

@@ -42,6 +42,10 @@ pub mod smccc {
     pub const TRNG_RND32: u32 = 0x8400_0053;
     /// `TRNG_RND64`.
     pub const TRNG_RND64: u32 = 0xc400_0053;
+    /// `PV_TIME_FEATURES` (Arm DEN0057).
+    pub const PV_TIME_FEATURES: u32 = 0xc500_0020;
+    /// `PV_TIME_ST`: where a processor's stolen time is.
+    pub const PV_TIME_ST: u32 = 0xc500_0021;
     /// Call UID query of the vendor-specific hypervisor service range.
     pub const VENDOR_HYP_UID: u32 = 0x8600_ff01;
     /// Revision query of the vendor-specific hypervisor service range.

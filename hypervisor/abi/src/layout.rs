@@ -38,6 +38,11 @@ pub const DEVICE_INTID: u32 = 64;
 /// How many of these there are.
 pub const DEVICE_INTIDS: u32 = 32;
 
+/// The page of stolen times (Arm DEN0057): read-only, there once the guest has asked for it.
+pub const STOLEN_TIME_BASE: u64 = 0x0b00_0000;
+/// Bytes of each logical processor's structure in it, without gaps.
+pub const STOLEN_TIME_STRIDE: u64 = 64;
+
 /// Logical processors a partition may have.
 pub const PROCESSORS_MAX: u32 = 8;
 
@@ -70,5 +75,5 @@ pub const REGION_MIN: u64 = 0x1000;
 pub const REGION_MAX: u64 = 0x4000_0000;
 
 const _: () = assert!(WINDOW_BASE + WINDOW_SIZE == 1 << IPA_BITS);
-const _: () = assert!(UART_BASE + UART_SIZE <= DEVICE_BASE && DEVICE_END <= MEMORY_BASE);
+const _: () = assert!(UART_BASE + UART_SIZE <= DEVICE_BASE && DEVICE_END <= STOLEN_TIME_BASE);
 const _: () = assert!(GICR_BASE + PROCESSORS_MAX as u64 * GICR_STRIDE <= UART_BASE);

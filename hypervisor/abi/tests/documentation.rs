@@ -118,6 +118,7 @@ fn layout_of_addresses_and_interrupts() {
         (layout::GICR_BASE, "GICR_BASE"),
         (layout::UART_BASE, "UART_BASE"),
         (layout::DEVICE_BASE, "DEVICE_BASE"),
+        (layout::STOLEN_TIME_BASE, "STOLEN_TIME_BASE"),
         (layout::MEMORY_BASE, "MEMORY_BASE"),
         (layout::ARCHIVE_BASE, "ARCHIVE_BASE"),
         (layout::WINDOW_BASE, "WINDOW_BASE"),

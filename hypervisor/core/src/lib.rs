@@ -41,6 +41,7 @@ mod set;
 mod shared;
 mod signal;
 mod stage2;
+mod steal;
 mod syndrome;
 mod system;
 mod table;

@@ -266,8 +266,9 @@ impl Partition {
             return Reap::Memory { first, second: 0 };
         };
         if first < stage2::level1(layout::MEMORY_BASE) {
-            // Of devices, which have been given back.
+            // Of devices, which have been given back, or of stolen time.
             m.set_entry(table, at, 0);
+            self.give_stolen_time_page(m, at, stage2::address(entry));
             self.give_table(m, stage2::address(entry));
         } else if first >= stage2::level1(layout::ARCHIVE_BASE) {
             // Of files: the pages are nobody's.

@@ -52,6 +52,8 @@ pub(crate) enum Kind {
     Files,
     /// A device's registers: read, write.
     Device,
+    /// What the control OS tells: read.
+    Readable,
 }
 
 impl Attributes {
@@ -68,6 +70,7 @@ impl Attributes {
             Kind::Region | Kind::Device => S2AP_READ | S2AP_WRITE | EXECUTE_NEVER,
             Kind::Shared => S2AP_READ | S2AP_WRITE | EXECUTE_NEVER | SHARED,
             Kind::Files => S2AP_READ,
+            Kind::Readable => S2AP_READ | EXECUTE_NEVER,
         };
         VALID | attributes | access | INNER_SHAREABLE | ACCESS_FLAG
     }
@@ -334,6 +337,7 @@ mod tests {
         assert_eq!(fwb.block(pa, Kind::Region), 0x0040_0001_2340_07d9);
         assert_eq!(fwb.page(pa, Kind::Region), 0x0040_0001_2340_07db);
         assert_eq!(fwb.page(pa, Kind::Files), 0x0001_2340_075b);
+        assert_eq!(fwb.page(pa, Kind::Readable), 0x0040_0001_2340_075b);
         let plain = Attributes { fwb: false };
         assert_eq!(plain.block(pa, Kind::Memory), 0x1_2340_07fd);
         // Execute-never and the bit of ours; writable, and not.

@@ -576,6 +576,8 @@ const OPERATIONS: &[(&str, Operation)] = &[
     ("disconnect from shared memory", |w| w.system.disconnect(&mut w.machine, w.actor, w.shared)),
     ("disconnect from shared memory to read", |w| w.system.disconnect(&mut w.machine, w.actor, w.read)),
     ("disconnect from shared memory alone", |w| w.system.disconnect(&mut w.machine, w.actor, w.alone)),
+    ("stolen_time_page", |w| done(w.system.stolen_time_page(&mut w.machine, w.actor))),
+    ("stolen_time_page, of colours", |w| done(w.system.stolen_time_page(&mut w.machine, w.tinted))),
     ("memory_info", |w| done(w.system.memory_info(&w.machine, w.actor, MEMORY))),
 ];
 

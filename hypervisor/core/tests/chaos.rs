@@ -232,7 +232,7 @@ impl Chaos {
         let (region, port, at, id) = (self.any_number(), self.any_number(), self.any_place(), self.any_id());
         let before = self.state();
         let (system, machine) = (&mut self.system, &mut self.machine);
-        match self.random.below(40) {
+        match self.random.below(41) {
             37..39 => {
                 let port = if self.random.chance(4) { port } else { self.likely_shared(who) };
                 let result = self.system.shared_map(&mut self.machine, who, port, at);
@@ -265,6 +265,14 @@ impl Chaos {
                     let mapped = |at| self.system.translate(&self.machine, who, Ipa::new(at)).is_some();
                     assert!((at..end).step_by(2 * MIB as usize).all(|at| mapped(at) == there));
                     assert!(end.is_multiple_of(1 << 30) || mapped(end) != there);
+                }
+            }
+            40 => {
+                let result = self.system.stolen_time_page(&mut self.machine, who);
+                if let Some(page) = self.judge("stolen_time_page", result, &before) {
+                    let at = Ipa::new(layout::STOLEN_TIME_BASE);
+                    let span = self.system.translate(&self.machine, who, at).unwrap();
+                    assert_eq!((span.pa, span.size, span.writable), (page, PAGE, false));
                 }
             }
             0..3 => {
@@ -630,6 +638,6 @@ fn nothing_is_lost_whatever_happens() {
     }
     if !cfg!(miri) {
         // It does reach everything.
-        assert!(done.len() == 44 && done.values().all(|n| *n >= 10), "{}: {done:?}", done.len());
+        assert!(done.len() == 45 && done.values().all(|n| *n >= 10), "{}: {done:?}", done.len());
     }
 }

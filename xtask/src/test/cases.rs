@@ -591,6 +591,14 @@ fn bare_metal() -> Vec<Case> {
             icount: true,
         },
         Case {
+            name: "examine-steal",
+            manifest: examine_subject!(2, 1, "steal"),
+            lines: &[Has("system-control", "examiner: steal ok"), Lacks("", "panic")],
+            status: 0,
+            limit: 240,
+            icount: true,
+        },
+        Case {
             name: "examine-traffic",
             manifest: examine_subject!(1, 4, "traffic"),
             lines: &[Has("system-control", "examiner: traffic ok"), Lacks("", "panic")],
