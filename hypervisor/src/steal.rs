@@ -4,8 +4,8 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use handover_abi::layout::{STOLEN_TIME_BASE, STOLEN_TIME_STRIDE};
-use handover_core::{PartitionIndex, VcpuId};
 use handover_core::schedule::Records;
+use handover_core::{PartitionIndex, VcpuId};
 
 use crate::bus::Restraint;
 use crate::kernel::{Hardware, Kernel};

@@ -119,6 +119,7 @@ impl Pair {
             naive::Partition {
                 phase,
                 paused: false,
+                told: false,
                 shutdown: None,
                 reason: EndReason::None,
                 creator,
@@ -838,6 +839,14 @@ impl Pair {
                 self.naive.p(id).regions.insert(handle, region);
             }
             leaves += self.compare_shared(id, &mut touched);
+            let at = Ipa::new(layout::STOLEN_TIME_BASE);
+            let told = self.system.translate(&self.machine, ix, at);
+            assert_eq!(
+                told.map(|span| (span.size, span.writable)),
+                self.naive.p(id).told.then_some((4096, false))
+            );
+            touched.push((vmid, root, at));
+            leaves += usize::from(told.is_some());
             assert_eq!(self.leaves(root, 39), leaves, "leaves of {id}");
         }
         touched.truncate(600);
@@ -1012,4 +1021,6 @@ const OUTCOMES: &[&str] = &[
     "set_remove: done",
     "set_remove: wrong state",
     "signal_next: done",
+    "stolen_time_page: done",
+    "stolen_time_page: wrong state",
 ];

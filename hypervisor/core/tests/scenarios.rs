@@ -423,18 +423,18 @@ fn the_page_of_stolen_times_is_the_partitions_to_pay_and_to_read() {
     let id = w.id(a);
     let at = Ipa::new(layout::STOLEN_TIME_BASE);
     let used = w.used(a, Account::ControlMemory);
-    w.system.set_limit(id, Account::ControlMemory as u64, used + 3 * PAGE - 1).unwrap();
+    w.system.set_limit(&w.machine, id, Account::ControlMemory as u64, used + 3 * PAGE - 1).unwrap();
     let limit = Error::Limit;
     assert_eq!(error(w.system.stolen_time_page(&mut w.machine, a)), limit);
     assert_eq!(w.system.translate(&w.machine, a, at), None);
-    w.system.set_limit(id, Account::ControlMemory as u64, used + 3 * PAGE).unwrap();
+    w.system.set_limit(&w.machine, id, Account::ControlMemory as u64, used + 3 * PAGE).unwrap();
     // The page and two tables; and only once, whoever asks.
     let page = w.system.stolen_time_page(&mut w.machine, a).unwrap();
     assert_eq!(w.used(a, Account::ControlMemory), used + 3 * PAGE);
     let span = w.system.translate(&w.machine, a, at).unwrap();
     assert_eq!((span.pa, span.size, span.writable), (page, PAGE, false));
     assert_eq!(w.system.translate(&w.machine, a, Ipa::new(at.get() + PAGE)), None);
-    w.system.set_limit(id, Account::ControlMemory as u64, 0).unwrap();
+    w.system.set_limit(&w.machine, id, Account::ControlMemory as u64, 0).unwrap();
     assert_eq!(w.system.stolen_time_page(&mut w.machine, a), Ok(page));
     w.finish(a);
     assert_eq!(w.used(a, Account::ControlMemory), 0);

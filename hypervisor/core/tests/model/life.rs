@@ -9,7 +9,7 @@ impl Pair {
     pub fn life(&mut self, id: u32) {
         let (ix, active) = (self.ix(id), self.naive.p(id).phase == Phase::Active);
         let unless = |good: bool| if good { vec![] } else { vec![Error::WrongState] };
-        match self.random.below(5) {
+        match self.random.below(6) {
             0 => {
                 let result = self.system.pause(ix);
                 if self.agree("pause", result, &unless(active)).is_some() {
@@ -31,6 +31,12 @@ impl Pair {
                 }
             }
             3 => {
+                let result = self.system.stolen_time_page(&mut self.machine, ix);
+                if self.agree("stolen_time_page", result, &unless(active)).is_some() {
+                    self.naive.p(id).told = true;
+                }
+            }
+            4 => {
                 self.compare();
                 let result = self.system.reset(PartitionId::new(id));
                 let why = unless(self.naive.p(id).phase == Phase::Terminated);

@@ -104,6 +104,8 @@ pub enum Phase {
 pub struct Partition {
     pub phase: Phase,
     pub paused: bool,
+    /// It has its page of stolen times.
+    pub told: bool,
     /// What a shutdown request says that was not taken.
     pub shutdown: Option<u64>,
     pub reason: EndReason,
@@ -479,6 +481,7 @@ impl Naive {
         p.regions.clear();
         p.memory.clear();
         p.small.clear();
+        p.told = false;
         p.shutdown = None;
         p.phase = Phase::Terminated;
         p.reason = EndReason::Stopped;
