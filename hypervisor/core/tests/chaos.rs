@@ -385,7 +385,8 @@ impl Chaos {
                 self.judge("set_remove", result, &before);
             }
             29 => {
-                let result = system.set_next(who, port);
+                let set = if self.random.chance(2) { 1 + self.random.next() % 6 } else { port };
+                let result = system.set_next(who, set);
                 self.judge("set_next", result, &before);
             }
             30 => {
