@@ -385,9 +385,13 @@ impl Chaos {
                 self.judge("set_remove", result, &before);
             }
             29 => {
-                let set = if self.random.chance(2) { 1 + self.random.next() % 6 } else { port };
-                let result = system.set_next(who, set);
+                let result = system.set_next(who, port);
                 self.judge("set_next", result, &before);
+                for set in 1..7 {
+                    let before = self.state();
+                    let result = self.system.set_next(who, set);
+                    self.judge("set_next", result, &before);
+                }
             }
             30 => {
                 let result = system.event_mask(who, port);
