@@ -3,6 +3,8 @@
 //! The lines `NAME: at ADDRESS` say where it was: first the instruction, then the return address in x30, then the callers that its stack
 //! shows. They are virtual addresses of the guest; whoever has its program can name them.
 
+use core::fmt::{self, Display, Formatter};
+
 use handover_abi::{EndReason, Name};
 use handover_core::{Backtrace, CALLERS_MAX, Ipa, SyndromeWords};
 
@@ -87,26 +89,27 @@ fn report_registers(name: Name, context: &Context) {
         TTBR1_EL1.get(),
         TCR_EL1.get()
     );
-    for (row, values) in context.x.chunks(4).enumerate() {
-        let value = |n: usize| values.get(n).copied().unwrap_or(0);
-        match values.len() {
-            4 => log::error!(
-                "{name}: x{:<2} {:#018x} {:#018x} {:#018x} {:#018x}",
-                4 * row,
-                value(0),
-                value(1),
-                value(2),
-                value(3)
-            ),
-            _ => log::error!(
-                "{name}: x{:<2} {:#018x} {:#018x} {:#018x}",
-                4 * row,
-                value(0),
-                value(1),
-                value(2)
-            ),
-        }
+    for row in rows(&context.x) {
+        log::error!("{name}: {row}");
     }
+}
+
+/// Up to four general registers.
+pub struct Row<'a> {
+    first: usize,
+    values: &'a [u64],
+}
+
+impl Display for Row<'_> {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        write!(out, "x{:<2}", self.first)?;
+        self.values.iter().try_for_each(|value| write!(out, " {value:#018x}"))
+    }
+}
+
+/// General registers from x0 on, as reports show them.
+pub fn rows(registers: &[u64]) -> impl Iterator<Item = Row<'_>> {
+    registers.chunks(4).enumerate().map(|(row, values)| Row { first: 4 * row, values })
 }
 
 /// Where it was, and who called that.

@@ -9,6 +9,7 @@
 
 mod arch;
 mod boot;
+mod bug;
 mod bus;
 mod call;
 mod claim;

@@ -1,7 +1,7 @@
 //! What brings a guest's processor to EL2, and how it goes back.
 
 use handover_abi::{Counter, EndReason};
-use handover_core::{PartitionIndex, SyndromeWords};
+use handover_core::PartitionIndex;
 
 use crate::arch::exception::{self, DataAccess, Syndrome, SystemAccess, class};
 use crate::arch::registers::ICH_VMCR_EL2;
@@ -197,18 +197,4 @@ pub fn end(kernel: &mut Kernel, partition: PartitionIndex, reason: EndReason, st
     }
     kernel.system.end(&mut kernel.hardware, partition, reason, status);
     kernel.hardware.stop_processors(partition);
-}
-
-/// An exception from EL2 itself: a bug of ours.
-pub extern "C" fn unexpected(vector: u64) -> ! {
-    let syndrome = Syndrome::read();
-    let elr = arch::registers::ELR_EL2.get();
-    // The second line in addresses of the image's file, which is linked to 0.
-    panic!(
-        "exception in the control OS (vector {vector}): {}: ESR {:#x} ELR {elr:#x} FAR {:#x}\ncontrol-os: at {:#018x}",
-        SyndromeWords(syndrome.0),
-        syndrome.0,
-        exception::fault_va(),
-        elr.wrapping_sub(arch::start::Image::find().start)
-    );
 }

@@ -5,9 +5,10 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use handover_abi::Name;
 use handover_abi::console::{SWITCH, SWITCH_END};
+use spin::RelaxStrategy;
 
 use crate::drivers::pl011::Pl011;
-use crate::lock::Lock;
+use crate::lock::{Lock, Relax};
 
 /// A stream: a partition's, or the control OS's own.
 pub type Stream = Option<Name>;
@@ -115,13 +116,23 @@ impl Write for Uart {
 
 static EMERGENCY_BASE: AtomicUsize = AtomicUsize::new(0);
 
-/// The device without its lock, for a panic: whoever holds the lock does not go on.
+/// How often a panic looks whether somebody still writes: what the longest line takes, and more.
+const PATIENCE: u32 = 1 << 20;
+
+/// The device, for a panic. Nobody else writes to it from then on, unless the lock is held by who has panicked.
 pub struct Emergency(Pl011);
 
 impl Emergency {
     /// The device, if there is one, switched to the control OS's own stream.
     pub fn take() -> Option<Emergency> {
         let base = EMERGENCY_BASE.load(Ordering::Relaxed);
+        for _ in 0..PATIENCE {
+            if let Some(held) = UART.try_lock() {
+                core::mem::forget(held);
+                break;
+            }
+            Relax::relax();
+        }
         // SAFETY: `attach` has put it there, for good.
         let device = (base != 0).then(|| unsafe { Pl011::new(base) })?;
         device.send(SWITCH);

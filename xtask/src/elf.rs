@@ -58,6 +58,16 @@ pub(crate) fn strip(file: &[u8]) -> Result<Vec<u8>> {
     Ok(stripped)
 }
 
+/// The address of the first symbol with such a name.
+pub(crate) fn find_symbol(file: &[u8], is_it: impl Fn(&str) -> bool) -> Result<Option<u64>> {
+    let elf = parse(file)?;
+    let table = elf.symbol_table().context("the ELF program's symbols cannot be read")?;
+    let Some((symbols, names)) = table else { return Ok(None) };
+    let mut all = symbols.iter();
+    let found = all.find(|symbol| names.get(symbol.st_name as usize).is_ok_and(&is_it));
+    Ok(found.map(|symbol| symbol.st_value))
+}
+
 fn parse(file: &[u8]) -> Result<ElfBytes<'_, LittleEndian>> {
     let elf = ElfBytes::minimal_parse(file).context("not an ELF program for a little-endian machine")?;
     if elf.ehdr.class != elf::file::Class::ELF64 {

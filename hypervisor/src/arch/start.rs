@@ -8,6 +8,7 @@ use tock_registers::interfaces::{Readable, Writeable};
 use super::features::Capabilities;
 use super::registers::*;
 use super::{stage1, stage2};
+use crate::bug;
 use crate::processor::{STACK_SIZE, STACKS};
 
 global_asm!(
@@ -24,7 +25,15 @@ global_asm!(
     synchronous = sym crate::trap::synchronous,
     interrupt = sym crate::trap::interrupt,
     serror = sym crate::trap::serror,
-    unexpected = sym crate::trap::unexpected,
+);
+
+global_asm!(
+    include_str!("bug.s"),
+    last_stack = sym bug::LAST_STACK,
+    last_stack_size = const bug::LAST_STACK_SIZE,
+    registers = const bug::REGISTERS,
+    unexpected = sym bug::unexpected,
+    hopeless = sym bug::hopeless,
 );
 
 #[expect(improper_ctypes, reason = "only its address goes there")]

@@ -26,8 +26,9 @@
 
     .macro  bug number
     .balign 0x80
+    msr     tpidr_el0, x0
     mov     x0, #\number
-    b       {unexpected}
+    b       bug
     .endm
 
     .section .text.vectors, "ax"

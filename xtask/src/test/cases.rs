@@ -1,5 +1,6 @@
 //! The cases that run on the machine.
 
+use super::damage;
 use super::machine::{
     Case,
     Line::{Count, Has, Lacks, Same},
@@ -7,7 +8,7 @@ use super::machine::{
 
 /// All cases, short ones first.
 pub(crate) fn all() -> Vec<Case> {
-    [bare_metal(), linux()].concat()
+    [bare_metal(), damage::cases(), linux()].concat()
 }
 
 /// Two bare-metal guests that measure messages, as other cases' bystanders; they need two partitions' 16 MiB each.

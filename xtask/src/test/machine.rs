@@ -1,6 +1,6 @@
 //! Tests on the machine: a manifest is booted, and its consoles and its end are held against what is expected.
 
-use super::Count;
+use super::{Count, damage};
 use crate::{
     command::Host,
     image::{self, Image},
@@ -102,6 +102,7 @@ fn build<'a>(workspace: &Workspace, case: &'a Case) -> Result<Ready<'a>> {
     let manifest = handover_manifest::parse(case.manifest, &workspace.source(case.name))?;
     let output = format!("test/{}", case.name);
     let image = image::make(workspace, &manifest, &workspace.source(""), &output)?;
+    damage::apply(case.name, &image)?;
     Ok(Ready { case, manifest, image, folder: workspace.output(&output), root: workspace.source("") })
 }
 

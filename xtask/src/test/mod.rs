@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything that can fail, counted.
 
 mod cases;
+mod damage;
 mod host;
 mod machine;
 mod scratch;
