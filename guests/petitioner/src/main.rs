@@ -4,12 +4,16 @@
 //! - `role=modest`: 8 MiB more, once;
 //! - `role=flood`: as many requests as fit, without waiting for answers, on as many connections as it is given;
 //! - `role=ready`: nothing, but tells that it is ready, some time after its start;
-//! - `role=log`: sends lines to the service `log`.
+//! - `role=log`: sends lines to the service `log`;
+//! - `role=fleeting`, `role=faithful`: a server that fails after each client, and a client that comes again;
+//! - `role=obedient`, `role=deaf`: ends when it is asked to, or does not;
+//! - `role=watched`: kicks its watchdog for a while.
 
 #![no_std]
 #![no_main]
 
 mod flood;
+mod life;
 mod log;
 
 use core::time::Duration;
@@ -40,8 +44,13 @@ fn main(boot: Boot) -> Result<Status, Error> {
         Some("flood") => flood::run(&boot)?,
         Some("ready") => ready(&boot)?,
         Some("log") => log::run(&boot)?,
+        Some("fleeting") => return life::fleeting(&boot),
+        Some("faithful") => life::faithful(&boot)?,
+        Some("obedient") => return life::obedient(),
+        Some("deaf") => life::deaf()?,
+        Some("watched") => life::watched()?,
         role => {
-            println!("petitioner: role={role:?}; the roles are greedy, modest, flood, ready and log");
+            println!("petitioner: role={role:?} is none of those that it knows");
             return Ok(Status::FAILURE);
         }
     }

@@ -326,6 +326,10 @@ impl Control for &Machine {
         self.plain(Call::ProcessorSet, &[id(partition), processor.into(), budget, period, how]).map(drop)
     }
 
+    fn set_watchdog(&mut self, partition: PartitionId, nanoseconds: u64) -> Result<(), ControlError> {
+        self.plain(Call::PartitionSetWatchdog, &[id(partition), nanoseconds]).map(drop)
+    }
+
     fn set_colours(&mut self, partition: PartitionId, own: u64, channels: u64) -> Result<(), ControlError> {
         self.plain(Call::PartitionSetColours, &[id(partition), own, channels]).map(drop)
     }
@@ -379,11 +383,6 @@ impl Control for &Machine {
 
     fn free_memory(&mut self) -> Result<u64, ControlError> {
         self.plain(Call::MachineInfo, &[]).map(|[_, free, ..]| free)
-    }
-
-    /// The sockets refuse by themselves what nobody listens for.
-    fn refuse(&mut self, _token: u64, _reason: u32) -> Result<(), ControlError> {
-        Err(ControlError::NotSupported)
     }
 
     fn device(&mut self, number: u64) -> Result<LoaderDevice, ControlError> {

@@ -33,6 +33,8 @@ pub struct Modelled {
     pub asked: bool,
     /// How it ended.
     pub end: Option<(EndReason, u64)>,
+    /// Nanoseconds of its watchdog.
+    pub watchdog: u64,
     /// Its logical processors' times: run, and waited.
     pub times: Vec<(u64, u64)>,
     /// Its named counters.
@@ -172,6 +174,7 @@ impl State {
             Call::PartitionPause => plain(self.one(x1).map(|partition| partition.paused = true)),
             Call::PartitionResume => plain(self.one(x1).map(|partition| partition.paused = false)),
             Call::PartitionReset => plain(self.reset(x1)),
+            Call::PartitionSetWatchdog => plain(self.one(x1).map(|partition| partition.watchdog = x2)),
             Call::PartitionShutdown => plain(self.one(x1).map(|partition| partition.asked = true)),
             Call::PartitionDestroy => plain(self.destroy(x1)),
             Call::PartitionStatus => {
@@ -233,6 +236,7 @@ impl State {
             paused: false,
             asked: false,
             end: None,
+            watchdog: 0,
             times: vec![(0, 0); processors as usize],
             counters: [0; _],
         };

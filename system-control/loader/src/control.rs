@@ -39,6 +39,8 @@ pub trait Control {
     fn set_limit(&mut self, id: PartitionId, account: Account, limit: u64) -> Result<(), Error>;
     /// `ProcessorSet`.
     fn claim(&mut self, id: PartitionId, processor: u32, claim: ProcessorClaim) -> Result<(), Error>;
+    /// `PartitionSetWatchdog`: nanoseconds, 0: none.
+    fn set_watchdog(&mut self, id: PartitionId, nanoseconds: u64) -> Result<(), Error>;
     /// `PartitionSetColours`.
     fn set_colours(&mut self, id: PartitionId, own: u64, channels: u64) -> Result<(), Error>;
     /// `PartitionSetBus`.
@@ -65,8 +67,6 @@ pub trait Control {
     fn end_of(&mut self, id: PartitionId) -> Result<(EndReason, u64), Error>;
     /// The free memory that `MachineInfo` tells, in bytes.
     fn free_memory(&mut self) -> Result<u64, Error>;
-    /// `Refuse`.
-    fn refuse(&mut self, token: u64, reason: u32) -> Result<(), Error>;
     /// `DeviceInfo`: device `number`; numbers start at 0 and have no gaps.
     fn device(&mut self, number: u64) -> Result<Device, Error>;
     /// `DeviceAssign`: registers at `address`, interrupts from `intid` on. The second part of an error is why the machine's devices cannot be given so.

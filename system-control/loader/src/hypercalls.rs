@@ -37,6 +37,10 @@ impl Control for Hypercalls {
         hvc::processor_set(id, processor, claim)
     }
 
+    fn set_watchdog(&mut self, id: PartitionId, nanoseconds: u64) -> Result<(), Error> {
+        hvc::partition_set_watchdog(id, nanoseconds)
+    }
+
     fn set_colours(&mut self, id: PartitionId, own: u64, channels: u64) -> Result<(), Error> {
         hvc::partition_set_colours(id, own, channels)
     }
@@ -83,10 +87,6 @@ impl Control for Hypercalls {
 
     fn free_memory(&mut self) -> Result<u64, Error> {
         hvc::machine_info().map(|info| info.free_memory)
-    }
-
-    fn refuse(&mut self, token: u64, reason: u32) -> Result<(), Error> {
-        hvc::refuse(token, reason)
     }
 
     fn device(&mut self, number: u64) -> Result<Device, Error> {

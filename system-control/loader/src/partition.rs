@@ -139,6 +139,11 @@ pub fn give(control: &mut impl Control, partition: &Partition, id: PartitionId) 
             failed(name, format_args!("promised the time of processor {processor}"), error)
         })?;
     }
+    if let Some(watchdog) = partition.watchdog {
+        control
+            .set_watchdog(id, watchdog.0)
+            .map_err(|error| failed(name, format_args!("given a watchdog of {watchdog}"), error))?;
+    }
     let (own, channels) = colours(partition);
     if own | channels != 0 {
         control.set_colours(id, own, channels).map_err(|error| no_colours(control, partition, error))?;

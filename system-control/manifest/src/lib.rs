@@ -205,6 +205,9 @@ pub struct Partition {
     /// How long it has to switch itself off when the machine ends and it is asked to; without it, it is not asked.
     #[serde(default)]
     pub shutdown: Option<Duration>,
+    /// How long it may leave its watchdog alone, in its own count, before it is ended; without it, it has none.
+    #[serde(default)]
+    pub watchdog: Option<Duration>,
 }
 
 impl Partition {
@@ -235,6 +238,7 @@ impl Partition {
             ready: Ready::Started,
             ready_timeout: program::ready_timeout(),
             shutdown: None,
+            watchdog: None,
         }
     }
 }

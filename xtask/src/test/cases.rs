@@ -1212,6 +1212,55 @@ fn linux() -> Vec<Case> {
             icount: false,
         },
         Case {
+            name: "init-clients-come-again",
+            manifest: concat!(
+                init!("[\"faithful\"]"),
+                petitioner!("fleeting", "fleeting", "provides = [\"fleeting\"]\nrestart = \"on-failure\""),
+                petitioner!("faithful", "faithful", "uses = [\"fleeting\"]"),
+            ),
+            lines: &[
+                Count("faithful", " of partition 2", 3),
+                Has("faithful", "petitioner: served by 3 lives"),
+                Has("system-control", "fleeting has exited with status 1"),
+                Has("system-control", "fleeting runs again, as partition 2"),
+                Has("system-control", "fleeting has exited with status 1"),
+                Has("system-control", "fleeting runs again, as partition 2"),
+                Has("system-control", "faithful has exited with status 0"),
+            ],
+            status: 0,
+            limit: 120,
+            icount: false,
+        },
+        Case {
+            name: "init-ends-in-order",
+            manifest: concat!(
+                init!("[\"watched\"]"),
+                petitioner!("deaf", "deaf", "shutdown = \"100 ms\""),
+                petitioner!("obedient", "obedient", "shutdown = \"2 s\""),
+                petitioner!("never-asked", "obedient", ""),
+                petitioner!(
+                    "watched",
+                    "watched",
+                    "watchdog = \"40 ms\"\nrestart = \"on-failure\"\nrestart-limit = 1"
+                ),
+            ),
+            lines: &[
+                Count("watched", "petitioner: kicked 5 times", 2),
+                Count("system-control", "watched died: its watchdog was not kicked in time", 2),
+                Count("obedient", "petitioner: asked to end within 2000 ms", 1),
+                Count("never-asked", "petitioner: asked to end", 0),
+                Has("system-control", "watched runs again, as partition 5"),
+                Has("system-control", "watched died: its watchdog was not kicked in time"),
+                // The last one first, and who does not end in time is stopped.
+                Has("system-control", "obedient has exited with status 4"),
+                Has("system-control", "deaf was stopped"),
+                Has("system-control", "never-asked was stopped"),
+            ],
+            status: 70,
+            limit: 120,
+            icount: true,
+        },
+        Case {
             name: "requests-nobody-decides",
             manifest: concat!(
                 init!("[\"modest\"]"),

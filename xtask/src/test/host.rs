@@ -9,8 +9,7 @@ use crate::{
 use std::process::Command;
 
 /// Packages with tests that run here, besides the workspace's default members.
-const ALSO_TESTED: [&str; 11] = [
-    "system-control",
+const ALSO_TESTED: [&str; 12] = [
     "handover-unix",
     "handover-cpio",
     "handover-files",
@@ -21,6 +20,8 @@ const ALSO_TESTED: [&str; 11] = [
     "handover-control",
     "init",
     "fair-share",
+    "log",
+    "monitor",
 ];
 
 /// Formatting, and clippy for each target that code is built for.
@@ -49,9 +50,8 @@ pub(crate) fn lint(workspace: &Workspace) -> Count {
     here.extend(strict);
     check("host", &here);
     let guests = cargo::guests(workspace).unwrap_or_default();
-    for package in ["handover", "system-control", "handover-guest", "handover-unix"]
-        .into_iter()
-        .chain(guests.iter().map(String::as_str))
+    for package in
+        ["handover", "handover-guest", "handover-unix"].into_iter().chain(guests.iter().map(String::as_str))
     {
         // Each alone, as it is built: together they would share their dependencies' features.
         let bare = ["clippy", "--quiet", "--release", "--target", BARE_METAL, "--package", package];

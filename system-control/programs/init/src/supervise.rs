@@ -185,6 +185,7 @@ mod tests {
             ready: Ready::Started,
             ready_timeout: Duration(0),
             shutdown: None,
+            watchdog: None,
         };
         Manifest {
             end_with: end_with.iter().map(|&name| name.into()).collect(),

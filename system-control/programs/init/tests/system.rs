@@ -332,10 +332,12 @@ fn an_init_that_dies_early_leaves_nothing_twice() {
 #[test]
 fn who_is_asked_to_shut_down_is_asked_from_the_last_to_the_first() {
     let text = MANIFEST.replace("memory = \"256 MiB\"", "memory = \"256 MiB\"\nshutdown = \"1 s\"");
-    let text = text.replace("memory = \"16 MiB\"", "memory = \"16 MiB\"\nshutdown = \"2 s\"");
+    let text =
+        text.replace("memory = \"16 MiB\"", "memory = \"16 MiB\"\nshutdown = \"2 s\"\nwatchdog = \"3 s\"");
     let (model, manifest, kernel) = (Model::new(1 << 30), manifest(&text), kernel());
     let system = boot(&model, &manifest, &kernel).unwrap();
     let asked: Vec<_> =
         system.to_ask().iter().map(|asked| (asked.partition.get(), asked.within.0 / 1_000_000)).collect();
     assert_eq!(asked, [(3, 2000), (2, 1000)]);
+    assert_eq!((model.partition(2).watchdog, model.partition(3).watchdog), (0, 3_000_000_000));
 }

@@ -1,24 +1,20 @@
-//! Boots manifests on a model of the control OS.
+//! Makes, fills and starts a manifest's partitions on a model of the control OS.
 #![allow(missing_docs, reason = "a test binary has no readers of its documentation")]
 
 use cpio::newc::{Builder, trailer};
 use fdt::Fdt;
 use handover_abi::{
-    Account, BusLimit, EndReason, Error, Name, PartitionId, ProcessorClaim, Signal, SignalKind, TrafficLimit,
-    Unsupported,
+    Account, BusLimit, EndReason, Error, Name, PartitionId, ProcessorClaim, TrafficLimit, Unsupported,
     device::{Compatible, NodeName},
     layout::{ADD_MEMORY_MAX, DEVICE_BASE, DEVICE_INTID, MEMORY_BASE, WRITE_MAX},
 };
 use handover_loader::{
-    archive::Failure,
+    archive::{Failure, open},
     control::{Control, Device},
     device_tree::Seeds,
+    partition::{self, Content},
 };
 use std::{collections::BTreeMap, fmt, path::Path};
-use system_control::{
-    supervise::{STATUS_FAULT, STATUS_NOT_STARTED},
-    system::System,
-};
 
 const MIB: u64 = 1 << 20;
 
@@ -52,13 +48,11 @@ struct Partition {
     traffic: Option<TrafficLimit>,
     memory: Vec<u8>,
     started: Option<(u64, u64)>,
-    end: Option<(EndReason, u64)>,
+    watchdog: u64,
 }
 
 /// Cache colours of the machine.
 const COLOURS: u32 = 16;
-/// The token of a request that its client has taken back.
-const WITHDRAWN: u64 = 77;
 
 /// The control OS's side: what it would hold, its rules as far as they matter here, and what was said.
 struct Model {
@@ -66,7 +60,6 @@ struct Model {
     last_id: u32,
     free: u64,
     lines: Vec<String>,
-    refused: Vec<(u64, u32)>,
     /// Who has which device, and where.
     given: BTreeMap<u64, (PartitionId, u64, u32)>,
 }
@@ -75,7 +68,7 @@ impl Model {
     fn new(free: u64) -> Model {
         // System-control is partition 1.
         let (partitions, given) = (BTreeMap::new(), BTreeMap::new());
-        Model { partitions, last_id: 1, free, lines: vec![], refused: vec![], given }
+        Model { partitions, last_id: 1, free, lines: vec![], given }
     }
 
     fn partition(&mut self, id: PartitionId) -> Result<&mut Partition, Error> {
@@ -84,13 +77,6 @@ impl Model {
 
     fn new_one(&mut self, id: PartitionId) -> Result<&mut Partition, Error> {
         Some(self.partition(id)?).filter(|partition| partition.started.is_none()).ok_or(Error::WrongState)
-    }
-
-    /// A partition ends by itself.
-    fn end(&mut self, id: u32, reason: EndReason, status: u64) -> Signal {
-        self.partitions.get_mut(&id).unwrap().end = Some((reason, status));
-        let kind = SignalKind::PartitionEnded;
-        Signal { kind, token: 0, partition: PartitionId::new(id), argument: reason as u64 }
     }
 
     fn ids(&self) -> Vec<(u32, &str)> {
@@ -124,7 +110,7 @@ impl Control for Model {
             traffic: None,
             memory: vec![],
             started: None,
-            end: None,
+            watchdog: 0,
         };
         self.partitions.insert(self.last_id, partition);
         Ok(PartitionId::new(self.last_id))
@@ -137,6 +123,11 @@ impl Control for Model {
 
     fn claim(&mut self, id: PartitionId, processor: u32, claim: ProcessorClaim) -> Result<(), Error> {
         self.new_one(id)?.claims.insert(processor, claim);
+        Ok(())
+    }
+
+    fn set_watchdog(&mut self, id: PartitionId, nanoseconds: u64) -> Result<(), Error> {
+        self.new_one(id)?.watchdog = nanoseconds;
         Ok(())
     }
 
@@ -205,14 +196,13 @@ impl Control for Model {
         Ok(())
     }
 
-    fn stop(&mut self, id: PartitionId) -> Result<(), Error> {
-        self.partition(id)?.end = Some((EndReason::Stopped, 0));
-        Ok(())
+    fn stop(&mut self, _: PartitionId) -> Result<(), Error> {
+        unreachable!("nothing here stops a partition")
     }
 
     fn destroy(&mut self, id: PartitionId) -> Result<(), Error> {
         let partition = self.partition(id)?;
-        if partition.started.is_some() && partition.end.is_none() {
+        if partition.started.is_some() {
             return Err(Error::WrongState);
         }
         self.free += partition.memory.len() as u64;
@@ -221,20 +211,12 @@ impl Control for Model {
         Ok(())
     }
 
-    fn end_of(&mut self, id: PartitionId) -> Result<(EndReason, u64), Error> {
-        Ok(self.partition(id)?.end.unwrap_or((EndReason::None, 0)))
+    fn end_of(&mut self, _: PartitionId) -> Result<(EndReason, u64), Error> {
+        unreachable!("nothing here asks how a partition has ended")
     }
 
     fn free_memory(&mut self) -> Result<u64, Error> {
         Ok(self.free)
-    }
-
-    fn refuse(&mut self, token: u64, reason: u32) -> Result<(), Error> {
-        if token == WITHDRAWN {
-            return Err(Error::BadHandle);
-        }
-        self.refused.push((token, reason));
-        Ok(())
     }
 
     fn device(&mut self, number: u64) -> Result<Device, Error> {
@@ -301,8 +283,28 @@ fn archive(manifest: &str, kernel: &[u8]) -> Vec<u8> {
     trailer(bytes).unwrap()
 }
 
+/// Makes all partitions, fills them, and starts them.
+fn boot(control: &mut Model, files: &[u8]) -> Result<(), Failure> {
+    let (archive, manifest) = open(files)?;
+    let partitions = &manifest.partitions;
+    let contents: Result<Vec<_>, _> =
+        partitions.iter().map(|partition| Content::find(&archive, partition)).collect();
+    let contents = contents?;
+    let mut ids = vec![];
+    for partition in partitions {
+        ids.push(Some(partition::create(control, partition)?));
+    }
+    for (index, content) in contents.iter().enumerate() {
+        partition::fill(control, &manifest, index, content, &ids)?;
+    }
+    for ((partition, content), id) in partitions.iter().zip(&contents).zip(ids.into_iter().flatten()) {
+        partition::start(control, partition, content, id)?;
+    }
+    Ok(())
+}
+
 fn failure(free: u64, archive: &[u8]) -> String {
-    let Failure(text) = System::boot(&mut Model::new(free), archive).unwrap_err();
+    let Failure(text) = boot(&mut Model::new(free), archive).unwrap_err();
     text
 }
 
@@ -310,7 +312,7 @@ fn failure(free: u64, archive: &[u8]) -> String {
 fn boots_all_partitions() {
     let mut model = Model::new(1 << 30);
     let archive = archive(MANIFEST, &kernel());
-    System::boot(&mut model, &archive).unwrap();
+    boot(&mut model, &archive).unwrap();
     assert_eq!(model.ids(), [(2, "linux"), (3, "echo")]);
     assert_eq!(model.echo_in_tree_of(2), 3);
     assert_eq!(model.free, (1 << 30) - 272 * MIB);
@@ -333,22 +335,23 @@ fn claims_the_time_that_the_manifest_says() {
     let mut model = Model::new(1 << 30);
     let manifest = MANIFEST.replace(
         "uses = [\"echo\"]",
-        "budget = \"2 ms\"\nperiod = \"10 ms\"\nwork-conserving = true\nowns = [1]\nbound-to = [0, 1]",
+        "watchdog = \"3 s\"\nbudget = \"2 ms\"\nperiod = \"10 ms\"\nwork-conserving = true\nowns = [1]\nbound-to = [0, 1]",
     );
-    System::boot(&mut model, &archive(&manifest, &kernel())).unwrap();
+    boot(&mut model, &archive(&manifest, &kernel())).unwrap();
     let owner = ProcessorClaim { alone: true, allowed: 0b10, ..Default::default() };
     let (budget, period) = (2_000_000, 10_000_000);
     let other = ProcessorClaim { budget, period, work_conserving: true, allowed: 0b11, alone: false };
     assert_eq!(model.partitions[&2].claims, BTreeMap::from([(0, owner), (1, other)]));
     assert_eq!(model.partitions[&2].limits[&(Account::ProcessorTime as u64)], 2_000_000);
     assert!(model.partitions[&3].claims.is_empty());
+    assert_eq!((model.partitions[&2].watchdog, model.partitions[&3].watchdog), (3_000_000_000, 0));
 }
 
 #[test]
 fn more_memory_than_one_call_gives() {
     let mut model = Model::new(4 << 30);
     let manifest = MANIFEST.replace("\"1 GiB\"", "\"4 GiB\"").replace("\"256 MiB\"", "\"1026 MiB\"");
-    System::boot(&mut model, &archive(&manifest, &kernel())).unwrap();
+    boot(&mut model, &archive(&manifest, &kernel())).unwrap();
     assert_eq!(model.partitions[&2].memory.len() as u64, 1026 * MIB);
 }
 
@@ -360,18 +363,14 @@ fn gives_devices_and_says_why_not() {
     for wanted in ["pl031@9010000", "arm,pl031"] {
         let mut model = Model::new(1 << 30);
         let archive = archive(&with(wanted), &kernel());
-        let mut system = System::boot(&mut model, &archive).unwrap();
+        boot(&mut model, &archive).unwrap();
         assert_eq!(model.given, BTreeMap::from([(0, (PartitionId::new(2), DEVICE_BASE, DEVICE_INTID))]));
         let tree = Fdt::new(&model.partitions[&2].memory).unwrap();
         assert!(tree.find_node("/pl031@a000000").is_some());
-        // One that starts again has it again.
-        let signal = model.end(2, EndReason::Reset, 0);
-        assert_eq!(system.answer(&mut model, signal), None);
-        assert_eq!(model.given[&0].0, PartitionId::new(4));
     }
     let refused = |wanted| {
         let mut model = Model::new(1 << 30);
-        let Failure(text) = System::boot(&mut model, &archive(&with(wanted), &kernel())).unwrap_err();
+        let Failure(text) = boot(&mut model, &archive(&with(wanted), &kernel())).unwrap_err();
         assert_eq!((model.ids(), model.free), (vec![], 1 << 30));
         text
     };
@@ -389,7 +388,7 @@ fn rights_to_the_bus_are_the_manifests() {
     let with = |keys: &str| MANIFEST.replacen("[[partition]]", &format!("[[partition]]\n{keys}"), 1);
     let run = |keys: &str| {
         let mut model = Model::new(1 << 30);
-        System::boot(&mut model, &archive(&with(keys), &kernel())).unwrap();
+        boot(&mut model, &archive(&with(keys), &kernel())).unwrap();
         let linux = &model.partitions[&2];
         (linux.bus, linux.traffic)
     };
@@ -408,7 +407,7 @@ fn colours_come_before_memory_and_need_tables() {
     let with = |keys: &str| MANIFEST.replacen("[[partition]]", &format!("[[partition]]\n{keys}"), 1);
     let run = |keys: &str| {
         let mut model = Model::new(1 << 30);
-        System::boot(&mut model, &archive(&with(keys), &kernel())).unwrap();
+        boot(&mut model, &archive(&with(keys), &kernel())).unwrap();
         let linux = &model.partitions[&2];
         (linux.colours, linux.limits[&(Account::ControlMemory as u64)])
     };
@@ -423,88 +422,6 @@ fn colours_come_before_memory_and_need_tables() {
     assert!(
         text.contains("cannot be given its cache colours") && text.contains("this machine has 16"),
         "{text}"
-    );
-}
-
-#[test]
-fn follows_partitions_to_the_end() {
-    let mut model = Model::new(1 << 30);
-    let archive = archive(MANIFEST, &kernel());
-    let mut system = System::boot(&mut model, &archive).unwrap();
-    let request = Signal { kind: SignalKind::Connect, token: 9, partition: PartitionId::new(2), argument: 5 };
-    assert_eq!(system.answer(&mut model, request), None);
-    assert_eq!(model.refused, [(9, system_control::system::REFUSED_NO_SERVICE)]);
-    // A request that is taken back before its answer is no news, however many there are.
-    let said = model.lines.len();
-    let withdrawn =
-        Signal { kind: SignalKind::Connect, token: WITHDRAWN, partition: PartitionId::new(2), argument: 1 };
-    assert_eq!(system.answer(&mut model, withdrawn), None);
-    assert_eq!(model.lines.len(), said);
-
-    let signal = model.end(3, EndReason::Fault, 0);
-    assert_eq!(system.answer(&mut model, signal), None);
-    // What it held is back, and being told twice is harmless.
-    assert_eq!(model.free, (1 << 30) - 256 * MIB);
-    assert_eq!(system.answer(&mut model, signal), None);
-    let signal = model.end(2, EndReason::Exited, 3);
-    assert_eq!(system.answer(&mut model, signal), Some(3));
-    assert_eq!(
-        model.lines,
-        ["echo died: fatal fault (the control OS's console tells where)", "linux has exited with status 3"]
-    );
-}
-
-#[test]
-fn stops_the_rest() {
-    let mut model = Model::new(1 << 30);
-    let archive = archive(&MANIFEST.replace("[\"linux\"]", "[\"echo\"]"), &kernel());
-    let mut system = System::boot(&mut model, &archive).unwrap();
-    let signal = model.end(3, EndReason::Fault, 0);
-    assert_eq!(system.answer(&mut model, signal), Some(STATUS_FAULT));
-    assert_eq!(model.partitions[&2].end, Some((EndReason::Stopped, 0)));
-    assert_eq!(model.lines.last().unwrap(), "linux was stopped");
-}
-
-#[test]
-fn restarts_after_a_reset() {
-    let mut model = Model::new(1 << 30);
-    let archive = archive(MANIFEST, &kernel());
-    let mut system = System::boot(&mut model, &archive).unwrap();
-    let signal = model.end(3, EndReason::Reset, 0);
-    assert_eq!(system.answer(&mut model, signal), None);
-    assert_eq!(model.ids(), [(2, "linux"), (4, "echo")]);
-    assert_eq!(model.partitions[&4].memory[2 << 20..(2 << 20) + (100 << 10)], kernel());
-    assert_eq!(
-        model.lines,
-        [
-            "echo has asked for a reset",
-            "echo runs again, as partition 4",
-            "linux knows only the former echo: it has no echo until it restarts too"
-        ]
-    );
-    // And then it has.
-    assert_eq!(model.echo_in_tree_of(2), 3);
-    let signal = model.end(2, EndReason::Reset, 0);
-    assert_eq!(system.answer(&mut model, signal), None);
-    assert_eq!(model.ids(), [(4, "echo"), (5, "linux")]);
-    assert_eq!(model.echo_in_tree_of(5), 4);
-    assert_eq!(model.free, (1 << 30) - 272 * MIB);
-}
-
-#[test]
-fn a_restart_that_fails_is_an_end_and_leaves_nothing() {
-    let mut model = Model::new(1 << 30);
-    let archive = archive(MANIFEST, &kernel());
-    let mut system = System::boot(&mut model, &archive).unwrap();
-    model.free = 0;
-    model.partitions.get_mut(&2).unwrap().memory.truncate(0);
-    let signal = model.end(2, EndReason::Reset, 0);
-    assert_eq!(system.answer(&mut model, signal), Some(STATUS_NOT_STARTED));
-    assert_eq!(model.ids(), [(3, "echo")]);
-    assert!(
-        model.lines[1].contains("linux cannot be given 256 MiB of memory: out of memory"),
-        "{:?}",
-        model.lines
     );
 }
 
@@ -561,7 +478,7 @@ fn any_single_byte_of_the_manifest_may_be_wrong() {
             let mut bytes = good.clone();
             bytes[offset] = value;
             // Little memory, so that a manifest that asks for all there can be is refused soon.
-            let _either = System::boot(&mut Model::new(MIB), &bytes);
+            let _either = boot(&mut Model::new(MIB), &bytes);
         }
     }
 }
