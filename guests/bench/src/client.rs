@@ -27,6 +27,7 @@ pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
         return Ok(Status::SUCCESS);
     }
     let mut channel = Channel::connect(service)?;
+    while events::next()?.is_some() {}
 
     measure("null_call", (), |()| hvc::version().map(|_| ()))?;
     let mut short = Short::from_words(core::array::from_fn(|index| index as u64));
@@ -57,7 +58,6 @@ fn exchange(
     channel.send_from(region, short)?;
     loop {
         interrupts::wait();
-        events::next()?;
         match channel.receive_into(short) {
             Err(Error::WouldBlock) => {}
             answer => return answer,

@@ -40,6 +40,8 @@ pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
 /// Sends every message back, the first word of its region flipped, until the client closes.
 fn answer(mut channel: Channel) -> Result<(), Error> {
     let mut short = Short::EMPTY;
+    // With nothing else latched each message interrupts, and needs no `EventNext`.
+    while events::next()?.is_some() {}
     loop {
         match channel.receive_into(&mut short) {
             Ok(mut region) => {
@@ -54,7 +56,6 @@ fn answer(mut channel: Channel) -> Result<(), Error> {
             Err(error) => return Err(error),
         }
         interrupts::wait();
-        events::next()?;
     }
 }
 

@@ -104,6 +104,23 @@ impl Partition {
         }
     }
 
+    /// What these causes of a port's told of is over.
+    #[inline(always)]
+    pub(crate) fn retract(&mut self, port: u32, causes: Causes) {
+        let Some(latch) = self.latch(port).filter(|latch| latch.raw & causes.bits() != 0) else { return };
+        let left = latch.raw & !causes.bits();
+        if left != 0 {
+            latch.raw = left;
+            return;
+        }
+        if latch.set == 0 {
+            let (_, pending) = self.take(port, self.pending);
+            self.pending = pending;
+        } else {
+            self.unlatch(port);
+        }
+    }
+
     /// Forgets a port's causes, and that it was masked.
     pub(crate) fn unlatch(&mut self, port: u32) {
         self.delist(port);

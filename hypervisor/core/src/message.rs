@@ -68,7 +68,9 @@ impl System {
             p.charge_bus(m);
         }
         let (handle, entry) = p.entries.occupy().ok_or(Error::NoMemory)?;
-        copy(&mut entry.data, data);
+        if length != 0 {
+            copy(&mut entry.data, data);
+        }
         entry.body = body;
         entry.next = 0;
         entry.length = length;
@@ -193,6 +195,9 @@ impl System {
         port.queue.count = count.wrapping_sub(1);
         if count == 1 {
             port.queue.tail = 0;
+            if let Some(p) = self.get_mut(at.partition()) {
+                p.retract(at.port(), Causes::MESSAGE);
+            }
             if severed {
                 self.settle(at, peer);
             }
@@ -218,7 +223,11 @@ macro_rules! each_word {
 /// costs ten times as much.
 #[inline(always)]
 fn copy(to: &mut [u64; SHORT_WORDS], from: &[u64; SHORT_WORDS]) {
-    each_word!(N => to[N] = from[N]);
+    // Four at a time: both may be in one record as far as the compiler sees, and it keeps the order of loads and stores.
+    each_word!(N => if N % 4 == 0 {
+        let four = [from[N], from[N | 1], from[N | 2], from[N | 3]];
+        [to[N], to[N | 1], to[N | 2], to[N | 3]] = four;
+    });
 }
 
 /// Copies the first `length` bytes, at most [`SHORT_MAX`], and fills up with zeroes.
@@ -226,6 +235,10 @@ fn copy(to: &mut [u64; SHORT_WORDS], from: &[u64; SHORT_WORDS]) {
 pub fn copy_filled(to: &mut [u64; SHORT_WORDS], from: &[u64; SHORT_WORDS], length: u8) {
     if usize::from(length) == SHORT_MAX {
         return copy(to, from);
+    }
+    if length == 0 {
+        each_word!(N => to[N] = 0);
+        return;
     }
     let words = usize::from(length / 8);
     each_word!(N => to[N] = if N < words { from[N] } else { 0 });

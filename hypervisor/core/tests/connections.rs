@@ -356,6 +356,37 @@ fn events_reach_the_interrupt_of_the_receivers_choice() {
 }
 
 #[test]
+fn a_message_that_was_received_is_told_of_no_more() {
+    let mut w = World::new();
+    let (a, b) = (w.partition(1), w.partition(2));
+    let (from, to) = w.join(a, b, RequestFlags::empty());
+    while w.system.event_next(b).is_ok() {}
+    let interrupts = w.machine.interrupts.len();
+    // Alone, with another cause, and masked.
+    for masked in [false, true] {
+        for with in [Causes::empty(), Causes::SIGNAL] {
+            if masked {
+                w.system.event_mask(b, register(to)).unwrap();
+            }
+            w.send(a, from).unwrap();
+            w.send(a, from).unwrap();
+            if !with.is_empty() {
+                w.event_send(a, from).unwrap();
+            }
+            w.receive(b, to).unwrap();
+            w.receive(b, to).unwrap();
+            w.system.event_unmask(&mut w.machine, b, register(to)).unwrap();
+            let next = w.system.event_next(b).map(|event| event.causes);
+            assert_eq!(next.unwrap_or(Causes::empty()), with);
+            assert_eq!(error(w.system.event_next(b)), Error::WouldBlock);
+        }
+    }
+    // An edge each, as the port became pending: not for the one that was masked and had nothing to tell.
+    assert_eq!(w.machine.interrupts.len() - interrupts, 3);
+    w.finish(&[a, b]);
+}
+
+#[test]
 fn a_masked_port_keeps_what_happens() {
     let mut w = World::new();
     let a = w.partition(1);

@@ -708,6 +708,7 @@ impl Pair {
         record.queue.pop_front();
         let (left, state, peer) = (record.queue.len(), record.state, record.peer);
         if left == 0 {
+            self.naive.retract(id, port, Causes::MESSAGE);
             self.naive.settle((id, port));
         } else if left + 1 == QUEUE_DEPTH as usize && state == State::Connected {
             let (peer, at) = peer.unwrap();

@@ -187,6 +187,23 @@ impl Naive {
         pending.or(p.masked.get(&port).copied()).unwrap_or(Causes::empty())
     }
 
+    /// What a cause told of is over.
+    pub fn retract(&mut self, id: u32, port: u32, causes: Causes) {
+        let p = self.p(id);
+        if let Some(latched) = p.masked.get_mut(&port) {
+            *latched -= causes;
+        }
+        let sets = p.sets.values_mut().map(|set| &mut set.pending);
+        for pending in sets.chain([&mut p.pending]) {
+            pending.retain_mut(|(pending, latched)| {
+                if *pending == port {
+                    *latched -= causes;
+                }
+                !latched.is_empty()
+            });
+        }
+    }
+
     /// Takes a port out of every list. → what was latched.
     fn delist(&mut self, id: u32, port: u32) -> Causes {
         let latched = self.latched(id, port);
