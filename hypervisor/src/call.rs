@@ -132,7 +132,7 @@ pub fn call_wait(guest: Running) -> Running {
     guest.counters().call(Call::CallWait);
     let Kernel { system, hardware } = &mut *kernel;
     match system.call_wait(hardware, guest.key().id()) {
-        Ok(waited) if waits(&mut kernel, guest, waited) => schedule(kernel, Leave::Blocked),
+        Ok(waited) if waits(&mut kernel, guest, waited) => schedule::block(kernel),
         Ok(_) => resume(kernel, guest, false),
         Err(failure) => failed(kernel, guest, Call::CallWait, failure),
     }

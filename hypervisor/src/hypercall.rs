@@ -17,7 +17,7 @@ use crate::counters::Counters;
 use crate::kernel::{Hardware, KERNEL, Kernel};
 use crate::processor;
 use crate::smccc;
-use crate::trap::{self, resume};
+use crate::trap::{self, Called, How, resume};
 use crate::vcpu::Running;
 use crate::{bus, claim, life, power, watchdog};
 
@@ -33,13 +33,6 @@ type Result = core::result::Result<Outcome, Failure>;
 
 /// In nanoseconds.
 const SECOND: u64 = 1_000_000_000;
-
-const SEND: u32 = Call::Send as u32;
-const RECEIVE: u32 = Call::Receive as u32;
-const EVENT_NEXT: u32 = Call::EventNext as u32;
-const EVENT_SEND: u32 = Call::EventSend as u32;
-const CALL: u32 = Call::Call as u32;
-const REPLY_AND_WAIT: u32 = Call::ReplyAndWait as u32;
 
 const NOTHING: Outcome = Outcome::Done;
 
@@ -61,35 +54,23 @@ impl From<Progress> for Outcome {
     }
 }
 
-/// `hvc #0`.
-#[inline]
-pub fn call(mut guest: Running) -> Running {
+/// `Version`, the one call that needs nothing: what any call costs at least.
+///
+/// `vectors.s` calls this and the others of its kind with the registers that a procedure call may change in the context, and the others where the guest left
+/// them: no other guest may come here. What it does not know is left to [`other`].
+pub extern "C" fn version(mut guest: Running) -> Called {
     let context = guest.context();
-    let function = context.x[0];
-    // The one call that needs nothing goes straight back: what any call costs at least.
-    if function as u32 == Call::Version as u32 {
-        context.x[0] = 0;
-        context.x[1] = u64::from(VERSION);
-        context.x[2] = FEATURES.bits();
-        guest.counters().call(Call::Version);
-        return guest;
-    }
-    // These have a way of their own, past the table of all calls.
-    match function as u32 {
-        SEND => send(guest),
-        RECEIVE => receive(guest),
-        EVENT_NEXT => event_next(guest),
-        EVENT_SEND => event_send(guest),
-        CALL => call::call(guest),
-        REPLY_AND_WAIT => call::reply_and_wait(guest),
-        _ => other(guest, function),
-    }
+    context.x[0] = 0;
+    context.x[1] = u64::from(VERSION);
+    context.x[2] = FEATURES.bits();
+    guest.counters().call(Call::Version);
+    Called { guest, how: How::GoOn }
 }
 
-/// A call by the table.
+/// A call that may end with another guest, or is rare.
 #[inline(never)]
-fn other(guest: Running, function: u64) -> Running {
-    match Call::try_from(function) {
+pub fn other(mut guest: Running) -> Running {
+    match Call::try_from(guest.context().x[0]) {
         Ok(Call::CallWait) => call::call_wait(guest),
         Ok(Call::Reply) => call::reply(guest, Then::GoOn),
         Ok(Call::Forward) => call::forward(guest, Then::GoOn),
@@ -114,7 +95,7 @@ fn hot(
         &mut Context,
         &Counters,
     ) -> core::result::Result<(), Failure>,
-) -> Running {
+) -> Called {
     let who = guest.id().partition;
     let mut kernel = KERNEL.lock();
     let Kernel { system, hardware } = &mut *kernel;
@@ -125,9 +106,11 @@ fn hot(
         Ok(()) => context.x[0] = 0,
         Err(failure) => fail(context, counters, call, failure),
     }
-    resume(kernel, guest, false)
+    let how = if guest.attention() == 0 { How::GoOn } else { How::Look };
+    Called { guest, how }
 }
 
+#[cold]
 pub fn fail(context: &mut Context, counters: &Counters, call: Call, failure: Failure) {
     counters.failed(call, failure.error);
     context.x[0] = failure.error.to_x0();
@@ -136,8 +119,8 @@ pub fn fail(context: &mut Context, counters: &Counters, call: Call, failure: Fai
     }
 }
 
-#[inline(never)]
-fn send(guest: Running) -> Running {
+/// `Send`, as for [`version`].
+pub extern "C" fn send(guest: Running) -> Called {
     hot(guest, Call::Send, |system, hardware, who, context, counters| {
         let word = MessageWord::from_register(context.x[1]);
         let bytes = system.send(hardware, who, word, short(context))?;
@@ -146,8 +129,8 @@ fn send(guest: Running) -> Running {
     })
 }
 
-#[inline(never)]
-fn receive(guest: Running) -> Running {
+/// `Receive`, as for [`version`].
+pub extern "C" fn receive(guest: Running) -> Called {
     hot(guest, Call::Receive, |system, hardware, who, context, counters| {
         let (port, at) = (context.x[1], context.x[2]);
         // The rule writes the registers only if it succeeds.
@@ -158,16 +141,16 @@ fn receive(guest: Running) -> Running {
     })
 }
 
-#[inline(never)]
-fn event_next(guest: Running) -> Running {
+/// `EventNext`, as for [`version`].
+pub extern "C" fn event_next(guest: Running) -> Called {
     hot(guest, Call::EventNext, |system, _, who, context, _| {
         context.x[1] = system.event_next(who)?.to_register();
         Ok(())
     })
 }
 
-#[inline(never)]
-fn event_send(guest: Running) -> Running {
+/// `EventSend`, as for [`version`].
+pub extern "C" fn event_send(guest: Running) -> Called {
     hot(guest, Call::EventSend, |system, hardware, who, context, _| {
         system.event_send(hardware, who, context.x[1])
     })

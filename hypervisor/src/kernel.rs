@@ -47,6 +47,8 @@ pub struct Hardware {
     pub records: VcpuRecords,
     /// Each physical processor's timer: what it is set to, `u64::MAX` when it is off.
     pub programmed: [u64; PROCESSORS_MAX],
+    /// Bit n: that of processor n has fired, and it has not been looked at since what is due next.
+    pub fired: u16,
     /// Partitions that have ended and hold things still: bit n for index n.
     pub reaping: u128,
     /// Requests with timeouts.
@@ -82,6 +84,7 @@ impl Hardware {
             // SAFETY: this is called once, for `KERNEL`.
             records: unsafe { VcpuRecords::new() },
             programmed: [u64::MAX; PROCESSORS_MAX],
+            fired: 0,
             reaping: 0,
             requests: Requests { deadline: u64::MAX, processor: 0 },
             watchdogs: Watchdogs { deadline: u64::MAX, processor: 0 },
@@ -122,10 +125,37 @@ impl Hardware {
     /// Carries out what the interrupt controller asks: somebody must look at new interrupts.
     #[inline]
     pub fn kick(&mut self, partition: PartitionIndex, kick: Kick) {
-        if !kick.is_empty() {
-            for index in kick.processors() {
-                self.attend(partition, index);
+        for index in kick.processors() {
+            self.attend(partition, index);
+        }
+    }
+
+    /// The same for what one interrupt asks: most often one processor.
+    #[inline(always)]
+    fn kick_one(&mut self, partition: PartitionIndex, kick: Kick) {
+        if kick.mask().is_power_of_two() {
+            self.attend_here(partition, kick.mask().trailing_zeros() as usize);
+        } else {
+            self.kick(partition, kick);
+        }
+    }
+
+    #[inline(never)]
+    fn maintain_rest(&mut self, vmid: u16, op: Maintenance) {
+        let capabilities = self.maintenance();
+        if matches!(op, Maintenance::Unlink { .. } | Maintenance::All)
+            && let Some(Some(shell)) = self.shells.get_mut(usize::from(vmid).wrapping_sub(1))
+        {
+            match op {
+                Maintenance::All => shell.flushes += 1,
+                _ => shell.unlinks += 1,
             }
+        }
+        if !op.needs_vmid() {
+            op.perform(capabilities, carry_out);
+        } else {
+            // The root does not matter to a TLBI, only the VMID does.
+            stage2::with_vmid(vmid, || op.perform(capabilities, carry_out));
         }
     }
 
@@ -187,22 +217,16 @@ impl Machine for Hardware {
         unsafe { (table.get() as *mut u64).add(index).write_volatile(value) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn maintain(&mut self, vmid: u16, op: Maintenance) {
-        let capabilities = self.maintenance();
-        if matches!(op, Maintenance::Unlink { .. } | Maintenance::All)
-            && let Some(Some(shell)) = self.shells.get_mut(usize::from(vmid).wrapping_sub(1))
-        {
-            match op {
-                Maintenance::All => shell.flushes += 1,
-                _ => shell.unlinks += 1,
+        // What every message with a region needs. The same as below, without looking for what it is.
+        if let Maintenance::Unlink { entries: 1, .. } = op {
+            if let Some(Some(shell)) = self.shells.get_mut(usize::from(vmid).wrapping_sub(1)) {
+                shell.unlinks = shell.unlinks.wrapping_add(1);
             }
-        }
-        if !op.needs_vmid() {
-            op.perform(capabilities, carry_out);
+            stage2::with_vmid(vmid, || op.perform(MaintenanceCapabilities { tlb_range: false }, carry_out));
         } else {
-            // The root does not matter to a TLBI, only the VMID does.
-            stage2::with_vmid(vmid, || op.perform(capabilities, carry_out));
+            self.maintain_rest(vmid, op);
         }
     }
 
@@ -230,19 +254,19 @@ impl Machine for Hardware {
         Hardware::call_failed(self, caller, error, MessageWord::new(Port::CONTROL, region, 0));
     }
 
-    #[inline]
+    #[inline(never)]
     fn interrupt(&mut self, partition: PartitionIndex) {
         if let Some(shell) = self.shell_mut(partition) {
             let kick = shell.vgic.raise(0, EVENT_INTID);
-            self.kick(partition, kick);
+            self.kick_one(partition, kick);
         }
     }
 
-    #[inline]
+    #[inline(never)]
     fn interrupt_chosen(&mut self, partition: PartitionIndex, intid: u8) {
         if let Some(shell) = self.shell_mut(partition) {
             let kick = shell.vgic.raise(0, u32::from(intid));
-            self.kick(partition, kick);
+            self.kick_one(partition, kick);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use core::cell::UnsafeCell;
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use crate::arch::registers::TPIDR_EL2;
 use crate::vcpu::Vcpu;
@@ -40,17 +40,28 @@ pub struct Processor {
     /// GIC redistributor, physical address of its RD_base frame.
     redistributor: AtomicUsize,
     /// The running guest has used FP/SIMD since it came onto this processor. Written by this processor alone.
-    float_used: AtomicUsize,
+    float_used: AtomicBool,
+    /// Which one it is, below [`PROCESSORS_MAX`].
+    index: u8,
 }
 
-static PROCESSORS: [Processor; PROCESSORS_MAX] = [const {
-    Processor {
-        current: AtomicPtr::new(null_mut()),
-        mpidr: AtomicU64::new(u64::MAX),
-        redistributor: AtomicUsize::new(0),
-        float_used: AtomicUsize::new(0),
+static PROCESSORS: [Processor; PROCESSORS_MAX] = {
+    let mut processors = [const {
+        Processor {
+            current: AtomicPtr::new(null_mut()),
+            mpidr: AtomicU64::new(u64::MAX),
+            redistributor: AtomicUsize::new(0),
+            float_used: AtomicBool::new(false),
+            index: 0,
+        }
+    }; PROCESSORS_MAX];
+    let mut index = 0;
+    while index < PROCESSORS_MAX {
+        processors[index].index = index as u8;
+        index += 1;
     }
-}; PROCESSORS_MAX];
+    processors
+};
 
 static COUNT: AtomicUsize = AtomicUsize::new(1);
 
@@ -85,9 +96,9 @@ impl Processor {
     }
 
     /// Its index.
-    #[inline]
+    #[inline(always)]
     pub fn index(&self) -> usize {
-        (self as *const Processor as usize - PROCESSORS.as_ptr() as usize) / size_of::<Processor>()
+        usize::from(self.index) % PROCESSORS_MAX
     }
 
     /// The logical processor whose registers are here.
@@ -125,12 +136,12 @@ impl Processor {
     /// Whether the running guest has used FP/SIMD.
     #[inline]
     pub fn float_used(&self) -> bool {
-        self.float_used.load(Ordering::Relaxed) != 0
+        self.float_used.load(Ordering::Relaxed)
     }
 
     /// Notes it.
     #[inline]
     pub fn set_float_used(&self, used: bool) {
-        self.float_used.store(usize::from(used), Ordering::Relaxed);
+        self.float_used.store(used, Ordering::Relaxed);
     }
 }

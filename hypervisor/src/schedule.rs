@@ -28,9 +28,28 @@ pub struct Requests {
 impl Hardware {
     /// Someone should look at new interrupts, or at its partition's end: interrupts the physical processor of one that runs, wakes
     /// one that waits.
+    #[inline(never)]
     pub fn attend(&mut self, partition: PartitionIndex, index: usize) {
+        self.attend_here(partition, index);
+    }
+
+    /// [`Hardware::attend`], in line for one that waits in its own time.
+    #[inline(always)]
+    pub fn attend_here(&mut self, partition: PartitionIndex, index: usize) {
         let Some(shell) = self.shell(partition) else { return };
         let Some(key) = shell.vcpus.get(index).copied().flatten() else { return };
+        let waits = shell.halt == Halt::No && self.schedule.waits(&self.records, key);
+        // SAFETY: a key names a placed frame; the field is touched under the lock alone, which this is.
+        if waits && unsafe { (*key.as_ptr()).in_call } != InCall::Calling {
+            let poke = self.schedule.wake(&mut self.records, key, CNTPCT_EL0.get());
+            self.poke(poke);
+        } else {
+            self.attend_rest(key);
+        }
+    }
+
+    #[inline(never)]
+    fn attend_rest(&mut self, key: VcpuKey) {
         match self.schedule.state(&self.records, key) {
             State::Off | State::Ready => {}
             State::Running => {
@@ -49,6 +68,7 @@ impl Hardware {
     }
 
     /// One that is off or waits wants to run.
+    #[inline(never)]
     pub fn make_ready(&mut self, key: VcpuKey) {
         let Some(halt) = self.shell(key.id().partition).map(|shell| shell.halt) else { return };
         if halt != Halt::No {
@@ -63,12 +83,12 @@ impl Hardware {
     }
 
     /// Makes a physical processor look at its queues.
-    #[inline]
+    #[inline(always)]
     pub fn poke(&mut self, poke: Poke) {
         let here = processor::this().index();
         match poke {
             Poke::Nobody => {}
-            Poke::Timer(at) if at == here => self.program_timer(here),
+            Poke::Timer(at) if at == here => self.adjust_timer(here),
             Poke::Switch(at) if at == here => {
                 let current = processor::this().current();
                 if !current.is_null() {
@@ -109,8 +129,9 @@ impl Hardware {
 
     /// Sets this processor's timer to what is due first. What is due later than it is set to needs no change: it fires once for nothing, and
     /// is set anew then. Another processor's is set by itself, when it is interrupted or comes back.
-    #[inline]
+    #[inline(never)]
     pub fn program_timer(&mut self, here: usize) {
+        self.fired &= !(1 << here);
         let mut due = self.schedule.due(&self.records, here);
         if here == self.requests.processor {
             due = due.min(self.requests.deadline);
@@ -118,6 +139,22 @@ impl Hardware {
         if here == self.watchdogs.processor {
             due = due.min(self.watchdogs.deadline);
         }
+        self.lower_timer(here, due);
+    }
+
+    /// The same when only a running logical processor, or who it lends its time to, has changed since the timer was set: what else is due has
+    /// been looked at when it came.
+    #[inline(always)]
+    fn adjust_timer(&mut self, here: usize) {
+        if self.fired & 1 << here != 0 {
+            self.program_timer(here);
+        } else {
+            self.lower_timer(here, self.schedule.due_of_running(&self.records, here));
+        }
+    }
+
+    #[inline(always)]
+    fn lower_timer(&mut self, here: usize, due: u64) {
         if due < self.programmed[here] {
             self.programmed[here] = due;
             CNTHP_CVAL_EL2.set(due);
@@ -173,6 +210,7 @@ impl Hardware {
         let here = processor::this().index();
         // Off, or it would stay pending.
         self.programmed[here] = u64::MAX;
+        self.fired |= 1 << here;
         CNTHP_CTL_EL2.set(0);
         let now = CNTPCT_EL0.get();
         while let Some(key) = self.schedule.expire(&mut self.records, here, now) {
@@ -198,7 +236,7 @@ impl Hardware {
     }
 
     /// The one that ran here waits from `now` on.
-    #[inline]
+    #[inline(always)]
     fn block(&mut self, here: usize, now: u64, vcpu: *mut Vcpu) {
         if vcpu.is_null() {
             return;
@@ -221,9 +259,21 @@ impl Hardware {
         self.schedule.block(&mut self.records, here, now, timer);
     }
 
-    /// Saves the registers of the one that runs here, before it leaves.
-    #[inline]
+    /// [`Hardware::save_here`], out of the way.
+    #[inline(never)]
     fn save(&mut self, processor: &Processor) {
+        self.save_here(processor);
+    }
+
+    /// [`Hardware::enter_here`], out of the way.
+    #[inline(never)]
+    fn enter(&mut self, processor: &Processor, key: VcpuKey) -> Running {
+        self.enter_here(processor, key)
+    }
+
+    /// Saves the registers of the one that runs here, before it leaves.
+    #[inline(always)]
+    fn save_here(&mut self, processor: &Processor) {
         let vcpu = processor.current();
         if vcpu.is_null() {
             return;
@@ -249,8 +299,8 @@ impl Hardware {
     }
 
     /// Loads the registers of the one that has been picked to run here.
-    #[inline]
-    fn enter(&mut self, processor: &Processor, key: VcpuKey) -> Running {
+    #[inline(always)]
+    fn enter_here(&mut self, processor: &Processor, key: VcpuKey) -> Running {
         let here = processor.index();
         let capabilities = self.capabilities;
         let count = self.list_registers;
@@ -290,8 +340,8 @@ impl Hardware {
             let due = due.min(self.timeout_of(key));
             self.schedule.set_timer(&mut self.records, key, due);
         }
-        self.program_timer(here);
-        self.flush(id);
+        self.adjust_timer(here);
+        self.flush_here(id, vcpu);
         // SAFETY: it was ready, so that it is placed and its partition has not ended; it runs here from now on.
         unsafe { Running::new(vcpu) }
     }
@@ -308,7 +358,27 @@ impl Hardware {
         self.flush_now(id, count);
     }
 
-    /// The same, also when nothing has changed: a maintenance interrupt.
+    /// The same for one whose registers have just been loaded, and that has most often been woken by one interrupt.
+    #[inline(always)]
+    fn flush_here(&mut self, id: VcpuId, vcpu: *mut Vcpu) {
+        let count = self.list_registers;
+        let Some(shell) = self.shell_mut(id.partition) else { return };
+        let index = usize::from(id.index);
+        if !shell.vgic.dirty(index) {
+            return;
+        }
+        // SAFETY: it runs here, so this processor is the one to touch it.
+        let quiet = unsafe { (*vcpu).context.interrupts.hcr } == 1;
+        if quiet && shell.vgic.rearm(index, &mut HardwareListRegisters { count }) {
+            // SAFETY: as above.
+            unsafe { (*vcpu).counters.count(Counter::ListRegisterUpdates) };
+        } else {
+            self.flush_now(id, count);
+        }
+    }
+
+    /// [`Hardware::flush`], also when nothing has changed: a maintenance interrupt.
+    #[inline(never)]
     pub fn flush_now(&mut self, id: VcpuId, count: usize) {
         let Some(shell) = self.shell_mut(id.partition) else { return };
         let index = usize::from(id.index);
@@ -466,8 +536,6 @@ pub enum Leave {
     Nothing,
     /// It still wants to run, but makes way.
     Ready,
-    /// It waits for an interrupt, or for a direct call.
-    Blocked,
     /// It stands still: its partition is paused.
     Paused(VcpuId),
     /// It waits for the reply to its direct call.
@@ -486,10 +554,9 @@ pub fn schedule(mut kernel: Guard<Kernel>, leave: Leave) -> Running {
     let hardware = &mut kernel.hardware;
     let vcpu = processor.current();
     hardware.save(processor);
-    let mut now = CNTPCT_EL0.get();
+    let now = CNTPCT_EL0.get();
     match leave {
         Leave::Nothing => {}
-        Leave::Blocked => hardware.block(here, now, vcpu),
         Leave::Calling => {
             // Interrupts do not concern it, but the time that the call takes may.
             // SAFETY: as in `set_timeout`.
@@ -510,6 +577,50 @@ pub fn schedule(mut kernel: Guard<Kernel>, leave: Leave) -> Running {
             hardware.check_halted(id.partition);
         }
     }
+    run_next(kernel, now)
+}
+
+/// The one that runs here waits for an interrupt, or for a direct call. [`schedule`] does the same for all other reasons to leave; this is for the most
+/// frequent one, and most often finds somebody else to run.
+#[inline(always)]
+pub fn block_here(mut kernel: Guard<Kernel>) -> Running {
+    let processor = processor::this();
+    let here = processor.index();
+    let hardware = &mut kernel.hardware;
+    let vcpu = processor.current();
+    hardware.save_here(processor);
+    let now = CNTPCT_EL0.get();
+    hardware.block(here, now, vcpu);
+    match hardware.schedule.pick(&mut hardware.records, here, now) {
+        Pick::Run(key) => {
+            // SAFETY: as in `set_timeout`.
+            if unsafe { (*key.as_ptr()).in_call } == InCall::Waiting {
+                interrupted(&mut kernel, key);
+            }
+            kernel.hardware.enter_here(processor, key)
+        }
+        Pick::Work => {
+            let kernel = work(kernel, now);
+            run_next(kernel, CNTPCT_EL0.get())
+        }
+        Pick::Idle => {
+            let kernel = idle(kernel);
+            run_next(kernel, CNTPCT_EL0.get())
+        }
+    }
+}
+
+/// [`block_here`], out of the way.
+#[inline(never)]
+pub fn block(kernel: Guard<Kernel>) -> Running {
+    block_here(kernel)
+}
+
+/// Nobody runs here. Finds somebody, waiting if need be.
+#[inline(never)]
+fn run_next(mut kernel: Guard<Kernel>, mut now: u64) -> Running {
+    let processor = processor::this();
+    let here = processor.index();
     loop {
         let hardware = &mut kernel.hardware;
         match hardware.schedule.pick(&mut hardware.records, here, now) {
@@ -543,8 +654,8 @@ pub fn lend(mut kernel: Guard<Kernel>, to: VcpuKey) -> Running {
     let processor = processor::this();
     let hardware = &mut kernel.hardware;
     if hardware.may_run(to) && hardware.schedule.lend(&mut hardware.records, processor.index(), to) {
-        hardware.save(processor);
-        return hardware.enter(processor, to);
+        hardware.save_here(processor);
+        return hardware.enter_here(processor, to);
     }
     // It is on its way, or must not run here.
     hardware.make_ready(to);
@@ -561,19 +672,19 @@ pub fn give_back(mut kernel: Guard<Kernel>, caller: VcpuKey, waiting: bool) -> R
     // SAFETY: it runs here, so it is placed.
     let server = unsafe { Running::new(vcpu) }.key();
     if hardware.records.get(server).lender() == Some(caller) {
-        hardware.save(processor);
+        hardware.save_here(processor);
         // SAFETY: it has just been saved.
         let timer = unsafe { hardware.deadline_of(server) };
         if let Some(lender) = hardware.schedule.give_back(&mut hardware.records, here, timer) {
             if !waiting {
                 hardware.make_ready(server);
             }
-            return hardware.enter(processor, lender);
+            return hardware.enter_here(processor, lender);
         }
     }
     hardware.make_ready(caller);
     if waiting {
-        return schedule(kernel, Leave::Blocked);
+        return block(kernel);
     }
     // SAFETY: it still runs here.
     let guest = unsafe { Running::new(vcpu) };
@@ -612,7 +723,7 @@ pub fn pass_on(
     if let Some(next) = next {
         hardware.make_ready(next);
     }
-    if waiting { schedule(kernel, Leave::Blocked) } else { resume(kernel, guest, true) }
+    if waiting { block(kernel) } else { resume(kernel, guest, true) }
 }
 
 /// One step of the control OS's own work, out of its own budget.
@@ -621,6 +732,8 @@ fn work(mut kernel: Guard<Kernel>, start: u64) -> Guard<Kernel> {
     reap(&mut kernel);
     let now = CNTPCT_EL0.get();
     kernel.hardware.schedule.worked(now.saturating_sub(start), now);
+    // The budget for more of it may have come to wait for.
+    kernel.hardware.program_timer(processor::this().index());
     drop(kernel);
     let mut kernel = KERNEL.lock();
     interrupt::take(&mut kernel, None);

@@ -6,6 +6,7 @@ use handover_core::PartitionIndex;
 use crate::arch::exception::{self, DataAccess, Syndrome, SystemAccess, class};
 use crate::arch::registers::ICH_VMCR_EL2;
 use crate::bus;
+use crate::call;
 use crate::hypercall;
 use crate::interrupt;
 use crate::kernel::{Hardware, KERNEL, Kernel};
@@ -14,7 +15,7 @@ use crate::mmio;
 use crate::partition::Halt;
 use crate::power;
 use crate::processor;
-use crate::schedule::{Leave, schedule};
+use crate::schedule::{Leave, block_here, schedule};
 use crate::system_register::{self, Access};
 use crate::vcpu::{Attention, HardwareListRegisters, Running};
 use crate::{arch, fault};
@@ -22,6 +23,31 @@ use handover_core::VcpuId;
 
 /// What the machine ends with when system-control has ended without a status of its own.
 const SYSTEM_CONTROL_ENDED: u64 = 70;
+
+/// What the handlers of calls that `vectors.s` knows leave to [`synchronous`]. `vectors.s` takes a value that is not zero for more to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+pub enum How {
+    /// Nothing: the guest goes on.
+    GoOn = 0,
+    /// All: the exception has not been looked at, and nothing has happened.
+    Undecided = 1,
+    /// The call is done, but something else concerns the guest, or its processor.
+    Look = 2,
+    /// A `Call`, of which nothing has happened.
+    Call = 3,
+    /// A `ReplyAndWait`, of which nothing has happened.
+    ReplyAndWait = 4,
+}
+
+/// A guest with what is to be done about it, in two registers.
+#[repr(C)]
+pub struct Called {
+    /// Who has called.
+    pub guest: Running,
+    /// What next.
+    pub how: How,
+}
 
 /// Goes back to the guest, or to another if this one may not go on. `other`: somebody else may have to run.
 #[inline]
@@ -57,20 +83,40 @@ fn look(mut kernel: Guard<Kernel>, guest: Running, other: bool) -> Running {
     guest
 }
 
-/// A synchronous exception from a guest.
-pub extern "C" fn synchronous(guest: Running) -> Running {
+/// A synchronous exception from a guest, all of whose registers are in its context.
+pub extern "C" fn synchronous(guest: Running, how: How) -> Running {
+    match how {
+        How::Call => return call::call(guest),
+        How::ReplyAndWait => return call::reply_and_wait(guest),
+        How::Look => return again(guest),
+        How::Undecided | How::GoOn => {}
+    }
     let syndrome = Syndrome::read();
-    if syndrome.is_hvc() { hypercall::call(guest) } else { other(guest, syndrome) }
+    if syndrome.is_wfi() {
+        wait(guest)
+    } else if syndrome.is_hvc() {
+        hypercall::other(guest)
+    } else {
+        other(guest, syndrome)
+    }
+}
+
+/// Something concerns a guest whose call is done.
+#[inline(never)]
+fn again(guest: Running) -> Running {
+    resume(KERNEL.lock(), guest, false)
 }
 
 #[inline(never)]
 fn other(mut guest: Running, syndrome: Syndrome) -> Running {
     match syndrome.class() {
-        class::WFX | class::SYSTEM_REGISTER if exception::is_aarch32(guest.context()) => undefined(guest),
+        class::SYSTEM_REGISTER if exception::is_aarch32(guest.context()) => undefined(guest),
+        class::WFX if exception::is_aarch32(guest.context()) => undefined(guest),
+        // Hidden, or not trapped, but for WFI.
         class::WFX => {
             exception::skip(guest.context());
             guest.counters().count(Counter::Waits);
-            wait(guest, syndrome)
+            guest
         }
         class::FP => {
             let processor = processor::this();
@@ -116,22 +162,36 @@ fn abort(mut guest: Running, syndrome: Syndrome) -> Running {
     guest
 }
 
-/// WFI and WFE (Arm ARM D1.7). WFE is not trapped; WFIT and WFET are hidden.
-fn wait(guest: Running, syndrome: Syndrome) -> Running {
-    if syndrome.iss() & 3 != 0 { guest } else { wait_for_interrupt(guest) }
+/// WFI (Arm ARM D1.7).
+#[inline(never)]
+fn wait(mut guest: Running) -> Running {
+    if exception::is_aarch32(guest.context()) {
+        return undefined(guest);
+    }
+    exception::skip(guest.context());
+    guest.counters().count(Counter::Waits);
+    wait_for_interrupt_here(guest)
 }
 
 /// The guest waits, unless an interrupt is there for it.
+#[inline(never)]
 pub fn wait_for_interrupt(guest: Running) -> Running {
+    wait_for_interrupt_here(guest)
+}
+
+/// [`wait_for_interrupt`], in line.
+#[inline(always)]
+fn wait_for_interrupt_here(guest: Running) -> Running {
     let mut kernel = KERNEL.lock();
     if is_interrupted(&mut kernel.hardware, guest.id()) || arch::interrupt_pending() {
         resume(kernel, guest, false)
     } else {
-        schedule(kernel, Leave::Blocked)
+        block_here(kernel)
     }
 }
 
 /// Whether an interrupt is there for the guest that runs here, or its partition has other things in mind for it.
+#[inline(always)]
 pub fn is_interrupted(hardware: &mut Hardware, id: VcpuId) -> bool {
     hardware.flush(id);
     let count = hardware.list_registers;

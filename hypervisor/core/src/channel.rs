@@ -200,15 +200,20 @@ impl PortRecord {
     /// That messages and events can be sent from it.
     #[inline(always)]
     pub(crate) fn connected(&self) -> Result<(), Failure> {
+        if self.state == PortState::Connected { Ok(()) } else { Err(self.why_not_connected()) }
+    }
+
+    #[cold]
+    fn why_not_connected(&self) -> Failure {
         match self.state {
-            PortState::Connected => Ok(()),
-            PortState::Requested | PortState::Delivered | PortState::Refused => {
-                Err(Error::NotConnected.into())
+            PortState::Requested | PortState::Delivered | PortState::Refused | PortState::Connected => {
+                Error::NotConnected
             }
-            PortState::TimedOut => Err(Error::TimedOut.into()),
-            PortState::Severed => Err(Error::PeerClosed.into()),
-            PortState::Closing | PortState::Lingering | PortState::Set => Err(Error::BadHandle.into()),
+            PortState::TimedOut => Error::TimedOut,
+            PortState::Severed => Error::PeerClosed,
+            PortState::Closing | PortState::Lingering | PortState::Set => Error::BadHandle,
         }
+        .into()
     }
 }
 

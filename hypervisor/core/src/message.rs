@@ -224,7 +224,7 @@ macro_rules! each_word {
 #[inline(always)]
 fn copy(to: &mut [u64; SHORT_WORDS], from: &[u64; SHORT_WORDS]) {
     // Four at a time: both may be in one record as far as the compiler sees, and it keeps the order of loads and stores.
-    each_word!(N => if N % 4 == 0 {
+    each_word!(N => if N.is_multiple_of(4) {
         let four = [from[N], from[N | 1], from[N | 2], from[N | 3]];
         [to[N], to[N | 1], to[N | 2], to[N | 3]] = four;
     });

@@ -287,6 +287,7 @@ impl Vgic {
     }
 
     /// An edge on `intid`: it becomes pending once. Private INTIDs belong to `processor`, which others ignore.
+    #[inline(always)]
     pub fn raise(&mut self, processor: usize, intid: u32) -> Kick {
         let Ok(intid) = u8::try_from(intid) else { return Kick::NONE };
         let (word, mask) = place(intid);
@@ -420,6 +421,7 @@ impl Vgic {
     }
 
     /// The same for a single interrupt.
+    #[inline(always)]
     fn notice_one(&mut self, processor: usize, intid: u8) -> Kick {
         let (word, mask) = place(intid);
         let bank = self.bank(processor, word);
@@ -445,6 +447,7 @@ impl Vgic {
         (1..BANKS).fold(Kick::NONE, |kick, word| kick | self.notice(0, word, u32::MAX))
     }
 
+    #[inline(always)]
     fn attend(&mut self, processor: usize, word: usize, mask: u32) -> Kick {
         let holder = self.processor_mut(processor);
         if mask != 0 {
@@ -455,6 +458,7 @@ impl Vgic {
     }
 
     /// Makes `processor` dirty if there is a `reason`.
+    #[inline(always)]
     fn wake(&mut self, processor: usize, reason: bool) -> Kick {
         let state = self.processor_mut(processor);
         if !reason || state.dirty {

@@ -146,6 +146,7 @@ impl Context {
     }
 
     /// Takes this processor's registers into the context; `occupied` has a bit for each list register in use. FP/SIMD registers stay where they are, see [`FloatState`].
+    #[inline(always)]
     pub fn save(&mut self, capabilities: &Capabilities, occupied: u32) {
         // Its TLB and cache maintenance is over here before its barriers, on another processor, say so (Arm ARM D8.14).
         stage2::step::dsb_ish();
@@ -160,6 +161,7 @@ impl Context {
     }
 
     /// Puts the context into this processor's registers.
+    #[inline(always)]
     pub fn restore(&self, capabilities: &Capabilities, occupied: u32) {
         VMPIDR_EL2.set(self.vmpidr);
         restore_el1(&self.el1.registers);
@@ -253,13 +255,19 @@ list_registers! {
 
 impl InterruptState {
     /// `occupied`: the list registers that hold something. They are left empty, as all others are.
-    #[inline]
+    #[inline(always)]
     fn save(&mut self, occupied: u32) {
         self.vmcr = ICH_VMCR_EL2.get();
         self.active = [ICH_AP0R0_EL2.get(), ICH_AP1R0_EL2.get()];
         // Off, or a maintenance interrupt that it asks for would stay pending with nobody to remove its cause.
         ICH_HCR_EL2.set(0);
         let mut left = occupied;
+        // Most often it is the first one alone.
+        if left & 1 != 0 {
+            self.list[0] = ICH_LR0_EL2.get();
+            ICH_LR0_EL2.set(0);
+            left &= !1;
+        }
         while left != 0 {
             let n = left.trailing_zeros() as usize;
             self.list[n & 15] = read_list_register(n);
@@ -268,12 +276,16 @@ impl InterruptState {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn restore(&self, occupied: u32) {
         ICH_VMCR_EL2.set(self.vmcr);
         ICH_AP0R0_EL2.set(self.active[0]);
         ICH_AP1R0_EL2.set(self.active[1]);
         let mut left = occupied;
+        if left & 1 != 0 {
+            ICH_LR0_EL2.set(self.list[0]);
+            left &= !1;
+        }
         while left != 0 {
             let n = left.trailing_zeros() as usize;
             write_list_register(n, self.list[n & 15]);

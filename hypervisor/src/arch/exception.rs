@@ -18,6 +18,8 @@ pub mod class {
     pub const DATA_ABORT_SAME: u64 = 0x25;
 }
 
+/// ESR_EL2 of `hvc #0` (Arm ARM D24.2.40): its class, IL for an instruction of 32 bits, and the immediate.
+pub const HVC: u64 = class::HVC64 << 26 | 1 << 25;
 /// Synchronous external abort, not on a walk.
 const FSC_EXTERNAL: u64 = 0x10;
 /// Synchronous external abort on a walk, level 0 to 3 in the low bits.
@@ -56,9 +58,15 @@ impl Syndrome {
     }
 
     /// `hvc #0` from EL1: other immediates are no calls (DEN0028, 2.9).
-    #[inline(always)]
+    #[inline]
     pub fn is_hvc(self) -> bool {
-        self.0 as u32 & 0xfc00_ffff == (class::HVC64 as u32) << 26
+        self.0 == HVC
+    }
+
+    /// WFI. WFE is not trapped; WFIT and WFET are hidden.
+    #[inline]
+    pub fn is_wfi(self) -> bool {
+        self.0 & (0x3f << 26 | 3) == class::WFX << 26
     }
 
     /// Stage-2 translation fault (0b0001LL), for which HPFAR_EL2 holds the page; a permission fault need not fill it in.

@@ -9,7 +9,10 @@ use super::features::Capabilities;
 use super::registers::*;
 use super::{stage1, stage2};
 use crate::bug;
+use crate::hypercall;
 use crate::processor::{STACK_SIZE, STACKS};
+use crate::trap::How;
+use handover_abi::Call;
 
 global_asm!(
     include_str!("start.s"),
@@ -22,6 +25,24 @@ global_asm!(
 
 global_asm!(
     include_str!("vectors.s"),
+    hvc = const super::exception::HVC,
+    call_base = const Call::BASE,
+    call_count = const Call::ReplyAndWait as u32 - Call::BASE + 1,
+    version_call = const Call::Version as u32,
+    version = sym hypercall::version,
+    send_call = const Call::Send as u32,
+    send = sym hypercall::send,
+    receive_call = const Call::Receive as u32,
+    receive = sym hypercall::receive,
+    event_next_call = const Call::EventNext as u32,
+    event_next = sym hypercall::event_next,
+    event_send_call = const Call::EventSend as u32,
+    event_send = sym hypercall::event_send,
+    call_call = const Call::Call as u32,
+    reply_and_wait_call = const Call::ReplyAndWait as u32,
+    how_undecided = const How::Undecided as u64,
+    how_call = const How::Call as u64,
+    how_reply_and_wait = const How::ReplyAndWait as u64,
     synchronous = sym crate::trap::synchronous,
     interrupt = sym crate::trap::interrupt,
     serror = sym crate::trap::serror,

@@ -24,6 +24,51 @@
     b       save_rest
     .endm
 
+    // A call, as most exceptions are. What a handler in Rust leaves alone anyway (AAPCS64 6.1.1) stays where it is, and so do ELR_EL2 and
+    // SPSR_EL2: the guest that called goes on, unless the handler says otherwise.
+    .macro  entry_synchronous
+    .balign 0x80
+    sub     sp, sp, #16
+    stp     x0, x1, [sp]
+    mrs     x0, tpidr_el2
+    ldr     x0, [x0]                // the current vCPU's context
+    stp     x2, x3, [x0, #16]
+    stp     x4, x5, [x0, #32]
+    stp     x6, x7, [x0, #48]
+    stp     x8, x9, [x0, #64]
+    ldp     x2, x3, [sp], #16
+    stp     x2, x3, [x0]
+    stp     x10, x11, [x0, #80]
+    stp     x12, x13, [x0, #96]
+    stp     x14, x15, [x0, #112]
+    stp     x16, x17, [x0, #128]
+    stp     x18, x19, [x0, #144]
+    stp     x29, x30, [x0, #232]
+    mrs     x2, esr_el2
+    mov     x3, #{hvc}
+    cmp     x2, x3
+    b.ne    no_call
+    ldr     w2, [x0]
+    mov     w3, #{call_base}
+    sub     w2, w2, w3
+    cmp     w2, #{call_count}
+    b.hs    no_call
+    adr     x3, calls
+    ldrsw   x2, [x3, x2, lsl #2]
+    add     x3, x3, x2
+    mov     x29, xzr
+    blr     x3
+    b       called
+    .endm
+
+    // Fills the table of calls up to the one with this number, which has a way of its own.
+    .macro  call number handler
+    .rept   (\number - {call_base}) - (. - calls) / 4
+    .word   undecided - calls
+    .endr
+    .word   \handler - calls
+    .endm
+
     .macro  bug number
     .balign 0x80
     msr     tpidr_el0, x0
@@ -43,15 +88,70 @@ vectors:
     bug     5
     bug     6
     bug     7
-    entry   {synchronous}
+    entry_synchronous
     entry   {interrupt}
     entry   {interrupt}
     entry   {serror}
     // AArch32 programs: hidden, but a guest can start one where the processor has it.
-    entry   {synchronous}
+    entry_synchronous
     entry   {interrupt}
     entry   {interrupt}
     entry   {serror}
+
+    .balign 64
+// x0 = the context, x1 = what the handler of calls says.
+called:
+    cbnz    x1, restore_kept
+    ldp     x29, x30, [x0, #232]
+    ldr     x18, [x0, #144]
+    ldp     x2, x3, [x0, #16]
+    ldp     x4, x5, [x0, #32]
+    ldp     x6, x7, [x0, #48]
+    ldp     x8, x9, [x0, #64]
+    ldp     x10, x11, [x0, #80]
+    ldp     x12, x13, [x0, #96]
+    ldp     x14, x15, [x0, #112]
+    ldp     x16, x17, [x0, #128]
+    ldp     x0, x1, [x0]
+    eret
+
+// The calls that messages are made of, by the low byte of their numbers.
+calls:
+    call    {version_call} {version}
+    call    {send_call} {send}
+    call    {receive_call} {receive}
+    call    {event_next_call} {event_next}
+    call    {event_send_call} {event_send}
+    call    {call_call} how_call
+    call    {reply_and_wait_call} how_reply_and_wait
+undecided:
+    mov     x1, #{how_undecided}
+    ret
+how_call:
+    mov     x1, #{how_call}
+    ret
+how_reply_and_wait:
+    mov     x1, #{how_reply_and_wait}
+    ret
+
+no_call:
+    mov     x1, #{how_undecided}
+    b       save_synchronous
+restore_kept:
+    ldp     x29, x30, [x0, #232]
+save_synchronous:
+    mrs     x3, elr_el2
+    mrs     x2, spsr_el2
+    stp     x20, x21, [x0, #160]
+    stp     x22, x23, [x0, #176]
+    stp     x24, x25, [x0, #192]
+    stp     x26, x27, [x0, #208]
+    str     x28, [x0, #224]
+    stp     x30, x3, [x0, #240]
+    str     x2, [x0, #256]
+    mov     x29, xzr
+    bl      {synchronous}
+    b       enter_guest
 
     .balign 64
 save_rest:

@@ -177,6 +177,14 @@ impl<K: Copy + PartialEq> Schedule<K> {
         heap::least(records, at.wake).min(at.limit).min(self.own.due(processor))
     }
 
+    /// The same without what is the control OS's own.
+    #[must_use]
+    #[inline(always)]
+    pub fn due_of_running<R: Records<Key = K>>(&self, records: &R, processor: usize) -> u64 {
+        let at = self.at(processor);
+        heap::least(records, at.wake).min(at.limit)
+    }
+
     /// Whether anyone waits for a physical processor.
     #[must_use]
     #[inline]

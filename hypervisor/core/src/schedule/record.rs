@@ -193,8 +193,15 @@ impl<K: Copy> Record<K> {
     /// It wakes at `now` (the wake-up rule of the constant-bandwidth server, Abeni and Buttazzo 1998): what is left of the budget is good until
     /// its deadline only as far as it would not exceed the bandwidth there; otherwise a new period begins. So neither waiting nor being switched
     /// off and on brings a budget before its time.
+    #[inline(always)]
     pub(super) fn wake(&mut self, now: u64) {
-        let Claim::Reserved { budget, period, .. } = self.reservation.claim else { return };
+        if let Claim::Reserved { budget, period, .. } = self.reservation.claim {
+            self.wake_reserved(now, budget, period);
+        }
+    }
+
+    #[inline(never)]
+    fn wake_reserved(&mut self, now: u64, budget: u64, period: u64) {
         let left = self.deadline.saturating_sub(now);
         let remaining = u128::from(self.remaining.max(0).unsigned_abs());
         let exceeds = remaining.saturating_mul(u128::from(period))

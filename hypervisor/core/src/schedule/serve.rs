@@ -1,12 +1,12 @@
 //! Waking, choosing, charging.
 
-use super::record::{Claim, Record, Records, State, signed};
+use super::record::{Claim, Record, Records, State};
 use super::{LOOK, Pick, Poke, Schedule, bit, heap};
 
 impl<K: Copy + PartialEq> Schedule<K> {
     /// Where a logical processor is; one that has lent its processor waits.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn state<R: Records<Key = K>>(&self, records: &R, key: K) -> State {
         let record = records.get(key);
         match (record.borrower, record.lender) {
@@ -17,16 +17,31 @@ impl<K: Copy + PartialEq> Schedule<K> {
     }
 
     /// A logical processor that was off or waited wants to run.
-    #[inline]
+    #[inline(always)]
     pub fn make_ready<R: Records<Key = K>>(&mut self, records: &mut R, key: K, now: u64) -> Poke {
         if records.get(key).borrower.is_some() {
             return Poke::Nobody;
         }
         let key = Self::payer(records, key);
-        let record = records.get_mut(key);
+        let record = records.get(key);
         if matches!(record.state, State::Ready | State::Running) {
             return Poke::Nobody;
         }
+        self.wake(records, key, now)
+    }
+
+    /// Whether one waits, and neither lends its time nor runs in another's.
+    #[must_use]
+    #[inline(always)]
+    pub fn waits<R: Records<Key = K>>(&self, records: &R, key: K) -> bool {
+        let record = records.get(key);
+        record.state == State::Blocked && record.borrower.is_none() && record.lender.is_none()
+    }
+
+    /// One that was off, or [waits](Schedule::waits), wants to run.
+    #[inline(always)]
+    pub fn wake<R: Records<Key = K>>(&mut self, records: &mut R, key: K, now: u64) -> Poke {
+        let record = records.get_mut(key);
         record.since = now;
         record.timer = u64::MAX;
         if record.node.is_in() {
@@ -41,6 +56,7 @@ impl<K: Copy + PartialEq> Schedule<K> {
     }
 
     /// Puts one that wants to run where it waits for that.
+    #[inline(always)]
     pub(super) fn enqueue<R: Records<Key = K>>(
         &mut self,
         records: &mut R,
@@ -57,19 +73,13 @@ impl<K: Copy + PartialEq> Schedule<K> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn enqueue_rest<R: Records<Key = K>>(&mut self, records: &mut R, key: K, now: u64, first: bool) -> Poke {
-        let record = records.get_mut(key);
+        let record = records.get(key);
         let free = self.idle & record.reservation.allowed & !self.owned;
         let here = bit(usize::from(record.home));
-        if free != 0 && free & here == 0 {
-            self.move_home(records, key, free.trailing_zeros() as usize);
-        } else if self.owned & here != 0 {
-            // It was away when its home got an owner.
-            let allowed = record.reservation.allowed;
-            if let Some(home) = self.fewest(allowed) {
-                self.move_home(records, key, home);
-            }
+        if free | self.owned & here != 0 {
+            self.choose_home(records, key, free);
         }
         let home = usize::from(records.get(key).home);
         let at = self.at_mut(home);
@@ -83,6 +93,22 @@ impl<K: Copy + PartialEq> Schedule<K> {
             return Poke::Switch(home);
         }
         self.begin_turn(records, home, now)
+    }
+
+    /// Moves one without a reservation, which wants to run, to one of the `free` physical processors, or away from one that has an owner by now.
+    #[inline(never)]
+    fn choose_home<R: Records<Key = K>>(&mut self, records: &mut R, key: K, free: u16) {
+        let record = records.get(key);
+        let (here, allowed) = (bit(usize::from(record.home)), record.reservation.allowed);
+        if free != 0 {
+            if free & here == 0 {
+                self.move_home(records, key, free.trailing_zeros() as usize);
+            }
+        } else if self.owned & here != 0
+            && let Some(home) = self.fewest(allowed)
+        {
+            self.move_home(records, key, home);
+        }
     }
 
     #[inline(never)]
@@ -129,6 +155,7 @@ impl<K: Copy + PartialEq> Schedule<K> {
     }
 
     /// Others wait for a turn: the running one's is limited from now on, if it is one.
+    #[inline(always)]
     fn begin_turn<R: Records<Key = K>>(&mut self, records: &mut R, processor: usize, now: u64) -> Poke {
         let turn = self.turn;
         let at = self.at_mut(processor);
@@ -140,8 +167,10 @@ impl<K: Copy + PartialEq> Schedule<K> {
         if record.is_urgent() {
             return Poke::Nobody;
         }
-        at.limit = now.saturating_add(turn.unsigned_abs());
-        record.turn = turn.saturating_add(signed(now.saturating_sub(record.since)));
+        // A turn is a few milliseconds, and `since` was a reading of the same counter.
+        let turn = turn as u64;
+        at.limit = now.wrapping_add(turn);
+        record.turn = turn.wrapping_add(now).wrapping_sub(record.since) as i64;
         Poke::Timer(processor)
     }
 
@@ -156,7 +185,7 @@ impl<K: Copy + PartialEq> Schedule<K> {
     }
 
     /// Charges the running one for its time up to `now`.
-    #[inline]
+    #[inline(always)]
     fn charge<R: Records<Key = K>>(records: &mut R, running: K, now: u64) {
         let record = records.get_mut(running);
         let ticks = now.saturating_sub(record.since);
@@ -211,8 +240,18 @@ impl<K: Copy + PartialEq> Schedule<K> {
     }
 
     /// Puts a running or waiting one into the heap of those that wait for a time, where it belongs now.
-    #[inline]
+    #[inline(always)]
     pub(super) fn set_wake<R: Records<Key = K>>(&mut self, records: &mut R, key: K, home: usize) {
+        let record = records.get(key);
+        let waits = matches!(record.state, State::Off | State::Blocked) || !record.is_exhausted();
+        // Most wait for no time, and did not before.
+        if !(waits && record.timer == u64::MAX && !record.node.is_in()) {
+            self.place_wake(records, key, home);
+        }
+    }
+
+    #[inline(never)]
+    fn place_wake<R: Records<Key = K>>(&mut self, records: &mut R, key: K, home: usize) {
         let record = records.get(key);
         let replenish = matches!(record.state, State::Running | State::Ready) && record.is_exhausted();
         let at = record.timer.min(if replenish { record.deadline } else { u64::MAX });
@@ -244,7 +283,7 @@ impl<K: Copy + PartialEq> Schedule<K> {
     }
 
     /// The running one leaves its physical processor and waits, until `timer` at the latest (`u64::MAX`: no timer).
-    #[inline]
+    #[inline(always)]
     pub fn block<R: Records<Key = K>>(&mut self, records: &mut R, processor: usize, now: u64, timer: u64) {
         let Some(key) = self.leave(records, processor, now) else { return };
         let record = records.get_mut(key);
@@ -286,7 +325,7 @@ impl<K: Copy + PartialEq> Schedule<K> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn leave<R: Records<Key = K>>(
         &mut self,
         records: &mut R,
@@ -347,7 +386,7 @@ impl<K: Copy + PartialEq> Schedule<K> {
     }
 
     /// Chooses what a physical processor, on which nobody runs, does from `now` on.
-    #[inline]
+    #[inline(always)]
     pub fn pick<R: Records<Key = K>>(&mut self, records: &mut R, processor: usize, now: u64) -> Pick<K> {
         let work = self.own.deadline(processor);
         let at = self.at_mut(processor);
@@ -371,7 +410,7 @@ impl<K: Copy + PartialEq> Schedule<K> {
         Pick::Run(Self::runner(records, key))
     }
 
-    #[inline]
+    #[inline(always)]
     fn run<R: Records<Key = K>>(&mut self, records: &mut R, processor: usize, key: K, now: u64) {
         self.idle &= !bit(processor);
         let record = records.get_mut(key);
@@ -405,6 +444,7 @@ impl<K: Copy + PartialEq> Schedule<K> {
     }
 
     /// Gives one that is in no queue another home.
+    #[inline(never)]
     pub(super) fn move_home<R: Records<Key = K>>(&mut self, records: &mut R, key: K, to: usize) {
         let record = records.get_mut(key);
         let from = usize::from(record.assigned);

@@ -37,8 +37,10 @@ impl Vgic {
     }
 
     /// Most flushes: the only marked interrupt is one that keeps no line, and the list register that held it last is empty
-    /// again. It can be pending there at once, and the model need not change its mind about anything else.
-    fn rearm(&mut self, processor: usize, registers: &mut impl ListRegisterAccess) -> bool {
+    /// again. It can be pending there at once, and the model need not change its mind about anything else. Returns false, and nothing has happened, where it
+    /// takes a [`Vgic::flush`]; otherwise there is nothing left to do of one whose last flush wanted no maintenance interrupt.
+    #[inline(always)]
+    pub fn rearm(&mut self, processor: usize, registers: &mut impl ListRegisterAccess) -> bool {
         let state = self.processor(processor);
         let word = state.attention_banks.trailing_zeros() as usize & (BANKS - 1);
         let mask = state.attention[word];
@@ -156,6 +158,7 @@ impl Vgic {
     }
 
     /// Whether an interrupt is there that ends the guest's WFI, given ICH_VMCR_EL2. Call it after a `flush`.
+    #[inline(always)]
     pub fn signals(&self, processor: usize, registers: &impl ListRegisterAccess, vmcr: u64) -> bool {
         const VENG1: u64 = 1 << 1;
         const VPMR_SHIFT: u32 = 24;
