@@ -53,6 +53,30 @@ impl MessageWord {
         self.0 & 1 << 62 != 0
     }
 
+    /// The same with its region lent: in a call, until that is over; as a server gets it, by whoever called.
+    #[must_use]
+    pub const fn lent(self) -> MessageWord {
+        MessageWord(self.0 | 1 << 63)
+    }
+
+    /// Whether the region is lent.
+    #[must_use]
+    pub const fn is_lent(self) -> bool {
+        self.0 & 1 << 63 != 0
+    }
+
+    /// The same with the region that is lent in reach of its holder meanwhile.
+    #[must_use]
+    pub const fn kept(self) -> MessageWord {
+        MessageWord(self.0 | 1 << 62)
+    }
+
+    /// Whether the caller goes on touching what it lends.
+    #[must_use]
+    pub const fn is_kept(self) -> bool {
+        self.0 & 1 << 62 != 0
+    }
+
     /// From a register, as it is.
     #[must_use]
     pub const fn from_register(value: u64) -> MessageWord {

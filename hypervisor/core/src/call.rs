@@ -21,7 +21,10 @@
 //! gives it back.
 
 mod end;
+mod lend;
 mod ring;
+
+pub(crate) use lend::Zeroes;
 
 use handover_abi::layout::{self, PROCESSORS_MAX};
 use handover_abi::{Account, Error, MessageWord, Port, RegionHandle, SHORT_MAX};
@@ -30,7 +33,7 @@ use crate::channel::{Link, named};
 use crate::list::{List, Node, Nodes};
 use crate::region::{Region, frames, optional_place, taken};
 use crate::stage2::Place;
-use crate::{Failure, Machine, PAGE, Partition, PartitionIndex, Phase, System, VcpuId};
+use crate::{Failure, Machine, PAGE, Pa, Partition, PartitionIndex, Phase, System, VcpuId};
 
 /// See the [module](self).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +60,10 @@ pub(crate) struct Party {
     to: Link,
     /// The region of a queued call, or 0.
     region: u32,
+    /// The region that it lends until the call is over, or 0.
+    lent: u32,
+    /// Its name where the holder is, or 0: nobody has borrowed it.
+    view: u32,
     /// In the server's queue.
     node: Node,
 }
@@ -70,6 +77,8 @@ impl Party {
         port: 0,
         to: Link::NONE,
         region: 0,
+        lent: 0,
+        view: 0,
         node: Node::new(),
     };
 }
@@ -144,6 +153,15 @@ fn region_of(p: &Partition, m: &impl Machine, word: MessageWord) -> Result<u32, 
     Ok(handle.get())
 }
 
+/// What a region that comes takes of its receiver, all of it there.
+struct Room {
+    place: Option<Place>,
+    /// For the table of regions.
+    page: Option<Pa>,
+    /// For the window.
+    table: Option<Pa>,
+}
+
 /// Which of the receiver's limits is in the way is not the sender's to know.
 fn no_room(failure: Failure) -> Failure {
     let colours = failure == Failure::limit(Account::CacheColours);
@@ -216,6 +234,11 @@ impl System {
         }
         let to = port.peer;
         let region = region_of(p, m, word)?;
+        if region != 0 && word.is_lent() {
+            let handed = self.lend(m, caller, word, to)?;
+            self.charge_move(m, caller.partition, region);
+            return Ok(handed);
+        }
         let handed = self.hand(m, caller, caller.partition, region, to, length)?;
         self.charge_move(m, caller.partition, region);
         if let Some(party) = self.party_mut(caller) {
@@ -244,9 +267,15 @@ impl System {
             return Err(Error::Denied.into());
         }
         let to = port.peer;
-        let region = region_of(p, m, word)?;
+        let region = match region_of(p, m, word) {
+            Ok(region) => region,
+            Err(failure) => return self.forward_loan(m, server, caller, word, to, failure),
+        };
         let handed = self.hand(m, caller, server.partition, region, to, length)?;
         self.charge_move(m, server.partition, region);
+        if self.party(caller).is_some_and(|party| party.view != 0) {
+            self.take_back(m, caller, server.partition, true);
+        }
         if let Some(party) = self.party_mut(server) {
             party.serving = None;
         }
@@ -374,18 +403,43 @@ impl System {
         region: u32,
         to: Link,
     ) -> Result<(RegionHandle, u8, bool), Failure> {
-        let landing = self.port_at(to).map_or(0, |port| port.landing);
         let region_record = *self.get(from).and_then(|p| p.regions.get(region)).ok_or(Error::BadHandle)?;
         let body = region_record.body;
         self.check_colours(m, &body, to)?;
+        // What one partition hands to itself is charged to it already.
+        let (memory, control) = if from == to.partition() { (0, 0) } else { (body.size(), body.control()) };
+        let Room { place, page, table } = self.room(m, to, body.order(), memory, control)?;
+
+        if let Some(p) = self.get_mut(from) {
+            let slot = region_record.unlink(m, p.vmid);
+            p.accounts.release(Account::AddressSpace, slot);
+            p.drop_view(m, region);
+            p.regions.remove(region);
+            p.release_body(&body);
+        }
         let p = self.get_mut(to.partition()).ok_or(Error::PeerClosed)?;
-        let mut place = optional_place(m, p.root, landing, body.order()).unwrap_or(None);
+        p.accounts.charge(Account::Memory, body.size());
+        p.accounts.charge(Account::ControlMemory, body.control());
+        Ok((p.hold(m, body, place, page, table)?, body.order(), place.is_some()))
+    }
+
+    /// That the partition at `to` has room for a region of this order, and is charged for so much more of memory and control memory.
+    #[inline(always)]
+    fn room(
+        &mut self,
+        m: &mut impl Machine,
+        to: Link,
+        order: u8,
+        memory: u64,
+        control: u64,
+    ) -> Result<Room, Failure> {
+        let landing = self.port_at(to).map_or(0, |port| port.landing);
+        let p = self.get(to.partition()).ok_or(Error::PeerClosed)?;
+        let mut place = optional_place(m, p.root, landing, order).unwrap_or(None);
         let grow = p.regions.is_full();
         if grow && !p.regions.can_grow() {
             return Err(Failure::limit(Account::ControlMemory));
         }
-        // What one partition hands to itself is charged to it already.
-        let (memory, control) = if from == to.partition() { (0, 0) } else { (body.size(), body.control()) };
         p.accounts.check(Account::Memory, memory)?;
         let control = control + u64::from(grow) * PAGE;
         if p.accounts.check(Account::AddressSpace, taken(&place)).is_err() {
@@ -397,17 +451,7 @@ impl System {
             p.accounts.check(Account::ControlMemory, control)?;
         }
         let (page, table) = frames(m, &p.colours, grow, place.as_ref().is_some_and(Place::needs_table))?;
-
-        if let Some(p) = self.get_mut(from) {
-            let slot = region_record.unlink(m, p.vmid);
-            p.accounts.release(Account::AddressSpace, slot);
-            p.regions.remove(region);
-            p.release_body(&body);
-        }
-        let p = self.get_mut(to.partition()).ok_or(Error::PeerClosed)?;
-        p.accounts.charge(Account::Memory, body.size());
-        p.accounts.charge(Account::ControlMemory, body.control());
-        Ok((p.hold(m, body, place, page, table)?, body.order(), place.is_some()))
+        Ok(Room { place, page, table })
     }
 
     /// `Reply`: answers the call that this processor has taken. → the caller, who goes on with the message under that word.
@@ -429,10 +473,13 @@ impl System {
         let party = p.calls.parties.get(usize::from(server.index)).ok_or(Error::BadHandle)?;
         let caller = party.serving.ok_or(Error::BadHandle)?;
         let region = region_of(p, m, word)?;
-        let port = self.party(caller).map_or(0, |party| party.port);
+        let (port, lent) = self.party(caller).map_or((0, 0), |party| (party.port, party.lent));
         let to = Link::new(caller.partition, port);
         let word = self.pass(m, server.partition, region, to, length).map_err(no_room)?;
         self.charge_move(m, server.partition, region);
+        if lent != 0 {
+            self.end_loan(m, caller, Some(server), true);
+        }
         if let Some(party) = self.party_mut(server) {
             party.serving = None;
         }
@@ -466,7 +513,11 @@ impl System {
     fn take_call(&mut self, m: &mut impl Machine, server: VcpuId) -> Result<Waited, Failure> {
         let head = self.get(server.partition).and_then(|p| p.calls.queue.head()).ok_or(Error::BadHandle)?;
         let caller = VcpuId::from_raw(head);
-        let Party { to, region, length, .. } = *self.party(caller).ok_or(Error::BadHandle)?;
+        let Party { to, region, length, lent, .. } = *self.party(caller).ok_or(Error::BadHandle)?;
+        if region != 0 && region == lent {
+            let word = self.take_loan(m, caller, server)?;
+            return Ok(Waited::Call(Delivered { caller, word }));
+        }
         let word = self.pass(m, caller.partition, region, to, length)?;
         self.queue_change(server.partition, |queue, nodes| queue.remove(nodes, head));
         self.serve(caller, server);

@@ -64,6 +64,7 @@ impl System {
             body = Some(region.body);
             let slot = region.unlink(m, p.vmid);
             p.accounts.release(Account::AddressSpace, slot);
+            p.drop_view(m, handle.get());
             p.regions.remove(handle.get());
             p.charge_bus(m);
         }

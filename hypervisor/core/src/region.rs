@@ -223,14 +223,31 @@ impl Body {
     pub(crate) const NONE: Body = Body { descriptor: 0, cleared: 0, order: NonZeroU32::MIN };
 }
 
+/// How a region stands with the partition in whose table it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Its holder may do with it what it likes.
+    Held,
+    /// It is being zeroed, and has no name any more.
+    Clearing,
+    /// It waits with a direct call, and has no name meanwhile.
+    Calling,
+    /// It is [lent](mod@crate::call), and has no name meanwhile.
+    Lent,
+    /// It is another partition's, and may be read until the call that it came with is answered.
+    Borrowed,
+    /// It was borrowed, and has gone back without this partition's doing: zeroes are mapped in its place.
+    Replaced,
+}
+
 /// A region in its holder's table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Region {
     pub(crate) body: Body,
     pub(crate) mapping: Mapping,
-    clearing: bool,
-    /// It waits with a direct call.
-    calling: bool,
+    /// The table by which it is lent, once it was; 0: none.
+    view: Pa,
+    pub(crate) standing: Standing,
 }
 
 impl Default for Region {
@@ -241,16 +258,37 @@ impl Default for Region {
 
 impl Region {
     pub(crate) const fn new(body: Body, mapping: Mapping) -> Region {
-        Region { body, mapping, clearing: false, calling: false }
+        Region { body, mapping, view: Pa::new(0), standing: Standing::Held }
     }
 
-    /// The region that a guest names: not one that is on its way out.
+    /// The region that a guest names and may do with what it likes. [`Error::BadHandle`]: none, or one on its way out. [`Error::Denied`]: it is lent to it.
     #[inline(always)]
     pub(crate) fn held(table: &Regions, handle: u32) -> Result<&Region, Failure> {
         match table.get(handle) {
-            Some(region) if !region.clearing && !region.calling => Ok(region),
+            Some(region) if region.standing == Standing::Held => Ok(region),
+            found => Err(Region::not_held(found)),
+        }
+    }
+
+    #[cold]
+    fn not_held(found: Option<&Region>) -> Failure {
+        match found {
+            Some(Region { standing: Standing::Borrowed | Standing::Replaced, .. }) => Error::Denied.into(),
+            _ => Error::BadHandle.into(),
+        }
+    }
+
+    /// The region that a guest names, its own or one that is lent to it.
+    #[inline(always)]
+    fn named(table: &Regions, handle: u32) -> Result<&Region, Failure> {
+        match table.get(handle) {
+            Some(region) if region.has_name() => Ok(region),
             _ => Err(Error::BadHandle.into()),
         }
+    }
+
+    fn has_name(&self) -> bool {
+        matches!(self.standing, Standing::Held | Standing::Borrowed | Standing::Replaced)
     }
 
     /// It waits with a call from now on, mapped nowhere. → bytes of address space that are free.
@@ -258,13 +296,61 @@ impl Region {
     pub(crate) fn enter_call(&mut self, m: &mut impl Machine, vmid: u16) -> u64 {
         let slot = self.unlink(m, vmid);
         self.mapping = Mapping::NONE;
-        self.calling = true;
+        self.standing = Standing::Calling;
         slot
     }
 
     /// The call has failed.
     pub(crate) fn leave_call(&mut self) {
-        self.calling = false;
+        self.standing = Standing::Held;
+    }
+
+    /// It is lent from now on. Its place stays taken; unless it is `kept`, no processor of its holder's reaches it any more.
+    pub(crate) fn enter_loan(&mut self, m: &mut impl Machine, vmid: u16, kept: bool) {
+        if !kept {
+            self.mapping.suspend(m, vmid, self.body.order(), self.body.leaves());
+        }
+        self.standing = Standing::Lent;
+    }
+
+    /// It is its holder's alone again, mapped where it was.
+    pub(crate) fn leave_loan(&mut self, m: &mut impl Machine, vmid: u16) {
+        self.mapping.resume(m, vmid, self.body.order());
+        self.standing = Standing::Held;
+    }
+
+    /// Whether it needs a table to be lent that it has not yet.
+    pub(crate) fn needs_view(&self) -> bool {
+        stage2::is_table(self.body.descriptor) && self.view.get() == 0
+    }
+
+    /// Gives it a table by which it can be lent; `table` is a fresh frame.
+    pub(crate) fn make_view(&mut self, m: &mut impl Machine, table: Pa) {
+        let from = stage2::address(self.body.descriptor);
+        for index in 0..ENTRIES.min(usize::from(self.body.leaves())) {
+            let leaf = m.entry(from, index);
+            m.set_entry(table, index, stage2::lent(leaf));
+        }
+        self.view = table;
+    }
+
+    /// What whoever borrows it holds.
+    pub(crate) fn view(&self) -> Body {
+        let descriptor = match self.view.get() {
+            0 => stage2::lent(self.body.descriptor),
+            _ => stage2::lent_table(self.view),
+        };
+        Body { descriptor, ..self.body }
+    }
+
+    /// Zeroes by `descriptor` take the place of what was borrowed: all of the slot.
+    pub(crate) fn replace(&mut self, m: &mut impl Machine, vmid: u16, descriptor: u64) {
+        self.mapping.replace(m, vmid, self.body.order(), self.body.leaves(), descriptor);
+        let order = if self.body.order() > BLOCK_ORDER { GIB_ORDER } else { BLOCK_ORDER };
+        // So that all of them are forgotten when they go.
+        self.body =
+            Body { descriptor, cleared: 0, order: NonZeroU32::MIN.saturating_add(u32::from(order) - 1) };
+        self.standing = Standing::Replaced;
     }
 
     /// For a partition whose whole translation is gone. → bytes of address space that are free.
@@ -379,7 +465,7 @@ impl System {
     }
 
     /// `RegionDestroy`: one step of zeroing a region and giving its memory back. From the first step on it is not mapped, and nothing else finds it.
-    /// [`Error::BadHandle`]. [`Error::Throttled`]: it is mapped, and stays so.
+    /// [`Error::BadHandle`]. [`Error::Denied`]: it is lent to the partition. [`Error::Throttled`]: it is mapped, and stays so.
     pub fn region_destroy(
         &mut self,
         m: &mut impl Machine,
@@ -388,7 +474,11 @@ impl System {
     ) -> Result<Progress, Failure> {
         let p = self.caller(who)?;
         let handle = named(handle)?;
-        if p.bus.is_limited() && Region::held(&p.regions, handle).is_ok_and(|region| region.mapping.at != 0) {
+        if Region::named(&p.regions, handle).is_ok_and(|region| region.standing == Standing::Borrowed) {
+            return Err(Error::Denied.into());
+        }
+        if p.bus.is_limited() && Region::named(&p.regions, handle).is_ok_and(|region| region.mapping.at != 0)
+        {
             p.check_bus(m)?;
             p.charge_bus(m);
         }
@@ -405,7 +495,7 @@ impl System {
     ) -> Result<(), Failure> {
         let p = self.caller(who)?;
         let handle = named(handle)?;
-        let region = *Region::held(&p.regions, handle)?;
+        let region = *Region::named(&p.regions, handle)?;
         if region.mapping.at != 0 {
             return Err(Error::InUse.into());
         }
@@ -421,7 +511,7 @@ impl System {
         Ok(())
     }
 
-    /// `RegionUnmap`: [`Error::WrongState`] when it is not mapped. [`Error::Throttled`].
+    /// `RegionUnmap`: [`Error::WrongState`] when it is not mapped. [`Error::Throttled`]. Zeroes in the place of what was lent have no name any more then.
     pub fn region_unmap(
         &mut self,
         m: &mut impl Machine,
@@ -430,7 +520,7 @@ impl System {
     ) -> Result<(), Failure> {
         let p = self.caller(who)?;
         let handle = named(handle)?;
-        let region = *Region::held(&p.regions, handle)?;
+        let region = *Region::named(&p.regions, handle)?;
         if region.mapping.at == 0 {
             return Err(Error::WrongState.into());
         }
@@ -438,7 +528,9 @@ impl System {
         p.charge_bus(m);
         let slot = region.unlink(m, p.vmid);
         p.accounts.release(Account::AddressSpace, slot);
-        if let Some(region) = p.regions.get_mut(handle) {
+        if region.standing == Standing::Replaced {
+            p.regions.remove(handle);
+        } else if let Some(region) = p.regions.get_mut(handle) {
             region.mapping = Mapping::NONE;
         }
         Ok(())
@@ -447,7 +539,7 @@ impl System {
     /// `RegionInfo`: size in bytes, address or 0.
     pub fn region_info(&self, who: PartitionIndex, handle: u64) -> Result<(u64, u64), Failure> {
         let p = self.caller_ref(who)?;
-        let region = Region::held(&p.regions, named(handle)?)?;
+        let region = Region::named(&p.regions, named(handle)?)?;
         Ok((region.body.size(), region.mapping.at))
     }
 }
@@ -527,13 +619,25 @@ impl crate::Partition {
     /// One step of destroying a region.
     pub(crate) fn destroy_region(&mut self, m: &mut impl Machine, handle: u32) -> Result<Progress, Failure> {
         let vmid = self.vmid;
-        let region = self.regions.get_mut(handle).filter(|region| !region.calling).ok_or(Error::BadHandle)?;
-        if !region.clearing {
-            let slot = region.unlink(m, vmid);
-            region.mapping = Mapping::NONE;
-            region.clearing = true;
-            self.accounts.release(Account::AddressSpace, slot);
+        let region = self.regions.get_mut(handle).ok_or(Error::BadHandle)?;
+        match region.standing {
+            Standing::Held => {
+                let slot = region.unlink(m, vmid);
+                region.mapping = Mapping::NONE;
+                region.standing = Standing::Clearing;
+                self.accounts.release(Account::AddressSpace, slot);
+                self.drop_view(m, handle);
+            }
+            Standing::Clearing => {}
+            Standing::Replaced => {
+                let slot = region.unlink(m, vmid);
+                self.accounts.release(Account::AddressSpace, slot);
+                self.regions.remove(handle);
+                return Ok(Progress::Done);
+            }
+            Standing::Calling | Standing::Lent | Standing::Borrowed => return Err(Error::BadHandle.into()),
         }
+        let region = self.regions.get_mut(handle).ok_or(Error::BadHandle)?;
         let mut budget = STEP;
         if !region.body.clear(m, &mut budget) {
             return Ok(Progress::Again);
@@ -542,6 +646,23 @@ impl crate::Partition {
         self.regions.remove(handle);
         self.release_body(&body);
         Ok(Progress::Done)
+    }
+
+    /// Gives back the table by which a region that is its holder's alone was lent, if it was.
+    #[inline(always)]
+    pub(crate) fn drop_view(&mut self, m: &mut impl Machine, handle: u32) {
+        if self.regions.get(handle).is_some_and(|region| region.view.get() != 0) {
+            self.free_view(m, handle);
+        }
+    }
+
+    #[cold]
+    fn free_view(&mut self, m: &mut impl Machine, handle: u32) {
+        let Some(region) = self.regions.get_mut(handle) else { return };
+        let table = core::mem::replace(&mut region.view, Pa::new(0));
+        m.zero(table, PAGE);
+        stage2::free_table(m, table);
+        self.accounts.release(Account::ControlMemory, PAGE);
     }
 
     /// Takes a region's charges back.

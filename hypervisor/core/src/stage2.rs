@@ -28,6 +28,8 @@ const EXECUTE_NEVER: u64 = 1 << 54;
 const OWN: u64 = 1 << 55;
 /// In a descriptor that leads to shared memory, and in its leaves: two translations may have them.
 const SHARED: u64 = 1 << 56;
+/// In a descriptor by which a region is lent, and in its leaves: its holder has others for it.
+const LENT: u64 = 1 << 57;
 /// In a descriptor that is not valid the architecture ignores all other bits: a count of pages, up to 512.
 const CLEARED_SHIFT: u32 = 54;
 const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
@@ -99,6 +101,16 @@ pub(crate) fn shared_table(pa: Pa) -> u64 {
 /// A leaf that leads to the same and does not allow to write.
 pub(crate) fn read_only(leaf: u64) -> u64 {
     leaf & !S2AP_WRITE
+}
+
+/// A leaf that leads to the same, by which it is lent: it does not allow to write.
+pub(crate) fn lent(leaf: u64) -> u64 {
+    read_only(leaf) | LENT
+}
+
+/// A table descriptor of what is lent.
+pub(crate) fn lent_table(pa: Pa) -> u64 {
+    table(pa) | LENT
 }
 
 /// Where a descriptor leads.
@@ -318,9 +330,45 @@ impl Mapping {
         if self.at == 0 {
             return;
         }
-        let index = if order > 21 { level1(self.at) } else { level2(self.at) };
-        m.set_entry(self.table, index, 0);
+        m.set_entry(self.table, self.index(order), 0);
         m.maintain(vmid, Maintenance::Unlink { at: Ipa::new(self.at), order, entries: leaves });
+    }
+
+    /// The entry that it is.
+    #[inline(always)]
+    fn index(self, order: u8) -> usize {
+        if order > 21 { level1(self.at) } else { level2(self.at) }
+    }
+
+    /// Takes the region out of reach, if it is mapped, and keeps its place for it.
+    pub(crate) fn suspend(self, m: &mut impl Machine, vmid: u16, order: u8, leaves: u16) {
+        if self.at != 0 {
+            let descriptor = m.entry(self.table, self.index(order));
+            m.set_entry(self.table, self.index(order), invalid(descriptor));
+            m.maintain(vmid, Maintenance::Unlink { at: Ipa::new(self.at), order, entries: leaves });
+        }
+    }
+
+    /// Undoes [`Mapping::suspend`], if that was done.
+    pub(crate) fn resume(self, m: &mut impl Machine, vmid: u16, order: u8) {
+        if self.at == 0 {
+            return;
+        }
+        let descriptor = m.entry(self.table, self.index(order));
+        if !is_valid(descriptor) {
+            m.set_entry(self.table, self.index(order), descriptor | VALID);
+            m.maintain(vmid, Maintenance::Link);
+        }
+    }
+
+    /// Puts something else in its place. Between the two nothing is there: a change of the address needs that (Arm ARM, D8.16.1, break-before-make), and
+    /// who touches it meanwhile must be made to try again.
+    pub(crate) fn replace(self, m: &mut impl Machine, vmid: u16, order: u8, leaves: u16, descriptor: u64) {
+        if self.at != 0 {
+            self.unlink(m, vmid, order, leaves);
+            m.set_entry(self.table, self.index(order), descriptor);
+            m.maintain(vmid, Maintenance::Link);
+        }
     }
 }
 

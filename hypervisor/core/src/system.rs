@@ -5,6 +5,7 @@ use handover_abi::{Account, EndReason, Error, Name, PartitionId};
 
 use crate::addr::PAGE;
 use crate::bus::Bucket;
+use crate::call::Zeroes;
 use crate::device::Devices;
 use crate::reap::Reap;
 use crate::timeout::Wheel;
@@ -25,6 +26,7 @@ pub struct System {
     pub(crate) palette: Palette,
     /// When they are given up.
     pub(crate) timeouts: Wheel,
+    pub(crate) zeroes: Option<Zeroes>,
     pub(crate) devices: Devices,
 }
 
@@ -40,6 +42,7 @@ impl System {
             last_id: 0,
             requests: 0,
             timeouts: Wheel::new(),
+            zeroes: None,
         }
     }
 

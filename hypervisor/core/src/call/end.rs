@@ -60,13 +60,13 @@ impl System {
     /// Ends a call without a reply; a processor that does not call is left alone.
     fn call_fail(&mut self, m: &mut impl Machine, caller: VcpuId, error: Error) {
         if self.is_calling(caller) {
-            let region = self.call_withdraw(caller);
+            let region = self.call_withdraw(m, caller);
             m.call_failed(caller, error, region);
         }
     }
 
     /// Takes a call back, wherever it is. → the region that has waited with it.
-    fn call_withdraw(&mut self, caller: VcpuId) -> Option<RegionHandle> {
+    fn call_withdraw(&mut self, m: &mut impl Machine, caller: VcpuId) -> Option<RegionHandle> {
         let party = *self.party(caller)?;
         match party.role {
             Role::Free | Role::Waiting => return None,
@@ -79,11 +79,14 @@ impl System {
                 }
             }
         }
+        if party.lent != 0 {
+            self.end_loan(m, caller, party.holder, false);
+        }
         let p = self.get_mut(caller.partition)?;
         if let Some(party) = p.calls.parties.get_mut(usize::from(caller.index)) {
             (party.role, party.holder, party.region) = (Role::Free, None, 0);
         }
-        let region = p.regions.get_mut(party.region)?;
+        let region = p.regions.get_mut(party.region).filter(|_| party.region != party.lent)?;
         region.leave_call();
         Some(RegionHandle::new(party.region))
     }
@@ -109,7 +112,7 @@ impl System {
     pub(crate) fn calls_end(&mut self, m: &mut impl Machine, partition: PartitionIndex) {
         for id in processors(partition) {
             self.call_interrupted(id);
-            let _ended: Option<RegionHandle> = self.call_withdraw(id);
+            let _ended: Option<RegionHandle> = self.call_withdraw(m, id);
         }
         // Those of its own that it owes a reply are not among the callers any more.
         for id in processors(partition) {

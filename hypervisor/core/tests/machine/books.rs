@@ -19,6 +19,8 @@ pub struct Tree {
     pub own: Vec<(u64, u64)>,
     /// Those leaves and tables that two partitions may have.
     pub shared: BTreeSet<u64>,
+    /// Leaves and tables by which something is lent to the partition: first byte and size.
+    pub lent: Vec<(u64, u64)>,
     touched: Vec<Ipa>,
     /// Pages of what is no memory of the machine's, and where they are mapped.
     pub others: Vec<(u64, u64)>,
@@ -49,9 +51,21 @@ impl Tree {
                 let is_table = shift > 12 && entry & 2 != 0;
                 self.own.push((pa, if is_table { PAGE } else { 1 << shift }));
             }
+            // Bit 57: lent, and only to be read.
+            let lent = entry & 1 << 57 != 0;
             if shift > 12 && entry & 2 != 0 {
-                self.tables.push(pa);
+                if lent {
+                    self.lent.push((pa, PAGE));
+                } else {
+                    self.tables.push(pa);
+                }
                 self.branch(tables, Pa::new(pa), at, shift);
+            } else if lent {
+                assert_eq!(entry & 1 << 7, 0, "{pa:#x} is lent to write");
+                self.lent.push((pa, 1 << shift));
+                if shift != 12 || at.is_multiple_of(256 << 10) || at % (2 * MIB) == PAGE {
+                    self.touched.push(Ipa::new(at));
+                }
             } else if pa < BASE {
                 // The archive's files are nobody's, and devices no memory.
                 self.others.push((pa, at));
@@ -88,6 +102,11 @@ pub fn partitions(system: &System) -> Vec<PartitionIndex> {
     all.filter(|ix| system.partition(*ix).is_some()).collect()
 }
 
+/// The frames of zeroes that take the place of what was lent.
+pub fn zeroes(system: &System) -> BTreeSet<u64> {
+    system.zero_frames().into_iter().flatten().map(Pa::get).collect()
+}
+
 /// Checks everything; `creator` says who made a partition and pays `shell` bytes for it, which the model does not have. `rest`: no call is half
 /// done, so that the sums are equal to the byte. → what guests can touch.
 pub fn balance(
@@ -101,6 +120,8 @@ pub fn balance(
     let mut owned: Vec<(u64, &str)> = machine.record_frames().into_iter().map(|pa| (pa, "records")).collect();
     let mut once = |pa: u64, what: &'static str| owned.push((pa, what));
     let mut joint = BTreeMap::new();
+    let mut lent = BTreeSet::new();
+    let zeroes = zeroes(system);
     let mut touched = Vec::new();
     let mut charged = 0;
     let mut shells = 0;
@@ -150,6 +171,11 @@ pub fn balance(
             assert_eq!(machine.owner(Pa::new(*table)), Some((*table, 12)));
             once_or_joint(*table, "a table");
         }
+        for &(pa, size) in &tree.lent {
+            let order = size.trailing_zeros() as u8;
+            assert_eq!(machine.owner(Pa::new(pa)), Some((pa, order)), "lent, but not allocated");
+            assert!(zeroes.contains(&pa) || lent.insert(pa), "{pa:#x} is lent twice");
+        }
         touched.push((p.vmid(), p.root(), Ipa::new(0)));
         touched.extend(tree.touched.iter().map(|at| (p.vmid(), p.root(), *at)));
     }
@@ -158,7 +184,7 @@ pub fn balance(
         assert_ne!(pair[0].0, pair[1].0, "{:#x} is {} and {}", pair[0].0, pair[0].1, pair[1].1);
     }
     let allocated = machine.allocated_bytes();
-    let charged = charged - shells - system.charged_twice();
+    let charged = charged - shells - system.charged_twice() + zeroes.len() as u64 * PAGE;
     if rest {
         assert_eq!(allocated, charged, "allocated and charged");
     } else {

@@ -155,6 +155,8 @@ pub struct Model {
     pub calls: u64,
     /// Those that asked for memory.
     pub allocations: u32,
+    /// The frames of the zeroes that take the place of what was lent.
+    pub zeroes: BTreeSet<u64>,
     /// Roots whose trees must be sound at every such call: other processors walk them meanwhile.
     pub watched: Vec<Pa>,
     hash: u64,
@@ -187,6 +189,7 @@ impl Model {
             allowance: None,
             calls: 0,
             allocations: 0,
+            zeroes: BTreeSet::new(),
             watched: Vec::new(),
             hash: 0,
         }
@@ -196,9 +199,21 @@ impl Model {
     /// within one's while it is free. `leaving` is memory that is being zeroed, or `freed`, and must be out of reach; shared memory may be zeroed.
     fn boundary(&mut self, leaving: Option<(Pa, u64)>, freed: bool) {
         self.calls += 1;
-        let mut reached = BTreeMap::new();
+        let (mut reached, mut lent) = (BTreeMap::new(), BTreeMap::new());
         for &root in &self.watched {
             let tree = books::Tree::of(&self.tables, root);
+            for (pa, size) in tree.lent {
+                let often = lent.entry(pa).or_insert(0);
+                *often += 1;
+                assert!(*often <= 1 || self.zeroes.contains(&pa), "{pa:#x} is lent {often} times");
+                assert!(self.owner(Pa::new(pa)).is_some(), "{pa:#x} is lent and free");
+                if let Some((start, bytes)) = leaving {
+                    assert!(
+                        pa + size <= start.get() || pa >= start.get() + bytes,
+                        "{pa:#x} goes and is lent"
+                    );
+                }
+            }
             for (pa, size) in tree.leaves {
                 let shared = tree.shared.contains(&pa);
                 let often = reached.entry(pa).or_insert(0);
