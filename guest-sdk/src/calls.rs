@@ -18,7 +18,7 @@ use core::fmt;
 use handover_abi::{Error, MessageWord, Port};
 
 use crate::{
-    Channel, Region, Short,
+    Channel, Lent, Region, Short,
     hvc::{self, CallFailure},
     window::{SLOT_ORDER, WINDOW},
 };
@@ -48,11 +48,13 @@ impl core::error::Error for CallError {}
 
 /// A call that this processor has taken; its bytes are where [`wait`] was told to put them.
 #[derive(Debug)]
-pub struct Called {
+pub struct Called<'c> {
     /// Which of the channels it came by.
     pub channel: usize,
     /// Its region.
     pub region: Option<Region>,
+    /// What it lends.
+    pub lent: Option<Lent<'c>>,
 }
 
 #[inline]
@@ -86,6 +88,42 @@ impl Channel {
         }
     }
 
+    /// Calls the peer and lends it a region until it replies: the peer reads, and nobody here can touch it meanwhile. It comes back whatever happens, as
+    /// it was and where it was. What the reply brings is returned.
+    ///
+    /// # Errors
+    ///
+    /// As for [`call`](Channel::call); [`Error::Limit`] when there is no control memory to lend it by.
+    pub fn call_lending(
+        &mut self,
+        region: &mut Region,
+        short: &mut Short,
+    ) -> Result<Option<Region>, CallError> {
+        self.call_with(word(self.port(), Some(region), short).lent(), short)
+    }
+
+    /// The same; this partition goes on reading it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`call_lending`](Channel::call_lending).
+    pub fn call_showing(&mut self, region: &Region, short: &mut Short) -> Result<Option<Region>, CallError> {
+        self.call_with(word(self.port(), Some(region), short).lent().kept(), short)
+    }
+
+    fn call_with(&mut self, word: MessageWord, short: &mut Short) -> Result<Option<Region>, CallError> {
+        self.arm().map_err(|error| CallError { error, region: None })?;
+        // SAFETY: what is lent is borrowed here until it is back: alone where it goes out of reach, to read where it does not.
+        match unsafe { hvc::call(word, short.words_mut()) } {
+            Ok(answer) => {
+                short.set_length(answer.length());
+                self.arrived(answer).map_err(|error| CallError { error, region: None })
+            }
+            Err(CallFailure { error, word }) if word.is_lent() => Err(CallError { error, region: None }),
+            Err(failure) => Err(failed(failure, None)),
+        }
+    }
+
     /// How long calls wait for their replies, in nanoseconds; 0: for ever.
     ///
     /// # Errors
@@ -110,6 +148,8 @@ impl Channel {
     fn arm_anew(&mut self, slot: Option<u64>) -> Result<(), Error> {
         let slot = match slot {
             Some(slot) => slot,
+            // What is lent is there until the reply, and no longer.
+            None if self.loan.is_some() && self.landing != 0 => return Ok(()),
             None => *self.slot.insert(WINDOW.claim(SLOT_ORDER).ok_or(Error::InUse)?),
         };
         if slot != self.landing {
@@ -124,7 +164,7 @@ impl Channel {
     fn arrived(&mut self, word: MessageWord) -> Result<Option<Region>, Error> {
         let Some(handle) = word.region() else { return Ok(None) };
         if word.is_landed() {
-            self.slot = None;
+            (self.slot, self.loan) = (None, None);
             // SAFETY: the control OS has mapped it at the landing, which was this channel's slot.
             return Ok(Some(unsafe { Region::from_parts(handle, self.landing, word.order()) }));
         }
@@ -157,7 +197,8 @@ fn failed(CallFailure { error, word }: CallFailure, region: Option<Region>) -> C
 ///
 /// [`Error::WrongState`] when a reply is due; [`Error::Limit`] and [`Error::NoMemory`] when there is no room for the region of the next call.
 #[inline]
-pub fn wait(channels: &mut [Channel], short: &mut Short) -> Result<Option<Called>, Error> {
+pub fn wait<'c>(channels: &'c mut [Channel], short: &mut Short) -> Result<Option<Called<'c>>, Error> {
+    channels.iter_mut().for_each(Channel::settle);
     arm(channels)?;
     let word = hvc::call_wait(short.words_mut())?;
     taken(channels, word, short)
@@ -180,11 +221,11 @@ pub fn reply(region: Option<Region>, short: &Short) -> Result<(), CallError> {
 ///
 /// Those of [`reply`].
 #[inline]
-pub fn reply_and_wait(
-    channels: &mut [Channel],
+pub fn reply_and_wait<'c>(
+    channels: &'c mut [Channel],
     region: Option<Region>,
     short: &mut Short,
-) -> Result<Option<Called>, CallError> {
+) -> Result<Option<Called<'c>>, CallError> {
     if let Err(error) = arm(channels) {
         return Err(CallError { error, region });
     }
@@ -205,17 +246,28 @@ pub fn forward(channel: &Channel, region: Option<Region>, short: &Short) -> Resu
     sent(unsafe { hvc::forward(word, short.words()) }, region)
 }
 
+/// [`forward`] with what the caller has lent: who is behind `channel` reads it then, until its reply.
+///
+/// # Errors
+///
+/// Those of [`forward`]; the loan stays.
+pub fn forward_lent(channel: &Channel, lent: &Lent<'_>, short: &Short) -> Result<(), Error> {
+    let word = MessageWord::new(channel.port(), Some(lent.handle()), short.length());
+    // SAFETY: what goes is not this partition's, and is reached by atomics alone, which find nothing any more.
+    unsafe { hvc::forward(word, short.words()) }
+}
+
 /// [`forward`], and then [`wait`], in one call of the control OS.
 ///
 /// # Errors
 ///
 /// Those of [`forward`].
-pub fn forward_and_wait(
-    channels: &mut [Channel],
+pub fn forward_and_wait<'c>(
+    channels: &'c mut [Channel],
     channel: &Channel,
     region: Option<Region>,
     short: &mut Short,
-) -> Result<Option<Called>, CallError> {
+) -> Result<Option<Called<'c>>, CallError> {
     if let Err(error) = arm(channels) {
         return Err(CallError { error, region });
     }
@@ -244,17 +296,18 @@ fn sent(result: Result<(), Error>, region: Option<Region>) -> Result<(), CallErr
 }
 
 #[inline]
-fn sent_and_taken(
-    channels: &mut [Channel],
+fn sent_and_taken<'c>(
+    channels: &'c mut [Channel],
     result: Result<Option<MessageWord>, Error>,
     region: Option<Region>,
     short: &mut Short,
-) -> Result<Option<Called>, CallError> {
+) -> Result<Option<Called<'c>>, CallError> {
     match result {
         Ok(word) => {
             if let Some(region) = region {
                 region.gone();
             }
+            channels.iter_mut().for_each(Channel::returned);
             taken(channels, word, short).map_err(|error| CallError { error, region: None })
         }
         Err(error) => Err(CallError { error, region }),
@@ -262,21 +315,24 @@ fn sent_and_taken(
 }
 
 #[inline]
-fn taken(
-    channels: &mut [Channel],
+fn taken<'c>(
+    channels: &'c mut [Channel],
     word: Option<MessageWord>,
     short: &mut Short,
-) -> Result<Option<Called>, Error> {
+) -> Result<Option<Called<'c>>, Error> {
     let Some(word) = word else { return Ok(None) };
     short.set_length(word.length());
     let found = channels.iter_mut().enumerate().find(|(_, channel)| channel.port() == word.port());
     let Some((index, channel)) = found else {
         // A channel that the caller of `wait` keeps elsewhere.
-        if let Some(handle) = word.region() {
+        if let Some(handle) = word.region().filter(|_| !word.is_lent()) {
             // SAFETY: nothing refers into what has just come.
             let _freed: Result<(), Error> = unsafe { hvc::region_destroy(handle) };
         }
         return Err(Error::BadHandle);
     };
-    Ok(Some(Called { channel: index, region: channel.arrived(word)? }))
+    if word.is_lent() {
+        return Ok(Some(Called { channel: index, region: None, lent: channel.borrowed(word)? }));
+    }
+    Ok(Some(Called { channel: index, region: channel.arrived(word)?, lent: None }))
 }

@@ -7,6 +7,7 @@ use handover_abi::{Causes, Error, MessageWord, PartitionId, Port, RequestWord, S
 use crate::{
     Region, Service, Short, events,
     hvc::{self, Failure},
+    lent::Loan,
     window::{SLOT_ORDER, WINDOW},
 };
 
@@ -174,6 +175,8 @@ pub struct Channel {
     pub(crate) landing: u64,
     /// Nanoseconds that direct calls wait, or 0.
     pub(crate) patience: u64,
+    /// What has come by a call and is lent.
+    pub(crate) loan: Option<Loan>,
 }
 
 impl Channel {
@@ -196,7 +199,7 @@ impl Channel {
     }
 
     pub(crate) fn from_port(port: Port) -> Channel {
-        Channel { port, slot: None, landing: 0, patience: 0 }
+        Channel { port, slot: None, landing: 0, patience: 0, loan: None }
     }
 
     /// The port, by which events name this end.
@@ -344,6 +347,7 @@ impl Channel {
 
 impl Drop for Channel {
     fn drop(&mut self) {
+        self.settle();
         if let Some(address) = self.slot {
             WINDOW.release(address);
         }

@@ -68,6 +68,8 @@ pub mod hvc;
 #[cfg(target_os = "none")]
 pub mod interrupts;
 #[cfg(target_os = "none")]
+mod lent;
+#[cfg(target_os = "none")]
 mod listener;
 #[cfg(target_os = "none")]
 pub mod mapping;
@@ -103,6 +105,7 @@ pub use message::Short;
 pub use {
     asynchronous::Sending,
     channel::{Channel, ConnectError, Connecting, Message, SendError},
+    lent::Lent,
     listener::Listener,
     ports::{EventReceiver, EventSender, PortSet},
     region::Region,

@@ -1,7 +1,7 @@
 //! What brings a guest's processor to EL2, and how it goes back.
 
 use handover_abi::{Counter, EndReason};
-use handover_core::PartitionIndex;
+use handover_core::{Ipa, PartitionIndex};
 
 use crate::arch::exception::{self, DataAccess, Syndrome, SystemAccess, class};
 use crate::arch::registers::ICH_VMCR_EL2;
@@ -155,8 +155,19 @@ pub fn undefined(mut guest: Running) -> Running {
     guest
 }
 
+/// Whether there is memory by now where the guest has found none: what takes another's place is not there for a moment (`Mapping::replace`).
+fn is_back(guest: &Running, syndrome: Syndrome) -> bool {
+    let at = Ipa::new(exception::fault_ipa());
+    let kernel = KERNEL.lock();
+    syndrome.is_stage2_translation_fault()
+        && kernel.system.translate(&kernel.hardware, guest.id().partition, at).is_some()
+}
+
 /// Gives the guest an external abort for what it touched.
 fn abort(mut guest: Running, syndrome: Syndrome) -> Running {
+    if is_back(&guest, syndrome) {
+        return guest;
+    }
     guest.counters().count(Counter::AbortsGiven);
     exception::inject_abort(guest.context(), syndrome, exception::fault_va());
     guest

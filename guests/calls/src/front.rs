@@ -4,7 +4,7 @@ use handover_guest::{
     Boot, Channel, Error, PartitionId, Region, ServiceId, Short, Status, hvc, println, signals,
 };
 
-use crate::order;
+use crate::{lending, order};
 
 /// Calls of each kind.
 const ROUNDS: u64 = 300;
@@ -30,7 +30,11 @@ pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
     tell("asked for", exchange(&mut middle, order::ASK));
     tell("to itself", to_itself());
     tell("late", late(&mut back));
+    tell("lent", lending::lend(&mut back, order::SUM));
+    tell("lent on", lending::lend(&mut middle, order::FORWARD_SUM));
+    tell("lent too long", lending::lend_too_long(&mut back, PATIENCE));
     tell("turned again", exchange(&mut back, order::TURN));
+    tell("lent to one that ends", lending::lend_to_one_that_ends(&mut back));
     tell("ended", ended(&mut back));
     tell("forwarded after that", exchange(&mut middle, order::FORWARD));
     println!("calls: {}", if well { "all ok" } else { "FAILED" });

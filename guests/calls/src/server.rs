@@ -1,12 +1,13 @@
 //! Who is called.
 
-use core::time::Duration;
+use core::{sync::atomic::Ordering, time::Duration};
 
 use handover_guest::{
-    Boot, Channel, Error, Port, Region, Short, Status, calls, events, interrupts, println, signals, timer,
+    Boot, Channel, Error, Lent, Port, Region, Short, Status, calls, events, interrupts, println, signals,
+    timer,
 };
 
-use crate::order;
+use crate::{lending, order};
 
 pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
     let mut behind = match boot.service("back") {
@@ -21,7 +22,11 @@ pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
             while events::next()?.is_some() {}
             continue;
         };
-        if let Err(error) = answer(&mut behind, call.region, &mut short) {
+        let done = match call.lent {
+            Some(lent) => read(&mut behind, &lent, &mut short),
+            None => answer(&mut behind, call.region, &mut short),
+        };
+        if let Err(error) = done {
             println!("calls: a reply comes to nothing: {error}");
         }
     }
@@ -36,6 +41,28 @@ fn accept() -> Result<Channel, Error> {
             }
         }
         events::wait_for(Port::CONTROL)?;
+    }
+}
+
+/// Answers what is asked of a region that is lent.
+fn read(behind: &mut Option<Channel>, lent: &Lent<'_>, short: &mut Short) -> Result<(), Error> {
+    match (short.first().copied(), behind) {
+        (Some(order::FORWARD_SUM), Some(behind)) => calls::forward_lent(behind, lent, short),
+        (Some(order::END), _) => handover_guest::end(Status(5)),
+        (Some(order::OUTLIVE), _) => {
+            // No load of it may fault, whenever it goes.
+            let words = lent.words();
+            let ends = [&words[0], &words[words.len() - 1]];
+            while ends.iter().any(|word| word.load(Ordering::Relaxed) != 0) {
+                core::hint::spin_loop();
+            }
+            println!("calls: zeroes have taken its place, at both ends of {} bytes", lent.size());
+            Ok(calls::reply(None, short)?)
+        }
+        _ => {
+            *short = Short::new(&lending::sum(lent).to_le_bytes())?;
+            Ok(calls::reply(None, short)?)
+        }
     }
 }
 

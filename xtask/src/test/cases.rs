@@ -63,19 +63,23 @@ macro_rules! calls {
             "end-with = [\"front\"]\n[machine]\nprocessors = ",
             $processors,
             "\nmemory = \"160 MiB\"\n",
-            calls!("back", "back", "provides = [\"back\"]"),
-            calls!("second", "back", "provides = [\"second\"]"),
-            calls!("middle", "middle", "provides = [\"middle\"]\nuses = [\"back\"]"),
-            calls!("front", "front", "uses = [\"middle\", \"second\"]"),
+            calls!("back", "back", 1, "provides = [\"back\"]"),
+            calls!("second", "back", 1, "provides = [\"second\"]"),
+            calls!("middle", "middle", 1, "provides = [\"middle\"]\nuses = [\"back\"]"),
+            calls!("keeper", "back", 1, "provides = [\"keeper\"]"),
+            calls!("victim", "victim", 2, "uses = [\"keeper\"]"),
+            calls!("front", "front", 1, "uses = [\"middle\", \"second\"]"),
         )
     };
-    ($name:literal, $role:literal, $services:literal) => {
+    ($name:literal, $role:literal, $processors:literal, $services:literal) => {
         concat!(
             "[[partition]]\nname = \"",
             $name,
             "\"\nkernel = \"guest:calls\"\ncommand-line = \"role=",
             $role,
-            "\"\nprocessors = 1\nmemory = \"8 MiB\"\n",
+            "\"\nprocessors = ",
+            $processors,
+            "\nmemory = \"8 MiB\"\n",
             $services,
             "\n"
         )
@@ -89,6 +93,13 @@ const CALLED: &[super::machine::Line] = &[
     Has("front", "calls: asked for Ok(())"),
     Has("front", "calls: to itself Ok(())"),
     Has("front", "calls: late Ok(())"),
+    Has("front", "calls: lent Ok(())"),
+    Has("front", "calls: lent on Ok(())"),
+    Has("front", "calls: lent too long Ok(())"),
+    Has("front", "calls: lent to one that ends Ok(())"),
+    Has("second", "calls: zeroes have taken its place, at both ends of 4194304 bytes"),
+    Has("keeper", "calls: zeroes have taken its place, at both ends of 1048576 bytes"),
+    Has("system-control", "victim has exited with status 6"),
     Has("front", "calls: ended Ok(())"),
     Has("front", "calls: all ok"),
     Has("system-control", "second has exited with status 5"),
