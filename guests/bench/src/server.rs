@@ -75,7 +75,8 @@ fn answer_calls(channel: Channel) -> Result<(), Error> {
                     let word = region.first_word_mut();
                     *word = !*word;
                 }
-                calls::reply_and_wait(&mut channels, call.region, &mut short)?
+                let region = call.region;
+                calls::reply_and_wait(&mut channels, region, &mut short)?
             }
             None => {
                 while interrupts::take() {}
