@@ -130,6 +130,19 @@ impl Partition {
         }
     }
 
+    /// One that holds nothing is as if it had never run.
+    pub(crate) fn renew(&mut self) {
+        self.phase = Phase::Created;
+        self.paused = false;
+        self.shutdown = None;
+        self.reason = EndReason::None;
+        self.status = 0;
+        // Port 0 may have been masked, or a set's member.
+        self.control = Latch::new();
+        self.pending = List::new();
+        self.reap = Reap::Unlink;
+    }
+
     /// Whether `SignalNext` would find something.
     pub(crate) fn has_signals(&self) -> bool {
         self.shutdown.is_some() || !self.signals_queued.is_empty()

@@ -4,8 +4,6 @@ use handover_abi::{Account, EndReason, Error, PartitionId, layout};
 
 use crate::addr::BLOCK;
 use crate::channel::Link;
-use crate::event::Latch;
-use crate::list::List;
 use crate::region::STEP;
 use crate::signal::Signals;
 use crate::stage2::{self, ENTRIES};
@@ -169,13 +167,7 @@ impl System {
         }
         self.withdraw_end(ix);
         if let Some(p) = self.get_mut(ix) {
-            p.phase = Phase::Created;
-            p.paused = false;
-            p.reason = EndReason::None;
-            p.status = 0;
-            // Port 0 may have been masked, or a set's member.
-            p.control = Latch::new();
-            p.pending = List::new();
+            p.renew();
         }
         Ok(())
     }

@@ -1,13 +1,12 @@
 //! Every partition of the machine.
 
 use handover_abi::layout::PROCESSORS_MAX;
-use handover_abi::{Account, EndReason, Error, Name, PartitionId};
+use handover_abi::{Account, Error, Name, PartitionId};
 
 use crate::addr::PAGE;
 use crate::bus::Bucket;
 use crate::call::Zeroes;
 use crate::device::Devices;
-use crate::reap::Reap;
 use crate::timeout::Wheel;
 use crate::{Accounts, Attributes, Colours, Failure, Machine, Pa, Palette, Partition, PartitionIndex, Phase};
 
@@ -110,11 +109,7 @@ impl System {
             Ok((ix, id, creator, root)) => {
                 shell.id = id;
                 shell.name = Some(name);
-                shell.phase = Phase::Created;
-                shell.paused = false;
-                shell.shutdown = None;
-                shell.reason = EndReason::None;
-                shell.status = 0;
+                shell.renew();
                 shell.processors = processors;
                 shell.root = root;
                 shell.vmid = ix.vmid();
@@ -124,7 +119,6 @@ impl System {
                 shell.bus = Bucket::new();
                 shell.creator = creator;
                 shell.shell_bytes = shell_bytes;
-                shell.reap = Reap::Unlink;
                 if let Some(slot) = self.partitions.get_mut(ix.get()) {
                     *slot = Some(shell);
                 }

@@ -938,6 +938,8 @@ fn the_rules_do_what_the_naive_rules_say() {
 /// What must have happened for the test to mean something.
 const OUTCOMES: &[&str] = &[
     "accept: done",
+    "account: done",
+    "account: invalid argument",
     "accept: limit reached",
     "accept: no such handle",
     "call: wrong state",
@@ -1017,6 +1019,8 @@ const OUTCOMES: &[&str] = &[
     "set_create: limit reached",
     "set_destroy: done",
     "set_destroy: in use",
+    "set_limit: done",
+    "set_limit: invalid argument",
     "set_next: done",
     "set_next: nothing there yet",
     "set_remove: done",

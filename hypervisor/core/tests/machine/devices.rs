@@ -54,3 +54,10 @@ pub fn balance(system: &System, machine: &Model, ix: PartitionIndex, others: &[(
         assert_eq!(system.translate(machine, ix, Ipa::new(at)), None, "{pa:#x} is taken for memory");
     }
 }
+
+/// Whether nobody has one.
+pub fn are_free(system: &System, machine: &Model) -> bool {
+    all(system).all(|device| device.holder().is_none())
+        && machine.connected.is_empty()
+        && machine.disconnecting.is_empty()
+}

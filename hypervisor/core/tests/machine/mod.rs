@@ -3,6 +3,7 @@
 
 pub mod books;
 pub mod devices;
+pub mod interface;
 pub mod tlb;
 
 use std::any::{Any, TypeId};

@@ -1,15 +1,17 @@
 //! What system-control does to a partition between its making and its end.
 
-use handover_abi::{Error, PartitionId, PartitionState};
+use handover_abi::{Account, Error, PartitionId, PartitionState};
 
-use crate::{Pair, naive::Phase};
+use crate::Pair;
+use crate::naive::{MIB, Phase};
 
 impl Pair {
     /// One of these calls, for a partition in whatever state.
     pub fn life(&mut self, id: u32) {
         let (ix, active) = (self.ix(id), self.naive.p(id).phase == Phase::Active);
         let unless = |good: bool| if good { vec![] } else { vec![Error::WrongState] };
-        match self.random.below(6) {
+        match self.random.below(9) {
+            6..9 => self.limits(id),
             0 => {
                 let result = self.system.pause(ix);
                 if self.agree("pause", result, &unless(active)).is_some() {
@@ -60,5 +62,33 @@ impl Pair {
             Phase::Terminated => PartitionState::Terminated,
         };
         assert_eq!(self.system.partition(ix).unwrap().state(), expected);
+    }
+
+    /// A limit is set, perhaps below what is in use, and an account read.
+    fn limits(&mut self, id: u32) {
+        let ix = self.ix(id);
+        let account = self.random.pick(&[Account::Memory, Account::AddressSpace, Account::Ports]).unwrap();
+        let used = self.naive.used(id, account);
+        let limit = match self.random.below(4) {
+            0 => used / 2,
+            1 => used,
+            2 => used + 4 * MIB,
+            _ => u64::MAX,
+        };
+        let number = self.random.pick(&[account as u64, account as u64, account as u64, 99]).unwrap();
+        let why = if number == 99 { vec![Error::InvalidArgument] } else { vec![] };
+        let result = self.system.set_limit(&self.machine, PartitionId::new(id), number, limit);
+        if self.agree("set_limit", result, &why).is_some() {
+            let p = self.naive.p(id);
+            match account {
+                Account::Memory => p.memory_limit = limit,
+                Account::AddressSpace => p.space_limit = limit,
+                _ => p.ports_limit = limit,
+            }
+        }
+        let result = self.system.account(&self.machine, ix, number);
+        if let Some(found) = self.agree("account", result, &why) {
+            assert_eq!(found, (used, limit), "{account}");
+        }
     }
 }
