@@ -39,6 +39,8 @@ struct Naive {
     /// Through which of its ports a blocked one called, and with which region.
     through: BTreeMap<VcpuId, (Port, Option<RegionHandle>)>,
     regions: BTreeMap<PartitionIndex, BTreeSet<u32>>,
+    /// Where regions that come through a port are mapped, and how long its calls wait.
+    setups: BTreeMap<(PartitionIndex, Port), (u64, u64)>,
 }
 
 impl Naive {
@@ -229,8 +231,15 @@ impl World {
         assert_eq!(got.region().is_some(), sent.region().is_some());
         if let (Some(sent), Some(got)) = (sent.region(), got.region()) {
             self.naive.regions.get_mut(&from).unwrap().remove(&sent.get());
+            let place = |region: u32| self.system.region_info(to.0, u64::from(region)).unwrap().1;
+            let landing = self.naive.setups.get(&to).map_or(0, |setup| setup.0);
+            let taken = self.naive.regions[&to.0].iter().any(|other| place(*other) == landing);
+            let found = place(got.get());
+            // What a partition hands to itself may still be where it is to land.
+            let may_stay_out = taken || from == to.0;
+            assert!(found == landing && !taken || found == 0 && may_stay_out, "it landed at {found:#x}");
             self.naive.regions.get_mut(&to.0).unwrap().insert(got.get());
-            self.count("region passed");
+            self.count(if found == 0 { "region passed" } else { "region landed" });
         }
     }
 
@@ -238,6 +247,26 @@ impl World {
         let own: Vec<_> =
             self.channels.iter().copied().filter(|channel| channel.client.0 == client).collect();
         self.random.pick(&own)
+    }
+
+    /// A port is prepared for calls, or is not.
+    fn setup(&mut self) {
+        let Some(channel) = self.random.pick(&self.channels) else { return };
+        let (partition, port) = if self.random.chance(2) { channel.client } else { channel.server };
+        let slot = layout::WINDOW_BASE + (self.random.below(64) as u64) * layout::WINDOW_SLOT;
+        let (landing, patience) =
+            (self.random.pick(&[0, slot, slot, slot + PAGE, PAGE << 9]).unwrap(), self.random.next());
+        let result = self.system.call_setup(partition, u64::from(port.get()), landing, patience);
+        let expected = match landing {
+            landing if !landing.is_multiple_of(layout::WINDOW_SLOT) => Err(Error::InvalidArgument.into()),
+            landing if landing != 0 && landing != slot => Err(Error::BadAddress.into()),
+            _ => Ok(()),
+        };
+        assert_eq!(result, expected);
+        if result.is_ok() {
+            self.naive.setups.insert((partition, port), (landing, patience));
+            self.count("setup");
+        }
     }
 
     fn call(&mut self, caller: VcpuId) {
@@ -251,6 +280,8 @@ impl World {
             self.arrives(word, caller.partition, got, channel.server);
             self.naive.through.insert(caller, (channel.client.1, None));
             self.naive.serve(caller, server);
+            let setup = self.naive.setups.get(&channel.client);
+            assert_eq!(self.system.call_patience(caller), setup.map_or(0, |setup| setup.1));
             self.count("call taken at once");
             return;
         }
@@ -392,6 +423,9 @@ impl World {
                 self.fails(caller, Error::PeerClosed);
             }
         }
+        for end in [channel.client, channel.server] {
+            self.naive.setups.remove(&end);
+        }
         self.count("channel closed");
         // So that there is always one to choose from.
         self.join(channel.client.0, channel.server.0);
@@ -444,6 +478,7 @@ impl World {
 
     fn step(&mut self) {
         match self.random.below(40) {
+            0 if self.random.chance(2) => self.setup(),
             0 => self.close(),
             1 => {
                 let all: Vec<_> = self.naive.roles.iter().map(|(id, role)| (*id, *role)).collect();
@@ -562,9 +597,11 @@ fn nobody_waits_for_ever_and_nothing_is_lost() {
         "forward taken at once",
         "partition ended",
         "region forwarded to a queue",
+        "region landed",
         "region passed",
         "region taken from a queue",
         "reply",
+        "setup",
         "timed out",
     ];
     if !cfg!(miri) {

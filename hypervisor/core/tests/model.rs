@@ -17,6 +17,9 @@ use handover_core::{Failure, Ipa, Pa, Partition, PartitionIndex, Progress, QUEUE
 use machine::{Model, Random};
 use naive::{End, GIB, MIB, Message, Naive, Phase, Port, Region, Set, Signal, State};
 
+/// In millionths of a processor.
+const TIME_LIMIT: u32 = 1_000_000;
+
 struct Pair {
     system: System,
     machine: Model,
@@ -94,6 +97,7 @@ impl Pair {
             (Account::Memory, memory_limit),
             (Account::Ports, ports_limit),
             (Account::ControlMemory, u64::MAX),
+            (Account::ProcessorTime, u64::from(TIME_LIMIT)),
         ] {
             self.system.set_limit(&self.machine, id, account as u64, limit).unwrap();
         }
@@ -122,6 +126,7 @@ impl Pair {
                 told: false,
                 shutdown: None,
                 reason: EndReason::None,
+                time: 0,
                 creator,
                 memory: granules,
                 memory_limit,
@@ -787,7 +792,9 @@ impl Pair {
             let ix = self.ix(id);
             let (root, vmid) = {
                 let p = self.system.partition(ix).unwrap();
-                for account in [Account::Memory, Account::Ports, Account::AddressSpace] {
+                for account in
+                    [Account::Memory, Account::Ports, Account::AddressSpace, Account::ProcessorTime]
+                {
                     assert_eq!(p.accounts().used(account), self.naive.used(id, account), "{account} of {id}");
                 }
                 (p.root(), p.vmid())
@@ -970,6 +977,9 @@ const OUTCOMES: &[&str] = &[
     "event_send: permission denied",
     "event_send: timed out",
     "event_unmask: done",
+    "promise_time: done",
+    "promise_time: limit reached",
+    "promise_time: wrong state",
     "receive: closed by the peer",
     "receive: done",
     "receive: in use",

@@ -103,7 +103,7 @@ pub fn all() -> impl Iterator<Item = &'static str> {
 pub fn model(rule: &str) -> &'static str {
     match rule {
         "call" | "call_expired" | "call_wait" | "call_interrupted" | "reply" | "reply_and_wait"
-        | "forward" | "vcpu_on" | "vcpu_off" => "calls",
+        | "forward" | "vcpu_on" | "vcpu_off" | "call_setup" => "calls",
         "set_bus" | "broadcast" => "bus",
         "set_colours" => "colours",
         "device_assign" | "device_revoke" => "chaos",

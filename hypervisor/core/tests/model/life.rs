@@ -3,6 +3,7 @@
 use handover_abi::{Account, Error, PartitionId, PartitionState};
 
 use crate::Pair;
+use crate::TIME_LIMIT;
 use crate::naive::{MIB, Phase};
 
 impl Pair {
@@ -11,7 +12,8 @@ impl Pair {
         let (ix, active) = (self.ix(id), self.naive.p(id).phase == Phase::Active);
         let unless = |good: bool| if good { vec![] } else { vec![Error::WrongState] };
         match self.random.below(9) {
-            6..9 => self.limits(id),
+            6..8 => self.limits(id),
+            8 => self.promise(id),
             0 => {
                 let result = self.system.pause(ix);
                 if self.agree("pause", result, &unless(active)).is_some() {
@@ -69,7 +71,7 @@ impl Pair {
         let ix = self.ix(id);
         let account = self.random.pick(&[Account::Memory, Account::AddressSpace, Account::Ports]).unwrap();
         let used = self.naive.used(id, account);
-        let limit = match self.random.below(4) {
+        let limit = match self.random.below(8) {
             0 => used / 2,
             1 => used,
             2 => used + 4 * MIB,
@@ -89,6 +91,27 @@ impl Pair {
         let result = self.system.account(&self.machine, ix, number);
         if let Some(found) = self.agree("account", result, &why) {
             assert_eq!(found, (used, limit), "{account}");
+        }
+    }
+
+    /// Processor time is promised, or cannot be.
+    fn promise(&mut self, id: u32) {
+        let (ix, phase) = (self.ix(id), self.naive.p(id).phase);
+        let old = self.naive.p(id).time;
+        let new = self.random.below(1_500_000) as u32;
+        let there = !self.random.chance(3);
+        let mut why = if phase == Phase::Terminated { vec![Error::WrongState] } else { vec![] };
+        if !there {
+            why.push(Error::NoCapacity);
+        }
+        // The limit is what it was made with.
+        if new > old.max(TIME_LIMIT) {
+            why.push(Error::Limit);
+        }
+        let promise = || if there { Ok(()) } else { Err(Error::NoCapacity.into()) };
+        let result = self.system.promise_time(ix, old, new, promise);
+        if self.agree("promise_time", result, &why).is_some() {
+            self.naive.p(id).time = new;
         }
     }
 }

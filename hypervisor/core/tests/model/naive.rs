@@ -109,6 +109,8 @@ pub struct Partition {
     /// What a shutdown request says that was not taken.
     pub shutdown: Option<u64>,
     pub reason: EndReason,
+    /// Promised processor time.
+    pub time: u32,
     pub creator: u32,
     /// Where it has granules of memory.
     pub memory: BTreeSet<u64>,
@@ -499,6 +501,7 @@ impl Naive {
         p.memory.clear();
         p.small.clear();
         p.told = false;
+        p.time = 0;
         p.shutdown = None;
         p.phase = Phase::Terminated;
         p.reason = EndReason::Stopped;
@@ -560,6 +563,7 @@ impl Naive {
     pub fn used(&self, id: u32, account: Account) -> u64 {
         match account {
             Account::Memory => self.memory(id),
+            Account::ProcessorTime => u64::from(self.partitions[&id].time),
             Account::AddressSpace => self.space(id),
             Account::Ports => (self.partitions[&id].ports.len() + self.partitions[&id].sets.len()) as u64,
             _ => 0,
