@@ -58,7 +58,8 @@ pub enum Phase {
     Terminated,
 }
 
-/// A partition. The image provides the memory.
+/// A partition. The image provides the memory. Printed, it is all of its state, and nothing that was.
+#[derive(Debug)]
 pub struct Partition {
     pub(crate) id: PartitionId,
     pub(crate) name: Option<Name>,

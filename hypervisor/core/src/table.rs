@@ -1,5 +1,7 @@
 //! Tables of records that grow by pages.
 
+use core::fmt;
+
 use crate::{Machine, Pa};
 
 /// Pages a table may have.
@@ -32,6 +34,12 @@ pub(crate) struct PagedTable<T: 'static, const N: usize> {
     /// The handle of the first slot never used.
     fresh: u32,
     used: u32,
+}
+
+impl<T: fmt::Debug + 'static, const N: usize> fmt::Debug for PagedTable<T, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.handles().filter_map(|handle| Some((handle, self.get(handle)?)))).finish()
+    }
 }
 
 impl<T: 'static, const N: usize> PagedTable<T, N> {
