@@ -15,6 +15,8 @@ use crate::{Boot, hvc, interrupts, mapping, println, psci};
 
 core::arch::global_asm!(include_str!("start.s"), UPPER_TCR = const UPPER_TCR);
 
+core::arch::global_asm!(include_str!("copy.s"));
+
 /// TCR_EL1 for the upper half of the address space: EPD1, no walks; with feature `upper`: T1SZ 25, walks write-back and inner
 /// shareable, 4 KiB.
 const UPPER_TCR: u64 =

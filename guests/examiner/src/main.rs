@@ -9,6 +9,7 @@ extern crate alloc;
 
 mod bus;
 mod colours;
+mod copies;
 mod costs;
 mod counters;
 mod cycles;
@@ -33,6 +34,7 @@ type Case = (&'static str, fn(&mut Stage) -> Verdict);
 const CASES: &[Case] = &[
     ("lifecycle", lifecycle::run),
     ("pause", pause::run),
+    ("copies", copies::run),
     ("counters", counters::run),
     ("verbs", verbs::run),
     ("cycles", cycles::run),

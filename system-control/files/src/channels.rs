@@ -31,7 +31,10 @@ pub struct Region {
 }
 
 /// A message, taken from a port.
+///
+/// Its fields lie in this order so that the bytes are aligned: it is copied by words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub struct Received {
     /// The region that came with it.
     pub region: Option<Region>,

@@ -1,7 +1,10 @@
 //! The files' state as a whole.
 
-use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
-use core::mem;
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    vec::Vec,
+};
 
 use handover_abi::{Port, ServiceId};
 
@@ -49,7 +52,7 @@ impl Default for Limits {
 }
 
 /// What a thread waits for: something whose readiness changes. Whoever waits for it tries again when it was named by
-/// [`Files::take_wakeups`], and may find that it has to wait on.
+/// [`Files::next_wakeup`], and may find that it has to wait on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WaitKey(pub(crate) Waitable);
 
@@ -93,7 +96,7 @@ pub struct Files {
     pub(crate) mounts: Vec<Mount>,
     pub(crate) budget: Budget,
     pub(crate) terminal: Terminal,
-    wakeups: Vec<WaitKey>,
+    wakeups: VecDeque<WaitKey>,
     /// Number of the next inode.
     next: u64,
 }
@@ -126,7 +129,7 @@ impl Files {
             mounts: Vec::new(),
             budget: Budget { used: 0, limit: limits.pages },
             terminal: Terminal::new(),
-            wakeups: Vec::new(),
+            wakeups: VecDeque::new(),
             next: 1,
         };
         files.mount_root(archive)?;
@@ -141,21 +144,15 @@ impl Files {
         Descriptors::new(Node::Inode(ROOT))
     }
 
-    /// What became ready (or may have) since it was last asked; each key once.
-    pub fn take_wakeups(&mut self) -> Vec<WaitKey> {
-        mem::take(&mut self.wakeups)
-    }
-
-    /// Whether there are wake-ups to take.
-    #[must_use]
-    pub fn has_wakeups(&self) -> bool {
-        !self.wakeups.is_empty()
+    /// Something that became ready (or may have) since it was last asked; each key once, the oldest first.
+    pub fn next_wakeup(&mut self) -> Option<WaitKey> {
+        self.wakeups.pop_front()
     }
 
     pub(crate) fn wake(&mut self, what: Waitable) {
         let key = WaitKey(what);
         if !self.wakeups.contains(&key) {
-            self.wakeups.push(key);
+            self.wakeups.push_back(key);
         }
         self.wake_epolls(what);
     }

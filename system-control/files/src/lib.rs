@@ -5,7 +5,7 @@
 //! [`Source`].
 //!
 //! No operation waits. One that would returns [`Errno::AGAIN`]; the kernel then has the thread wait for the descriptor's [`WaitKey`]
-//! until [`Files::take_wakeups`] names it, and tries again.
+//! until [`Files::next_wakeup`] names it, and tries again.
 //!
 //! What a kernel owes besides: [`Files::channel_events`] at the event interrupt and [`Files::console_input`] at the console's, each followed by
 //! the wake-ups and by [`Files::take_terminal_signal`]; [`Descriptors::exec`] and

@@ -290,7 +290,7 @@ impl Chaos {
             }),
         };
         _ = self.world.call().readiness(fd);
-        self.world.files.take_wakeups();
+        self.world.take_wakeups();
     }
 
     fn socket_call(&mut self) {

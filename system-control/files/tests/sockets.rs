@@ -114,9 +114,9 @@ fn a_backlog_ends() {
     assert_eq!(world.call().readiness(fd), Readiness::empty());
     let key = world.call().wait_key(fd).unwrap().unwrap();
     let ports: Vec<_> = (0..3).map(|_| world.kernel.hypervisor.connect(PEER, ME, SERVICE).unwrap()).collect();
-    world.files.take_wakeups();
+    world.take_wakeups();
     world.events();
-    assert_eq!(world.files.take_wakeups(), [key]);
+    assert_eq!(world.take_wakeups(), [key]);
     assert_eq!(world.kernel.hypervisor.status(PEER, ports[2]).unwrap().2, REFUSED_BUSY);
     assert!(world.call().readiness(fd).contains(Readiness::READ));
     // One was withdrawn meanwhile.
@@ -180,9 +180,9 @@ fn connecting() {
 
     let signal = world.kernel.hypervisor.next_signal(PEER).unwrap();
     let port = world.kernel.hypervisor.accept(PEER, signal.token).unwrap();
-    world.files.take_wakeups();
+    world.take_wakeups();
     world.events();
-    assert_eq!(world.files.take_wakeups(), [key]);
+    assert_eq!(world.take_wakeups(), [key]);
     assert_eq!(world.call().connect_result(fd), Ok(()));
     assert_eq!(world.call().connect(fd, &address(PEER, 9)), Err(Errno::ISCONN));
     assert!(world.call().readiness(fd).contains(Readiness::WRITE));
@@ -359,9 +359,9 @@ fn a_full_queue_and_room_again() {
     assert!(!world.call().readiness(fd).contains(Readiness::WRITE));
     world.kernel.hypervisor.receive(PEER, port).unwrap();
     let key = world.call().wait_key(fd).unwrap().unwrap();
-    world.files.take_wakeups();
+    world.take_wakeups();
     world.events();
-    assert_eq!(world.files.take_wakeups(), [key]);
+    assert_eq!(world.take_wakeups(), [key]);
     assert!(world.call().readiness(fd).contains(Readiness::WRITE));
     world.write(fd, b"/msg/a").unwrap();
 }
@@ -389,7 +389,7 @@ fn the_other_end_closes() {
     world.events();
     assert!(world.call().readiness(control).contains(Readiness::READ));
     let key = world.call().wait_key(control).unwrap().unwrap();
-    assert!(world.files.take_wakeups().contains(&key));
+    assert!(world.take_wakeups().contains(&key));
     let words = [SignalKind::PartitionEnded as u64, 0, PEER.into(), argument];
     let record: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     assert_eq!(world.read(control, 200).unwrap(), record);

@@ -159,9 +159,9 @@ fn pipes() {
     assert_eq!(world.read(reader, 5), Err(Errno::AGAIN));
     assert_eq!(world.call().readiness(reader), Readiness::empty());
     let key = world.call().wait_key(reader).unwrap().unwrap();
-    world.files.take_wakeups();
+    world.take_wakeups();
     world.write(writer, b"hello").unwrap();
-    assert_eq!(world.files.take_wakeups(), [key]);
+    assert_eq!(world.take_wakeups(), [key]);
     assert!(world.call().readiness(reader).contains(Readiness::READ));
     assert_eq!(world.read(reader, 3).unwrap(), b"hel");
     assert_eq!(world.write(writer, &[9; 70_000]).unwrap(), 65_534);

@@ -51,7 +51,7 @@ fn lines_are_read_one_by_one_and_end() {
     let (mut world, fd) = terminal();
     let key = world.call().wait_key(fd).unwrap().unwrap();
     keys(&mut world, b"one\ntw");
-    assert_eq!(world.files.take_wakeups(), [key]);
+    assert_eq!(world.take_wakeups(), [key]);
     assert_eq!(request(&mut world, fd, FIONREAD, &[]).unwrap(), 4u32.to_le_bytes());
     assert_eq!(world.read(fd, 100).unwrap(), b"one\n");
     assert_eq!(world.read(fd, 100), Err(Errno::AGAIN));
@@ -174,10 +174,10 @@ fn lists_tell_of_levels_and_edges() {
     add(&mut world, list, edge, EPOLLIN | EPOLLET).unwrap();
     assert_eq!(wait(&mut world, list), []);
     let key = world.call().wait_key(list).unwrap().unwrap();
-    world.files.take_wakeups();
+    world.take_wakeups();
     world.write(writer, b"xy").unwrap();
     world.write(edge_writer, b"xy").unwrap();
-    assert!(world.files.take_wakeups().contains(&key));
+    assert!(world.take_wakeups().contains(&key));
     let (level, once) = ((reader as u64, EPOLLIN), (edge as u64, EPOLLIN));
     assert_eq!(wait(&mut world, list), [level, once]);
     assert_eq!(wait(&mut world, list), [level]);
@@ -237,9 +237,9 @@ fn lists_watch_lists() {
     add(&mut world, lists[4], counter, EPOLLIN).unwrap();
     assert_eq!(wait(&mut world, lists[0]), []);
     let key = world.call().wait_key(lists[0]).unwrap().unwrap();
-    world.files.take_wakeups();
+    world.take_wakeups();
     world.write(counter, &1u64.to_le_bytes()).unwrap();
-    assert!(world.files.take_wakeups().contains(&key));
+    assert!(world.take_wakeups().contains(&key));
     assert_eq!(wait(&mut world, lists[0]), [(lists[1] as u64, EPOLLIN)]);
     let bytes = EpollEvent { events: 1, data: u64::MAX - 5 }.to_bytes();
     assert_eq!(EpollEvent::from_bytes(&bytes), EpollEvent { events: 1, data: u64::MAX - 5 });

@@ -135,18 +135,18 @@ impl<B: Backing> Areas<B> {
         true
     }
 
-    /// The highest free range of `length` bytes below `top`.
+    /// The highest free range of `length` bytes below `top` that starts at a multiple of `alignment`, a power of two.
     #[must_use]
-    pub fn gap(&self, length: u64, top: u64) -> Option<Range<u64>> {
+    pub fn gap(&self, length: u64, alignment: u64, top: u64) -> Option<Range<u64>> {
+        let below = |end: u64| Some(end.checked_sub(length)? & !(alignment - 1));
         let mut end = top;
         for (&start, area) in self.map.range(..top).rev() {
-            if area.end < end && end - area.end >= length {
-                break;
+            if let Some(place) = below(end).filter(|&place| place >= area.end) {
+                return Some(place..place + length);
             }
             end = end.min(start);
         }
-        let start = end.checked_sub(length).filter(|&start| start >= USER_BASE)?;
-        self.is_free(&(start..end)).then_some(start..end)
+        below(end).filter(|&place| place >= USER_BASE).map(|place| place..place + length)
     }
 
     /// Room for so many more areas.
@@ -164,14 +164,27 @@ impl<B: Backing> Areas<B> {
     ///
     /// [`Errno::EXIST`] if something is there; [`Errno::NOMEM`] if there are too many areas.
     pub fn insert(&mut self, range: Range<u64>, protection: Protection, backing: B) -> Result<(), Errno> {
-        if !self.is_free(&range) {
+        let before = self.map.range_mut(..range.end).next_back();
+        if before.as_ref().is_some_and(|(_, area)| area.end > range.start) {
             return Err(Errno::EXIST);
         }
-        self.check_room(1)?;
-        self.bytes += range.end - range.start;
-        self.map.insert(range.start, Area { end: range.end, protection, backing });
+        let length = range.end - range.start;
+        // What it joins grows; otherwise it is one more.
+        match before {
+            Some((&start, area))
+                if area.end == range.start
+                    && area.protection == protection
+                    && area.backing.continues(range.start - start, &backing) =>
+            {
+                area.end = range.end;
+            }
+            _ => {
+                self.check_room(1)?;
+                self.map.insert(range.start, Area { end: range.end, protection, backing });
+            }
+        }
+        self.bytes += length;
         self.merge(range.end);
-        self.merge(range.start);
         Ok(())
     }
 
@@ -336,13 +349,15 @@ mod tests {
     fn gaps_are_taken_from_the_top() {
         let mut areas = Areas::default();
         let top = pages(10, 0).start;
-        assert_eq!(areas.gap(2 * PAGE, top), Some(pages(8, 2)));
+        assert_eq!(areas.gap(2 * PAGE, PAGE, top), Some(pages(8, 2)));
         areas.insert(pages(8, 2), RW, Stuff::Zeroes).unwrap();
         areas.insert(pages(5, 1), RW, Stuff::Zeroes).unwrap();
-        assert_eq!(areas.gap(2 * PAGE, top), Some(pages(6, 2)));
-        assert_eq!(areas.gap(3 * PAGE, top), Some(pages(2, 3)));
-        assert_eq!(areas.gap(1 << 30, top), None);
-        assert_eq!(areas.gap(PAGE, pages(9, 0).start), Some(pages(7, 1)));
+        assert_eq!(areas.gap(2 * PAGE, PAGE, top), Some(pages(6, 2)));
+        assert_eq!(areas.gap(3 * PAGE, PAGE, top), Some(pages(2, 3)));
+        assert_eq!(areas.gap(1 << 30, PAGE, top), None);
+        assert_eq!(areas.gap(PAGE, PAGE, pages(9, 0).start), Some(pages(7, 1)));
+        assert_eq!(areas.gap(PAGE, 8 * PAGE, top), Some(pages(0, 1)));
+        assert_eq!(areas.gap(PAGE, 4 * PAGE, pages(8, 0).start), Some(pages(4, 1)));
     }
 
     #[test]

@@ -173,7 +173,9 @@ impl Channels for Host<'_> {
         let process = self.tasks.processes.get(&self.caller).ok_or(Errno::SRCH)?;
         let space = process.space.as_ref().ok_or(Errno::SRCH)?;
         let mapping = self.regions.map(Some(region), None);
-        space.borrow_mut().map_region(&mapping, region.bytes)
+        let address = space.borrow_mut().map_region(&mapping, region.bytes)?;
+        self.regions.begin(address);
+        Ok(address)
     }
 
     fn unmap_region(&mut self, region: Region) {

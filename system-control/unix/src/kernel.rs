@@ -238,6 +238,9 @@ impl Kernel {
                 host.regions.refresh(&mapping, now);
             }
         }
+        if let Some(address) = self.regions.take_begun() {
+            self.space()?.borrow_mut().begin_region(&mut self.frames, address);
+        }
         Ok(result)
     }
 
@@ -427,10 +430,8 @@ impl Kernel {
             shared::release_unused(&mut self.frames);
             self.release_mapped_files();
             self.wake_due();
-            if self.files.has_wakeups() {
-                for key in self.files.take_wakeups() {
-                    self.wake_all(Key::File(key));
-                }
+            while let Some(key) = self.files.next_wakeup() {
+                self.wake_all(Key::File(key));
             }
             if !self.choose() {
                 self.idle();

@@ -3,7 +3,10 @@
 use alloc::{rc::Rc, vec::Vec};
 use core::{ops::Range, slice};
 
-use handover_guest::mapping;
+use handover_guest::{
+    abi::layout::{WINDOW_BASE, WINDOW_SIZE},
+    mapping,
+};
 use handover_unix::{
     Errno,
     areas::{Area, Areas, Backing, Protection, user_range},
@@ -15,7 +18,7 @@ use handover_unix::{
 use crate::{
     arch::{
         self,
-        table::{Entry, Table, zeroed},
+        table::{BLOCK, Entry, Table, zeroed},
     },
     region::RegionMapping,
     shared::SharedPages,
@@ -126,7 +129,7 @@ pub struct Space {
     pub asid: u16,
     table: Table,
     areas: Areas<Stuff>,
-    /// Frames of its pages, each counted as a whole though it may be shared.
+    /// Its pages but for regions', each counted as a whole though it may be shared.
     resident: u64,
     /// The most frames, those of its tables among them.
     limit: u64,
@@ -227,7 +230,7 @@ impl Space {
     pub fn fault(&mut self, frames: &mut Frames, address: u64, access: Access) -> Result<(), Fault> {
         let page = page_floor(address);
         let (start, area) = self.areas.find(page).ok_or(Fault::Unmapped)?;
-        let (protection, stuff) = (area.protection, area.backing.advance(page - start));
+        let (end, protection, stuff) = (area.end, area.protection, area.backing.advance(page - start));
         let content = match stuff {
             Stuff::Anonymous => Content::Anonymous,
             Stuff::File { .. } => Content::PrivateFile,
@@ -265,21 +268,51 @@ impl Space {
                 }
             }
             (Plan::CopyFile, _) => self.copy_file(frames, page, &stuff, protection),
-            (Plan::MapShared, _) => {
-                let frame = match &stuff {
-                    Stuff::Shared { pages, offset } => {
-                        pages.page(frames, *offset).ok_or(Fault::OutOfMemory)?
-                    }
-                    Stuff::SharedFile { file, offset } => file.physical(*offset).ok_or(Fault::Bus)?,
-                    Stuff::Region { mapping, offset } => mapping.physical(*offset).ok_or(Fault::Bus)?,
-                    Stuff::Anonymous | Stuff::File { .. } => return Err(Fault::Bus),
-                };
-                self.map(frames, page, frame, protection)
-            }
+            (Plan::MapShared, _) => match &stuff {
+                Stuff::Shared { pages, offset } => {
+                    let frame = pages.page(frames, *offset).ok_or(Fault::OutOfMemory)?;
+                    self.map(frames, page, frame, protection)
+                }
+                Stuff::SharedFile { file, offset } => {
+                    self.map(frames, page, file.physical(*offset).ok_or(Fault::Bus)?, protection)
+                }
+                Stuff::Region { mapping, offset } => {
+                    let rest = mapping.rest(*offset).ok_or(Fault::Bus)?;
+                    let area = start..end;
+                    self.map_region_pages(frames, page, area, rest, protection)
+                }
+                Stuff::Anonymous | Stuff::File { .. } => Err(Fault::Bus),
+            },
             (Plan::Copy, Some(entry)) => self.copy(frames, page, entry, protection),
             (Plan::Unprotect, Some(entry)) => self.replace(frames, page, entry.physical(), protection),
             (Plan::Copy | Plan::Unprotect, None) => Err(Fault::Bus),
         }
+    }
+
+    /// Maps what a region has at a page and, at once, all that one table says of it behind: a touch of the next page would cost more. `rest`
+    /// is where the region lies from there on.
+    fn map_region_pages(
+        &mut self,
+        frames: &mut Frames,
+        page: u64,
+        area: Range<u64>,
+        rest: Range<u64>,
+        protection: Protection,
+    ) -> Result<(), Fault> {
+        let block = page & !(BLOCK - 1)..(page & !(BLOCK - 1)) + BLOCK;
+        let whole = area.start <= block.start
+            && block.end <= area.end
+            && rest.start % BLOCK == page % BLOCK
+            && rest.end - rest.start >= block.end - page;
+        if whole {
+            let entry = Entry::new(rest.start - (page - block.start), protection);
+            if self.table.set_block(frames, block.start, entry).map_err(|_| Fault::OutOfMemory)? {
+                return Ok(());
+            }
+        }
+        let end = block.end.min(area.end).min(page + (rest.end - rest.start));
+        let entry = Entry::new(rest.start, protection);
+        self.table.fill(frames, page..end, entry).map_err(|_| Fault::OutOfMemory)
     }
 
     fn copy_file(
@@ -452,12 +485,22 @@ impl Space {
 
     /// Maps a region, readable and writable; where.
     pub fn map_region(&mut self, mapping: &Rc<RegionMapping>, bytes: u64) -> Result<u64, Errno> {
-        let range = self.areas.gap(bytes, MAPPING_TOP).ok_or(Errno::NOMEM)?;
+        let range = self.free_range(bytes, true).ok_or(Errno::NOMEM)?;
         let start = range.start;
         let stuff = Stuff::Region { mapping: mapping.clone(), offset: 0 };
         self.areas.insert(range.clone(), Protection::READ | Protection::WRITE, stuff)?;
         mapping.add_place(self.id, range);
         Ok(start)
+    }
+
+    /// Where there is room for so many bytes; a region's start at a block's start, if they are as many.
+    fn free_range(&self, bytes: u64, region: bool) -> Option<Range<u64>> {
+        self.areas.gap(bytes, if region && bytes >= BLOCK { BLOCK } else { PAGE }, MAPPING_TOP)
+    }
+
+    /// Maps the beginning of a region that has just been mapped, which the program touches next. If that cannot be, its touch says why.
+    pub fn begin_region(&mut self, frames: &mut Frames, start: u64) {
+        _ = self.fault(frames, start, Access::Read);
     }
 
     /// Takes a region's pages away. Its area goes too, but for that of a file.
@@ -470,18 +513,20 @@ impl Space {
             .filter(|(_, area)| own(area))
             .map(|(start, area)| start..area.end)
             .collect();
-        let mut dropped = 0;
+        let mut dropped = false;
         for part in &parts {
             // The pages are no frames of programs' memory, so there is nothing to give back.
-            self.table.for_each(part.clone(), |_, entry| dropped += u64::from(entry.take().is_some()));
+            let blocks = self.table.for_each(part.clone(), |_, entry| dropped |= entry.take().is_some());
+            dropped |= blocks > 0;
             if !mapping.is_file() {
                 // It is removed as a whole, which needs no room.
                 _ = self.areas.remove(part);
             }
         }
-        if dropped > 0 {
-            self.resident -= dropped;
-            arch::forget_all(self.asid);
+        match &parts[..] {
+            _ if !dropped => {}
+            [page] if page.end - page.start == PAGE => arch::forget_page(self.asid, page.start),
+            _ => arch::forget_all(self.asid),
         }
         if !mapping.is_file() {
             mapping.forget_space(self.id);
@@ -548,7 +593,7 @@ impl Space {
             Place::Anywhere(hint) => user_range(page_floor(hint), length)
                 .ok()
                 .filter(|range| hint != 0 && range.end <= MAPPING_TOP && self.areas.is_free(range))
-                .or_else(|| self.areas.gap(length, MAPPING_TOP))
+                .or_else(|| self.free_range(length, stuff.region().is_some()))
                 .ok_or(Errno::NOMEM)?,
         };
         let start = range.start;
@@ -567,15 +612,16 @@ impl Space {
 
     /// Gives the pages of a range back; its areas stay.
     fn drop_pages(&mut self, frames: &mut Frames, range: Range<u64>) {
-        let mut dropped = 0;
-        self.table.for_each(range, |_, entry| {
+        let mut dropped = false;
+        let resident = &mut self.resident;
+        let blocks = self.table.for_each(range, |_, entry| {
             if let Some(entry) = entry.take() {
                 frames.release(entry.physical());
-                dropped += 1;
+                *resident -= u64::from(!is_region(entry.physical()));
+                dropped = true;
             }
         });
-        if dropped > 0 {
-            self.resident -= dropped;
+        if dropped || blocks > 0 {
             arch::forget_all(self.asid);
         }
     }
@@ -603,7 +649,7 @@ impl Space {
         self.areas.protect(range, protection)?;
         let areas = &self.areas;
         let mut changed = false;
-        self.table.for_each(range.clone(), |address, entry| {
+        let blocks = self.table.for_each(range.clone(), |address, entry| {
             let Some(old) = *entry else { return };
             let shared = areas.find(address).is_some_and(|(_, area)| area.backing.is_shared());
             // What is not the program's alone is copied at the next write.
@@ -615,7 +661,7 @@ impl Space {
             *entry = Some(Entry::new(old.physical(), allowed));
             changed = true;
         });
-        if changed {
+        if changed || blocks > 0 {
             arch::forget_all(self.asid);
         }
         Ok(())
@@ -733,7 +779,7 @@ impl Space {
                     failed = true;
                     return;
                 }
-                child.resident += 1;
+                child.resident += u64::from(!is_region(frame));
                 *entry = Some(both);
             });
         }
@@ -744,6 +790,11 @@ impl Space {
         }
         Ok(child)
     }
+}
+
+/// Whether it lies in the message window: then it is no memory of programs', and others account for it.
+fn is_region(physical: u64) -> bool {
+    (WINDOW_BASE..WINDOW_BASE + WINDOW_SIZE).contains(&physical)
 }
 
 /// Where something is to be mapped.

@@ -28,10 +28,11 @@ pub struct RegionMapping {
 }
 
 impl RegionMapping {
-    /// The address of a page, if it has one.
-    pub fn physical(&self, offset: u64) -> Option<u64> {
+    /// Where it lies from the page at an offset to its end, if it has that page.
+    pub fn rest(&self, offset: u64) -> Option<Range<u64>> {
         let region = self.region.get()?;
-        (offset < region.bytes && offset.is_multiple_of(PAGE)).then_some(region.address + offset)
+        let has = offset < region.bytes && offset.is_multiple_of(PAGE);
+        has.then_some(region.address + offset..region.address + region.bytes)
     }
 
     /// Whether it is a file's.
@@ -75,6 +76,8 @@ pub struct Regions {
     mappings: BTreeMap<u64, Vec<Weak<RegionMapping>>>,
     /// Mappings of files whose region may have changed.
     changed: Vec<Rc<RegionMapping>>,
+    /// Where the calling process has just had one mapped, until [`take_begun`](Regions::take_begun).
+    begun: Option<u64>,
 }
 
 /// Where no region is.
@@ -83,7 +86,12 @@ const NOWHERE: u64 = 0;
 impl Regions {
     /// None yet.
     pub fn new(limit: u64) -> Regions {
-        Regions { holdings: Holdings::new(limit), mappings: BTreeMap::new(), changed: Vec::new() }
+        Regions {
+            holdings: Holdings::new(limit),
+            mappings: BTreeMap::new(),
+            changed: Vec::new(),
+            begun: None,
+        }
     }
 
     fn insert(&mut self, mapping: &Rc<RegionMapping>) {
@@ -99,6 +107,16 @@ impl Regions {
         let mapping = Rc::new(mapping);
         self.insert(&mapping);
         mapping
+    }
+
+    /// The calling process has one mapped there.
+    pub fn begin(&mut self, address: u64) {
+        self.begun = Some(address);
+    }
+
+    /// Where the calling process has just had a region mapped.
+    pub fn take_begun(&mut self) -> Option<u64> {
+        self.begun.take()
     }
 
     /// A region has gone, or leaves all address spaces: its mappings, which have none now.

@@ -15,8 +15,10 @@ pub const TRANSFER_MAX: usize = 0x7fff_f000;
 pub struct Buffers<'a> {
     space: Rc<RefCell<Space>>,
     frames: &'a mut Frames,
-    /// Address and bytes of each that is left, the last one first.
-    pieces: Vec<(u64, usize)>,
+    /// Address and bytes of what is left of the one that is used now.
+    piece: (u64, usize),
+    /// Those behind it, the last one first.
+    rest: Vec<(u64, usize)>,
 }
 
 impl<'a> Buffers<'a> {
@@ -28,23 +30,27 @@ impl<'a> Buffers<'a> {
         mut skip: usize,
     ) -> Buffers<'a> {
         let mut room = TRANSFER_MAX;
-        let mut pieces = Vec::new();
+        let mut piece = (0, 0);
+        let mut rest = Vec::new();
         for &(address, length) in buffers {
             let length = usize::try_from(length).unwrap_or(usize::MAX);
             let skipped = skip.min(length);
             skip -= skipped;
             let left = (length - skipped).min(room);
             room -= left;
-            if left > 0 {
-                pieces.push((address.wrapping_add(skipped as u64), left));
+            let next = (address.wrapping_add(skipped as u64), left);
+            match left {
+                0 => {}
+                _ if piece.1 == 0 => piece = next,
+                _ => rest.push(next),
             }
         }
-        pieces.reverse();
-        Buffers { space, frames, pieces }
+        rest.reverse();
+        Buffers { space, frames, piece, rest }
     }
 
     fn bytes(&self) -> usize {
-        self.pieces.iter().map(|&(_, length)| length).sum()
+        self.piece.1 + self.rest.iter().map(|&(_, length)| length).sum::<usize>()
     }
 
     /// Moves `length` bytes, piece by piece, each within a page.
@@ -56,7 +62,10 @@ impl<'a> Buffers<'a> {
     ) -> Result<usize, Errno> {
         let mut done = 0;
         while done < length {
-            let Some((address, left)) = self.pieces.last_mut() else { break };
+            let (address, left) = &mut self.piece;
+            if *left == 0 {
+                break;
+            }
             let found = self.space.borrow_mut().translate(self.frames, *address, access);
             let (place, room) = match found {
                 Ok(found) => found,
@@ -69,7 +78,7 @@ impl<'a> Buffers<'a> {
             *left -= size;
             *address += size as u64;
             if *left == 0 {
-                self.pieces.pop();
+                self.piece = self.rest.pop().unwrap_or_default();
             }
         }
         Ok(done)

@@ -579,6 +579,14 @@ fn bare_metal() -> Vec<Case> {
             icount: false,
         },
         Case {
+            name: "copies",
+            manifest: examine!("1", "case=copies", "subject", "guest:subject"),
+            lines: &[Has("system-control", "examiner: copies ok"), Lacks("", "panic")],
+            status: 0,
+            limit: 240,
+            icount: false,
+        },
+        Case {
             name: "examine-counters",
             manifest: examine_subject!(4, 4, "counters"),
             lines: &[Has("system-control", "examiner: counters ok"), Lacks("", "panic")],

@@ -7,7 +7,7 @@ use cpio::newc::{Builder, ModeFileType, trailer};
 use handover_abi::{Event, PartitionId, Port, RegionHandle, ServiceId, Signal};
 use handover_files::{
     Caller, Channels, Clock, Console, Descriptors, Errno, Failure, Fd, Files, Limits, MachineStatus,
-    PortStatus, ProcessStatus, Processes, Random, Received, Region, Sink, Source, Time,
+    PortStatus, ProcessStatus, Processes, Random, Received, Region, Sink, Source, Time, WaitKey,
 };
 use hypervisor::{Hypervisor, handle, padded};
 use std::{collections::BTreeMap, io::Write};
@@ -220,6 +220,11 @@ pub struct World {
 }
 
 impl World {
+    /// All that became ready.
+    pub fn take_wakeups(&mut self) -> Vec<WaitKey> {
+        std::iter::from_fn(|| self.files.next_wakeup()).collect()
+    }
+
     pub fn new(entries: &[(&str, &[u8])]) -> World {
         World::with(entries, Limits::default())
     }
