@@ -149,6 +149,12 @@ impl Files {
         self.wakeups.pop_front()
     }
 
+    /// Whether [`next_wakeup`](Files::next_wakeup) has one.
+    #[must_use]
+    pub fn has_wakeups(&self) -> bool {
+        !self.wakeups.is_empty()
+    }
+
     pub(crate) fn wake(&mut self, what: Waitable) {
         let key = WaitKey(what);
         if !self.wakeups.contains(&key) {

@@ -423,8 +423,36 @@ impl Kernel {
         interrupt::take(self);
     }
 
+    /// The registers of the current thread, if it just goes on: nothing has happened that it or somebody else has to be told of.
+    fn goes_on(&self) -> Option<*const Registers> {
+        let quiet = self.first.ended.is_none()
+            && !shared::UNUSED.any()
+            && !region::UNUSED.any()
+            && !self.files.has_wakeups();
+        let on_turn = match self.turn_end {
+            None => self.ready.is_empty(),
+            Some(end) => !self.ready.is_empty() && self.now() < end,
+        };
+        if !quiet || !on_turn || self.loaded != Some(self.current) {
+            return None;
+        }
+        let thread = self.tasks.threads.get(&self.current)?;
+        let process = self.tasks.processes.get(&thread.pid)?;
+        let signals = thread.pending.set().union(process.pending.set()).without(thread.mask.maskable());
+        let in_place = process.space.as_ref()?.borrow().id == self.space?;
+        let goes_on = thread.state == State::Ready && thread.call.is_none() && signals.is_empty() && in_place;
+        goes_on.then_some(&raw const thread.registers)
+    }
+
     /// Goes on with whoever's turn it is.
     pub fn resume(&mut self) -> *const Registers {
+        match self.goes_on() {
+            Some(registers) => registers,
+            None => self.resume_any(),
+        }
+    }
+
+    fn resume_any(&mut self) -> *const Registers {
         loop {
             self.attend_first();
             shared::release_unused(&mut self.frames);
@@ -452,7 +480,7 @@ impl Kernel {
 
     /// Gives back the holds of message files that are mapped no more.
     fn release_mapped_files(&mut self) {
-        for hold in region::take_unused() {
+        for hold in region::UNUSED.take() {
             self.with_host(0, |files, host| files.release(hold, host));
         }
     }

@@ -38,6 +38,8 @@ mod task;
 #[cfg(target_os = "none")]
 mod trap;
 #[cfg(target_os = "none")]
+mod unused;
+#[cfg(target_os = "none")]
 mod user;
 
 #[cfg(not(target_os = "none"))]

@@ -11,11 +11,12 @@ use core::{
 };
 
 use handover_files::{Caller, Errno, Hold, PageSource, Region};
-use handover_guest::processor::Lock;
 use handover_unix::{holdings::Holdings, layout::PAGE};
 
-/// Holds of message files that nobody has mapped any more, until [`release_unused`].
-static UNUSED: Lock<Vec<Hold>> = Lock::new(Vec::new());
+use crate::unused::Unused;
+
+/// Holds of message files that nobody has mapped any more.
+pub static UNUSED: Unused<Hold> = Unused::new();
 
 /// A region, or a message file, that is mapped.
 pub struct RegionMapping {
@@ -60,13 +61,10 @@ impl RegionMapping {
 
 impl Drop for RegionMapping {
     fn drop(&mut self) {
-        UNUSED.lock().extend(self.file.take());
+        if let Some(hold) = self.file.take() {
+            UNUSED.extend([hold]);
+        }
     }
-}
-
-/// Gives back the holds of message files that are mapped nowhere any more.
-pub fn take_unused() -> Vec<Hold> {
-    core::mem::take(&mut *UNUSED.lock())
 }
 
 /// The regions that this partition holds, and where they are mapped.

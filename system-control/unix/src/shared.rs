@@ -1,15 +1,14 @@
 //! Anonymous memory that address spaces share.
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::collections::BTreeMap;
 use core::cell::RefCell;
 
-use handover_guest::processor::Lock;
 use handover_unix::{frames::Frames, layout::PAGE};
 
-use crate::arch::table::zeroed;
+use crate::{arch::table::zeroed, unused::Unused};
 
 /// Frames of shared memory that nobody has mapped any more, until [`release_unused`].
-static UNUSED: Lock<Vec<u64>> = Lock::new(Vec::new());
+pub static UNUSED: Unused<u64> = Unused::new();
 
 /// The pages that were touched, by number. They have one holder of their own, besides those that have them mapped.
 #[derive(Default)]
@@ -37,13 +36,13 @@ impl SharedPages {
 
 impl Drop for SharedPages {
     fn drop(&mut self) {
-        UNUSED.lock().extend(self.pages.borrow().values());
+        UNUSED.extend(self.pages.borrow().values().copied());
     }
 }
 
 /// Gives back the frames of shared memory that is gone.
 pub fn release_unused(frames: &mut Frames) {
-    for frame in core::mem::take(&mut *UNUSED.lock()) {
+    for frame in UNUSED.take() {
         frames.release(frame);
     }
 }
