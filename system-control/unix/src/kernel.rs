@@ -423,7 +423,8 @@ impl Kernel {
         interrupt::take(self);
     }
 
-    /// The registers of the current thread, if it just goes on: nothing has happened that it or somebody else has to be told of.
+    /// The registers of the current thread, if it just goes on: nothing has happened that it or somebody else has to be told of. The
+    /// timer stays as it is, so that an interrupt takes the longer way.
     fn goes_on(&self) -> Option<*const Registers> {
         let quiet = self.first.ended.is_none()
             && !shared::UNUSED.any()
@@ -444,15 +445,16 @@ impl Kernel {
         goes_on.then_some(&raw const thread.registers)
     }
 
-    /// Goes on with whoever's turn it is.
-    pub fn resume(&mut self) -> *const Registers {
+    /// Goes on after a system call or a fault: mostly with who made it.
+    pub fn go_on(&mut self) -> *const Registers {
         match self.goes_on() {
             Some(registers) => registers,
-            None => self.resume_any(),
+            None => self.resume(),
         }
     }
 
-    fn resume_any(&mut self) -> *const Registers {
+    /// Goes on with whoever's turn it is. The timer is set anew.
+    pub fn resume(&mut self) -> *const Registers {
         loop {
             self.attend_first();
             shared::release_unused(&mut self.frames);

@@ -62,7 +62,7 @@ extern "C" fn unix_synchronous(registers: *mut Registers, esr: u64) -> *const Re
         class::SVC => kernel.system_call(),
         class => synchronous(kernel, class, esr),
     }
-    kernel.resume()
+    kernel.go_on()
 }
 
 #[unsafe(no_mangle)]
