@@ -9,21 +9,13 @@
 //! | mapped | a region table | at one place of the holder's window | the holder | unmap, send, destroy |
 //! | clearing | a region table | nowhere | the holder | the last step of destroy |
 //! | calling | a region table | nowhere | the caller | the call's being taken, or failing |
+//! | lent | a region table | for the borrower to read; where it was, if it is shown | the lender | the call's end |
 //! | in transit | a queue entry of the sender's, linked into the receiver's queue | nowhere | the sender | receive, the queue's end |
 //! | undone | such an entry, of a queue that ends | nowhere | the sender | the last step of clearing |
 //! | free | nowhere | nowhere | nobody | create |
 //!
-//! Who may do what:
-//!
-//! | call | by | held | mapped | clearing | in transit |
-//! | --- | --- | --- | --- | --- | --- |
-//! | `region_map` | holder | → mapped | `InUse` | `BadHandle` | `BadHandle` |
-//! | `region_unmap` | holder | `WrongState` | → held | `BadHandle` | `BadHandle` |
-//! | `region_info` | holder | size, 0 | size, address | `BadHandle` | `BadHandle` |
-//! | `send` | holder | → in transit | → in transit | `BadHandle` | `BadHandle` |
-//! | `region_destroy` | holder | → clearing → free | → clearing → free | goes on | `BadHandle` |
-//! | `receive` | receiver | | | | → held or mapped |
-//! | `disconnect`, `reap` | either side | → clearing → free (`reap`) | the same | goes on | → undone → free |
+//! A borrower's table has a record of what is lent to it, or of the zeroes that took its place ([`mod@crate::call`]). Who may do what in which state, and what comes
+//! of it, is a table in docs/architecture.md, which a test holds to the rules.
 //!
 //! Free memory is all zeroes, so a region is cleared on its way out, 64 KiB a step, and making one clears nothing.
 
