@@ -116,6 +116,10 @@ fn start(mapper: &mut Mapper, image: &Image, (fdt, tree): (&Fdt, Range), machine
         kernel.system.set_palette(palette);
         // SAFETY: the device tree's memory, all of it mapped above, less everything that is used.
         unsafe { hardware.memory.add(&machine.memory, &taken, !capabilities.forced_write_back, palette) };
+        kernel
+            .system
+            .prepare_lending(hardware)
+            .unwrap_or_else(|_| panic!("no memory for the control OS's own records"));
     }
     find_devices(fdt, machine);
     entropy::start(&machine.seed[..machine.seed_size], capabilities.random);

@@ -25,8 +25,8 @@ const GRANULES: u64 = 3;
 const CALLS: usize = 20_000;
 
 /// Every live region's handle is in one of these, and every live port's; what a new one displaces is destroyed.
-static REGIONS: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
-static PORTS: [AtomicU64; 16] = [const { AtomicU64::new(0) }; 16];
+pub(crate) static REGIONS: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
+pub(crate) static PORTS: [AtomicU64; 16] = [const { AtomicU64::new(0) }; 16];
 /// Tokens that wait for an answer, or did.
 static TOKENS: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
 static OWN: AtomicU64 = AtomicU64::new(0);
@@ -74,7 +74,7 @@ const MIX: &[Call] = &[
 
 pub(crate) fn run(boot: &Boot) -> Result<(), Failure> {
     let seed = boot.argument("seed").and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    OWN.store(u64::from(hvc::identify()?.partition.get()), Ordering::Relaxed);
+    aim(0)?;
     SUCCEEDED.store(0, Ordering::Relaxed);
     for index in 1..boot.processors() {
         processor::start(index, hammer, seed + index)?;
@@ -89,30 +89,19 @@ pub(crate) fn run(boot: &Boot) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Calls that a processor of [`forever`] makes before it switches itself off.
-const SPELL: usize = 3_000;
-
-/// Does the same for good, to partitions of ids near its own too, while its processors come and go: for somebody else to end.
-pub(crate) fn forever(boot: &Boot) -> Result<(), Failure> {
-    OWN.store(u64::from(hvc::identify()?.partition.get()), Ordering::Relaxed);
-    REACH.store(3, Ordering::Relaxed);
-    let mut random = Random::new(OWN.load(Ordering::Relaxed));
-    loop {
-        for index in 1..boot.processors() {
-            // It may be on still.
-            let _on_already = processor::start(index, spell, random.next() as usize);
-        }
-        for _ in 0..SPELL / 3 {
-            step(&mut random);
-        }
-    }
+/// Tells where to connect to: partitions of ids so far from its own. → its own.
+pub(crate) fn aim(reach: u64) -> Result<u64, Failure> {
+    let own = u64::from(hvc::identify()?.partition.get());
+    OWN.store(own, Ordering::Relaxed);
+    REACH.store(reach, Ordering::Relaxed);
+    Ok(own)
 }
 
-fn spell(seed: usize) {
-    let mut random = Random::new(seed as u64);
-    for _ in 0..SPELL {
-        step(&mut random);
-    }
+/// The id of a partition that it may connect to.
+pub(crate) fn near(random: &mut Random) -> u64 {
+    let reach = REACH.load(Ordering::Relaxed);
+    let first = OWN.load(Ordering::Relaxed).saturating_sub(reach);
+    first + random.below(2 * reach + 1)
 }
 
 fn hammer(seed: usize) {
@@ -125,7 +114,7 @@ fn hammer(seed: usize) {
 }
 
 /// Makes a call; whether it succeeded.
-fn step(random: &mut Random) -> bool {
+pub(crate) fn step(random: &mut Random) -> bool {
     let call = random.one_of(MIX);
     let arguments = arguments(call, random);
     let [x0, x1, x2, ..] = make(call, &arguments);
@@ -146,7 +135,7 @@ fn step(random: &mut Random) -> bool {
     true
 }
 
-fn arguments(call: Call, random: &mut Random) -> [u64; 17] {
+pub(crate) fn arguments(call: Call, random: &mut Random) -> [u64; 17] {
     let mut arguments = [0; 17];
     for argument in &mut arguments[2..] {
         *argument = random.next();
@@ -160,11 +149,7 @@ fn arguments(call: Call, random: &mut Random) -> [u64; 17] {
         Call::MemoryAdd | Call::MemoryRemove | Call::MemoryInfo => {
             (granules::AT + random.below(GRANULES) * MEMORY_GRANULE, MEMORY_GRANULE)
         }
-        Call::Connect => {
-            let reach = REACH.load(Ordering::Relaxed);
-            let first = OWN.load(Ordering::Relaxed).saturating_sub(reach);
-            (first + random.below(2 * reach + 1), random.below(4))
-        }
+        Call::Connect => (near(random), random.below(4)),
         Call::Accept | Call::Refuse => (one_of(&TOKENS, random), random.below(10)),
         Call::Disconnect | Call::PortStatus | Call::EventSend => (one_of(&PORTS, random), 0),
         Call::Receive => (one_of(&PORTS, random), address(random)),
@@ -178,7 +163,7 @@ fn arguments(call: Call, random: &mut Random) -> [u64; 17] {
     arguments
 }
 
-fn address(random: &mut Random) -> u64 {
+pub(crate) fn address(random: &mut Random) -> u64 {
     match random.below(8) {
         0 => 0,
         1 => random.next(),
@@ -187,7 +172,7 @@ fn address(random: &mut Random) -> u64 {
 }
 
 /// Mostly one of the table's, sometimes anything.
-fn one_of(table: &[AtomicU64], random: &mut Random) -> u64 {
+pub(crate) fn one_of(table: &[AtomicU64], random: &mut Random) -> u64 {
     match random.below(16) {
         0 => random.next(),
         1 => random.below(64),
@@ -195,7 +180,7 @@ fn one_of(table: &[AtomicU64], random: &mut Random) -> u64 {
     }
 }
 
-fn keep(table: &[AtomicU64], name: u64, destroy: Call, random: &mut Random) {
+pub(crate) fn keep(table: &[AtomicU64], name: u64, destroy: Call, random: &mut Random) {
     let displaced = table[random.below(table.len() as u64) as usize].swap(name, Ordering::Relaxed);
     if displaced != 0 {
         make(destroy, &[displaced]);

@@ -21,6 +21,7 @@ mod messages;
 mod narrow;
 mod neighbours;
 mod processors;
+mod rampage;
 mod random;
 mod regions;
 mod registers;
@@ -96,7 +97,7 @@ const NEIGHBOURS: &[(&str, Case)] = &[
     ("deferred-errors", neighbours::deferred_errors),
     ("endless-line", neighbours::endless_line),
     ("end-while-switching", neighbours::end_while_switching),
-    ("rampage", hammer::forever),
+    ("rampage", rampage::forever),
     ("endless-storm", broadcasts::endless),
     ("witness", neighbours::witness),
 ];

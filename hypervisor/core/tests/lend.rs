@@ -307,8 +307,8 @@ fn a_call_that_cannot_lend_changes_nothing() {
             let result = w.lend(0, region, false);
             w.machine.allowance = None;
             if result.is_ok() {
-                // A table to lend by, three frames of zeroes; with somebody who takes it a table of regions and one for the window.
-                assert_eq!(allowance, if waits { 6 } else { 4 });
+                // A table to lend by; with somebody who takes it a table of regions and one for the window.
+                assert_eq!(allowance, if waits { 3 } else { 1 });
                 w.finish();
                 break;
             }

@@ -17,7 +17,7 @@ use crate::{Failure, Machine, PAGE, Pa, PartitionIndex, Phase, System, VcpuId};
 
 const PAGE_ORDER: u8 = 12;
 
-/// Zeroes to read, of any size: made when a region is first lent, and the machine's for good.
+/// Zeroes to read, of any size, for whoever borrows: the control OS's, made before the first partition.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Zeroes {
     /// A page.
@@ -29,19 +29,10 @@ pub(crate) struct Zeroes {
 }
 
 impl Zeroes {
-    const FRAMES: usize = 3;
-
     /// What maps them all over the slot of a region of this order.
     fn descriptor(self, order: u8) -> u64 {
         stage2::lent_table(if order > 21 { self.tables } else { self.pages })
     }
-}
-
-/// What lending a region takes, all of it there.
-struct Loan {
-    /// Of the lender.
-    view: Option<Pa>,
-    zeroes: Option<[Pa; Zeroes::FRAMES]>,
 }
 
 fn allocate<const N: usize>(m: &mut impl Machine) -> Option<[Pa; N]> {
@@ -60,6 +51,18 @@ fn allocate<const N: usize>(m: &mut impl Machine) -> Option<[Pa; N]> {
 }
 
 impl System {
+    /// Makes the zeroes that take the place of what was lent; before the first partition is made. [`Error::NoMemory`].
+    pub fn prepare_lending(&mut self, m: &mut impl Machine) -> Result<(), Failure> {
+        let [page, pages, tables] = allocate(m).ok_or(Error::NoMemory)?;
+        let leaf = stage2::lent(self.attributes.page(page, Kind::Region));
+        for index in 0..ENTRIES {
+            m.set_entry(pages, index, leaf);
+            m.set_entry(tables, index, stage2::lent_table(pages));
+        }
+        self.zeroes = Some(Zeroes { page, pages, tables });
+        Ok(())
+    }
+
     /// Lends a region with a call that is made now, by `caller` through its port `number`, to the server at `to`.
     #[cold]
     pub(super) fn lend(
@@ -75,7 +78,7 @@ impl System {
         let region = *self.get(from).and_then(|p| p.regions.get(handle)).ok_or(Error::BadHandle)?;
         self.check_colours(m, &region.body, to)?;
         let needs_view = region.needs_view();
-        let loan = self.prepare_loan(m, from, needs_view)?;
+        let view = self.prepare_loan(m, from, needs_view)?;
         let control = u64::from(needs_view && from == to.partition()) * PAGE;
         let room = match server {
             Some(_) => self.room(m, to, region.body.order(), 0, control).map(Some),
@@ -84,13 +87,14 @@ impl System {
         let room = match room {
             Ok(room) => room,
             Err(failure) => {
-                let frames = loan.view.into_iter().chain(loan.zeroes.into_iter().flatten());
-                frames.for_each(|frame| m.free(frame, PAGE_ORDER));
+                if let Some(view) = view {
+                    m.free(view, PAGE_ORDER);
+                }
                 return Err(super::no_room(failure));
             }
         };
 
-        self.begin_loan(m, from, handle, loan, word.is_kept());
+        self.begin_loan(m, from, handle, view, word.is_kept());
         if let Some(party) = self.party_mut(caller) {
             (party.lent, party.port) = (handle, word.port().get());
         }
@@ -113,29 +117,16 @@ impl System {
         Ok(Some(VcpuId { partition: to, index: waiting.trailing_zeros() as u8 }))
     }
 
-    /// Frames for lending, all or none of them.
+    /// The table that a region which has none yet is lent by.
     fn prepare_loan(
         &mut self,
         m: &mut impl Machine,
         from: PartitionIndex,
         needs_view: bool,
-    ) -> Result<Loan, Failure> {
-        let needs_zeroes = self.zeroes.is_none();
+    ) -> Result<Option<Pa>, Failure> {
         let p = self.get(from).ok_or(Error::BadHandle)?;
         p.accounts.check(Account::ControlMemory, u64::from(needs_view) * PAGE)?;
-        let (view, _) = frames(m, &p.colours, needs_view, false)?;
-        if !needs_zeroes {
-            return Ok(Loan { view, zeroes: None });
-        }
-        match allocate(m) {
-            Some(zeroes) => Ok(Loan { view, zeroes: Some(zeroes) }),
-            None => {
-                if let Some(view) = view {
-                    m.free(view, PAGE_ORDER);
-                }
-                Err(Error::NoMemory.into())
-            }
-        }
+        Ok(frames(m, &p.colours, needs_view, false)?.0)
     }
 
     /// From here on the region is lent.
@@ -144,24 +135,16 @@ impl System {
         m: &mut impl Machine,
         from: PartitionIndex,
         handle: u32,
-        loan: Loan,
+        view: Option<Pa>,
         kept: bool,
     ) {
-        if let Some([page, pages, tables]) = loan.zeroes {
-            let leaf = stage2::lent(self.attributes.page(page, Kind::Region));
-            for index in 0..ENTRIES {
-                m.set_entry(pages, index, leaf);
-                m.set_entry(tables, index, stage2::lent_table(pages));
-            }
-            self.zeroes = Some(Zeroes { page, pages, tables });
-        }
         let Some(p) = self.get_mut(from) else { return };
-        if loan.view.is_some() {
+        if view.is_some() {
             p.accounts.charge(Account::ControlMemory, PAGE);
         }
         let vmid = p.vmid;
         if let Some(region) = p.regions.get_mut(handle) {
-            if let Some(table) = loan.view {
+            if let Some(table) = view {
                 region.make_view(m, table);
             }
             region.enter_loan(m, vmid, kept);
@@ -309,7 +292,7 @@ impl System {
         }
     }
 
-    /// The frames of zeroes that take the place of what was lent: the machine's for good, once something was lent.
+    /// The frames of zeroes that take the place of what was lent.
     #[must_use]
     pub fn zero_frames(&self) -> Option<[Pa; 3]> {
         self.zeroes.map(|Zeroes { page, pages, tables }| [page, pages, tables])

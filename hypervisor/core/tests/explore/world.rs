@@ -54,6 +54,7 @@ impl World {
     /// At the start, on a machine whose memory is all free.
     fn on(theme: &Theme, mut machine: Model) -> World {
         let mut system = System::new();
+        system.prepare_lending(&mut machine).unwrap();
         let partitions = BOTH.map(|_| {
             let shell = SHELLS.with_borrow_mut(Vec::pop);
             let shell = shell.unwrap_or_else(|| Box::leak(Box::new(Partition::new())));
@@ -105,7 +106,7 @@ impl World {
             *shell = Partition::new();
             SHELLS.with_borrow_mut(|shells| shells.push(shell));
         }
-        // The machine's for good; but it begins again.
+        // The control OS's for good; but it begins again.
         for frame in self.system.zero_frames().into_iter().flatten() {
             self.machine.zero(frame, PAGE);
             self.machine.maintain(0, Maintenance::Retire);

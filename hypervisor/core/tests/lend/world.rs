@@ -34,6 +34,7 @@ impl World {
 
     pub fn with(machine: Model) -> World {
         let mut w = World { system: System::new(), machine, partitions: Vec::new(), channels: Vec::new() };
+        w.system.prepare_lending(&mut w.machine).unwrap();
         for _ in 0..3 {
             let shell = Box::leak(Box::new(Partition::new()));
             let name = Name::new("loan").unwrap();
