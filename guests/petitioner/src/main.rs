@@ -7,6 +7,7 @@
 //! - `role=log`: sends lines to the service `log`;
 //! - `role=fleeting`, `role=faithful`: a server that fails after each client, and a client that comes again;
 //! - `role=obedient`, `role=deaf`: ends when it is asked to, or does not;
+//! - `role=time`: time of processors, `millionths=` of one, and shows how much it gets;
 //! - `role=watched`: kicks its watchdog for a while.
 
 #![no_std]
@@ -15,6 +16,7 @@
 mod flood;
 mod life;
 mod log;
+mod time;
 
 use core::time::Duration;
 
@@ -48,6 +50,7 @@ fn main(boot: Boot) -> Result<Status, Error> {
         Some("faithful") => life::faithful(&boot)?,
         Some("obedient") => return life::obedient(),
         Some("deaf") => life::deaf()?,
+        Some("time") => time::run(&boot)?,
         Some("watched") => life::watched()?,
         role => {
             println!("petitioner: role={role:?} is none of those that it knows");

@@ -50,7 +50,7 @@ pub use calls::{Calls, DEVICE, Device, REGISTERS};
 pub use channel::{Channel, Delivery, Listener, Message, SendError};
 pub use error::{Cause, Error};
 pub use handover_abi as abi;
-pub use handover_abi::{Account, EndReason, PartitionId, PartitionState, ServiceId};
+pub use handover_abi::{Account, EndReason, PartitionId, PartitionState, ProcessorClaim, ServiceId};
 pub use listed::{Listed, PARTITIONS};
 pub use machine::{Machine, MachineInfo, Setup};
 pub use partition::{Charge, Counters, Ended, Partition, ProcessorTime};

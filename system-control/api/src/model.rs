@@ -8,6 +8,7 @@ use std::{
 
 use handover_abi::{
     Account, COUNTERS_AT_ONCE, Call, Counter, EndReason, Error, Name, PartitionId, PartitionState,
+    ProcessorClaim,
     layout::{ADD_MEMORY_MAX, MEMORY_BASE, MEMORY_GRANULE, WRITE_MAX},
 };
 
@@ -35,7 +36,9 @@ pub struct Modelled {
     pub end: Option<(EndReason, u64)>,
     /// Nanoseconds of its watchdog.
     pub watchdog: u64,
-    /// Its logical processors' times: run, and waited.
+    /// What its logical processors are promised.
+    pub claims: Vec<ProcessorClaim>,
+    /// Their times: run, and waited.
     pub times: Vec<(u64, u64)>,
     /// Its named counters.
     pub counters: [u64; Counter::ALL.len()],
@@ -150,7 +153,7 @@ fn registers<const N: usize>(values: [u64; N]) -> Registers {
 }
 
 impl State {
-    fn carry_out(&mut self, call: Call, &[x1, x2, x3, x4, ..]: &[u64; REGISTERS - 1]) -> Results {
+    fn carry_out(&mut self, call: Call, &[x1, x2, x3, x4, x5, ..]: &[u64; REGISTERS - 1]) -> Results {
         let plain = |result: Result<(), Error>| result.map(|()| [0; _]).map_err(|error| (error, 0));
         match call {
             Call::Identify => Ok(registers([OWN.into(), 1])),
@@ -174,6 +177,7 @@ impl State {
             Call::PartitionPause => plain(self.one(x1).map(|partition| partition.paused = true)),
             Call::PartitionResume => plain(self.one(x1).map(|partition| partition.paused = false)),
             Call::PartitionReset => plain(self.reset(x1)),
+            Call::ProcessorSet => self.promise(x1, x2, [x3, x4, x5]).map(|()| [0; _]),
             Call::PartitionSetWatchdog => plain(self.one(x1).map(|partition| partition.watchdog = x2)),
             Call::PartitionShutdown => plain(self.one(x1).map(|partition| partition.asked = true)),
             Call::PartitionDestroy => plain(self.destroy(x1)),
@@ -191,7 +195,8 @@ impl State {
                 let partition = self.one(x1).map_err(|error| (error, 0))?;
                 let time = usize::try_from(x2).ok().and_then(|number| partition.times.get(number));
                 let &(ran, waited) = time.ok_or((Error::InvalidArgument, 0))?;
-                Ok(registers([0, 0, 0, ran, waited]))
+                let [budget, period, how] = partition.claims[x2 as usize].to_registers();
+                Ok(registers([budget, period, how, ran, waited]))
             }
             Call::CountersRead => {
                 let partition = self.one(x1).map_err(|error| (error, 0))?;
@@ -219,7 +224,11 @@ impl State {
             return Ok(registers([0, u64::MAX]));
         }
         let partition = self.one(id).map_err(|error| (error, 0))?;
-        let used = if account == Account::Memory { partition.memory.len() as u64 } else { 0 };
+        let used = match account {
+            Account::Memory => partition.memory.len() as u64,
+            Account::ProcessorTime => partition.claims.iter().map(ProcessorClaim::bandwidth).sum(),
+            _ => 0,
+        };
         Ok(registers([used, partition.limits[account as usize]]))
     }
 
@@ -237,6 +246,7 @@ impl State {
             asked: false,
             end: None,
             watchdog: 0,
+            claims: vec![ProcessorClaim::default(); processors as usize],
             times: vec![(0, 0); processors as usize],
             counters: [0; _],
         };
@@ -247,6 +257,27 @@ impl State {
     fn set_limit(&mut self, id: u64, account: u64, limit: u64) -> Result<(), Error> {
         let account = Account::try_from(account)?;
         self.one(id)?.limits[account as usize] = limit;
+        Ok(())
+    }
+
+    /// There is one physical processor.
+    fn promise(&mut self, id: u64, number: u64, claim: [u64; 3]) -> Result<(), (Error, u64)> {
+        const WHOLE: u64 = 1_000_000;
+        let plain = |error| (error, 0);
+        let claim = ProcessorClaim::from_registers(claim).ok_or(plain(Error::InvalidArgument))?;
+        let others = self.partitions.iter().filter(|(other, _)| u64::from(**other) != id);
+        let others: u64 = others.flat_map(|(_, other)| &other.claims).map(ProcessorClaim::bandwidth).sum();
+        let partition = self.one(id).map_err(plain)?;
+        let mut claims = partition.claims.clone();
+        *claims.get_mut(number as usize).ok_or(plain(Error::InvalidArgument))? = claim;
+        let own: u64 = claims.iter().map(ProcessorClaim::bandwidth).sum();
+        if own > partition.limits[Account::ProcessorTime as usize] {
+            return Err((Error::Limit, Account::ProcessorTime as u64));
+        }
+        if claim.alone || own + others > WHOLE / 100 * 95 {
+            return Err(plain(Error::NoCapacity));
+        }
+        partition.claims = claims;
         Ok(())
     }
 

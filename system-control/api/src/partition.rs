@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use handover_abi::{Account, COUNTERS_AT_ONCE, Call, Counter, EndReason, PartitionId, PartitionState};
+use handover_abi::{
+    Account, COUNTERS_AT_ONCE, Call, Counter, EndReason, PartitionId, PartitionState, ProcessorClaim,
+};
 
 use crate::{Cause, Error, Event, Machine, REGISTERS, Signals};
 
@@ -108,6 +110,25 @@ impl Partition {
             Err(error) if error.control() == Some(handover_abi::Error::InvalidArgument) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// What one of its logical processors is promised of the physical ones; `None` if it has not so many.
+    #[expect(clippy::missing_errors_doc, reason = "as above")]
+    pub fn claim(&self, number: u32) -> Result<Option<ProcessorClaim>, Error> {
+        let what = format_args!("read the claim of processor {number}");
+        match self.call(what, Call::ProcessorRead, &[number.into()]) {
+            Ok([budget, period, how, ..]) => Ok(ProcessorClaim::from_registers([budget, period, how])),
+            Err(error) if error.control() == Some(handover_abi::Error::InvalidArgument) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Promises one of its logical processors time of the physical ones.
+    #[expect(clippy::missing_errors_doc, reason = "as above")]
+    pub fn set_claim(&self, number: u32, claim: ProcessorClaim) -> Result<(), Error> {
+        let [budget, period, how] = claim.to_registers();
+        let what = format_args!("promise processor {number} its time");
+        self.call(what, Call::ProcessorSet, &[number.into(), budget, period, how]).map(drop)
     }
 
     /// Its counters.

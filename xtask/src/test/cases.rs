@@ -1232,6 +1232,26 @@ fn linux() -> Vec<Case> {
             icount: false,
         },
         Case {
+            name: "requests-for-time",
+            manifest: concat!(
+                "end-with = [\"greedy\", \"modest\", \"others\"]\n[machine]\nprocessors = 1\nmemory = \"256 MiB\"\n",
+                decides!("program:fair-share", "[\"0=800000\"]"),
+                petitioner!("greedy", "time millionths=700000", "uses = [\"requests\"]"),
+                petitioner!("modest", "time millionths=200000", "uses = [\"requests\"]"),
+                petitioner!("others", "time", ""),
+            ),
+            lines: &[
+                Has("greedy", "petitioner: 700000 more millionths of a processor: Changed(400000)"),
+                Has("greedy", "petitioner: ran 40 hundredths of the time"),
+                Has("modest", "petitioner: 200000 more millionths of a processor: Granted(200000)"),
+                Has("modest", "petitioner: ran 20 hundredths of the time"),
+                Has("others", "petitioner: ran 40 hundredths of the time"),
+            ],
+            status: 0,
+            limit: 240,
+            icount: true,
+        },
+        Case {
             name: "init-clients-come-again",
             manifest: concat!(
                 init!("[\"faithful\"]"),

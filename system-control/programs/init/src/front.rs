@@ -12,6 +12,8 @@ use handover_control::{
 };
 use handover_manifest::{Requests, Verdict as Default};
 
+use crate::grant::raise;
+
 /// Requests that wait for their verdict. `R` is what takes the answer.
 #[derive(Debug)]
 pub struct Front<R> {
@@ -124,20 +126,12 @@ fn settle<R>(machine: &Machine, Pending { query, reply, .. }: Pending<R>, verdic
         Verdict::Change(amount) => amount,
         Verdict::Refuse => return Settled { query, outcome: Outcome::Refused, reply },
     };
-    let outcome = match raise(machine, &query, amount) {
+    let outcome = match raise(&machine.partition(query.partition), query.account, amount) {
         Err(error) => Outcome::Failed(error),
         Ok(()) if amount == query.amount => Outcome::Granted(amount),
         Ok(()) => Outcome::Changed(amount),
     };
     Settled { query, outcome, reply }
-}
-
-fn raise(machine: &Machine, query: &Query, amount: u64) -> Result<(), Error> {
-    let partition = machine.partition(query.partition);
-    let plain = |error: handover_control::Error| error.control().unwrap_or(Error::NotSupported);
-    // The limit as it is now: another request may have been granted meanwhile.
-    let limit = partition.account(query.account).map_err(plain)?.limit;
-    partition.set_limit(query.account, limit.saturating_add(amount)).map_err(plain)
 }
 
 #[cfg(test)]

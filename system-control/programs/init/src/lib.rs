@@ -2,6 +2,7 @@
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 pub mod front;
+pub mod grant;
 pub mod memory;
 pub mod programs;
 pub mod supervise;
