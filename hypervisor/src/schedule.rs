@@ -409,12 +409,8 @@ impl Hardware {
     /// Nobody runs in this logical processor's time from now on, and it runs in nobody's.
     fn settle_debts(&mut self, key: VcpuKey) {
         let now = CNTPCT_EL0.get();
-        let poke = self.schedule.recall(&mut self.records, key, now);
-        self.poke(poke);
-        if let Some(lender) = self.records.get(key).lender() {
-            let poke = self.schedule.recall(&mut self.records, lender, now);
-            self.poke(poke);
-        }
+        let pokes = self.schedule.settle(&mut self.records, key, now);
+        self.poke_all(pokes);
     }
 
     /// Whether a logical processor's partition lets it run.

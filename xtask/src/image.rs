@@ -263,7 +263,8 @@ fn linux_of(workspace: &Workspace, host: &Host, manifest: &Manifest) -> Result<O
 /// The demonstration's initramfs with everything built, and with these programs of system-control's.
 pub(crate) fn demo(workspace: &Workspace, host: &Host, linux: &Linux, programs: &[&str]) -> Result<Vec<u8>> {
     let packages: Vec<_> = programs.iter().map(|name| Package::new(name)).collect();
-    let built = cargo::build(workspace, LINUX, &packages)?;
+    let mut built = cargo::build(workspace, LINUX, &packages)?;
+    built.push(workspace.source("guests/linux/initramfs/build"));
     let tool = cargo::build(workspace, LINUX, &[Package::with_binary("handover-tool", "handover")])?;
     initramfs::demo(&Demo {
         busybox: &linux.busybox,

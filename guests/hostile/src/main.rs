@@ -99,6 +99,7 @@ const NEIGHBOURS: &[(&str, Case)] = &[
     ("end-while-switching", neighbours::end_while_switching),
     ("rampage", rampage::forever),
     ("endless-storm", broadcasts::endless),
+    ("spin", neighbours::spin),
     ("witness", neighbours::witness),
 ];
 

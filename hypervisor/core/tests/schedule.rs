@@ -1,7 +1,11 @@
 //! The scheduler in simulated time, tick by tick, against budgets kept a second time and naively: who runs is who should, nobody gets more than its
 //! budget, everybody gets what was admitted.
 
+#[path = "schedule/lent.rs"]
+mod lent;
 mod machine;
+
+use std::collections::BTreeMap;
 
 use handover_abi::Error;
 use handover_core::schedule::{
@@ -69,6 +73,8 @@ struct Simulation {
     work_done: u64,
     idle: Vec<u64>,
     interrupts: Vec<u64>,
+    /// By who pays: who has borrowed its processor and time, one from the other.
+    lent: BTreeMap<usize, Vec<usize>>,
 }
 
 impl Simulation {
@@ -87,6 +93,7 @@ impl Simulation {
             work_done: 0,
             idle: vec![0; processors],
             interrupts: vec![0; processors],
+            lent: BTreeMap::new(),
         }
     }
 
@@ -155,12 +162,14 @@ impl Simulation {
 
     fn choose(&mut self, processor: usize) {
         match self.schedule.pick(&mut self.table, processor, self.now) {
-            Pick::Run(key) => {
+            Pick::Run(runner) => {
+                let key = self.payer(runner);
+                assert_eq!(self.runner(key), runner);
+                for key in [key, runner] {
+                    let allowed = self.guests[key].reservation.allowed;
+                    assert!(allowed & 1 << processor != 0, "{key} is not allowed on {processor}");
+                }
                 let guest = &mut self.guests[key];
-                assert!(
-                    guest.reservation.allowed & 1 << processor != 0,
-                    "{key} is not allowed on {processor}"
-                );
                 guest.max_wait = guest.max_wait.max(self.now - guest.ready_at);
                 guest.runs.push((self.now, self.now));
                 self.running[processor] = Some(key);
@@ -177,16 +186,15 @@ impl Simulation {
             if self.guests[key].back != self.now || !away {
                 continue;
             }
-            let guest = &mut self.guests[key];
-            guest.ready_at = self.now;
-            if let Claim::Reserved { budget, period, .. } = guest.reservation.claim {
-                let left = guest.deadline.saturating_sub(self.now);
-                if left == 0 || guest.remaining.max(0) as u64 * period > left * budget {
-                    guest.remaining = budget as i64 + guest.remaining.min(0);
-                    guest.deadline = self.now + period;
-                }
+            if self.payer(key) != key {
+                continue;
             }
-            let poke = self.schedule.make_ready(&mut self.table, key, self.now);
+            let runner = self.runner(key);
+            if runner != key {
+                assert_eq!(self.schedule.make_ready(&mut self.table, key, self.now), Poke::Nobody);
+            }
+            Simulation::renew(&mut self.guests[key], self.now);
+            let poke = self.schedule.make_ready(&mut self.table, runner, self.now);
             self.poke(poke);
         }
     }
@@ -283,7 +291,10 @@ impl Simulation {
                     assert_eq!(first, None, "processor {processor} idles at {}", self.now);
                     for key in 0..self.guests.len() {
                         let guest = &self.guests[key];
-                        let may = guest.reservation.allowed & 1 << processor != 0;
+                        let all = self.lent.get(&key).into_iter().flatten().chain([&key]);
+                        let may = all.fold(ANY, |all, &key| all & self.guests[key].reservation.allowed)
+                            & 1 << processor
+                            != 0;
                         let free = !self.guests.iter().enumerate().any(|(other, guest)| {
                             guest.reservation.claim == Claim::Alone && self.table.0[other].home() == processor
                         });

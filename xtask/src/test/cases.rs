@@ -861,7 +861,7 @@ fn linux() -> Vec<Case> {
             name: "linux-shutdown",
             manifest: concat!(
                 "[system-control]\nkernel = \"guest:examiner\"\ncommand-line = \"case=linux-shutdown\"\n",
-                "[machine]\nprocessors = 1\nmemory = \"320 MiB\"\n",
+                "[machine]\nprocessors = 1\nmemory = \"384 MiB\"\n",
                 linux!("linux", 1, "handover.test=shutdown", "")
             ),
             lines: &[
@@ -879,7 +879,7 @@ fn linux() -> Vec<Case> {
             name: "linux-watchdog",
             manifest: concat!(
                 "[system-control]\nkernel = \"guest:examiner\"\ncommand-line = \"case=linux-watchdog\"\n",
-                "[machine]\nprocessors = 1\nmemory = \"320 MiB\"\n",
+                "[machine]\nprocessors = 1\nmemory = \"384 MiB\"\n",
                 linux!("linux", 1, "handover.test=watchdog", "")
             ),
             lines: &[
@@ -891,6 +891,50 @@ fn linux() -> Vec<Case> {
             ],
             status: 0,
             limit: 480,
+            icount: true,
+        },
+        Case {
+            name: "linux-four-on-two",
+            manifest: concat!(
+                machine!("512 MiB", "[\"linux\"]"),
+                linux!("linux", 4, "handover.test=build,steal", "")
+            ),
+            lines: &[
+                Has("linux", "build: 24 units by 4 jobs: ok"),
+                Has("linux", "using stolen time PV"),
+                Has("linux", "test: steal: 0"),
+                Lacks("linux", "WARNING"),
+                Lacks("", "panic"),
+            ],
+            status: 0,
+            limit: 900,
+            icount: false,
+        },
+        // All detectors at their least patience: 2 s for a processor that does not schedule, 3 s for one that RCU waits for.
+        Case {
+            name: "linux-tenth",
+            manifest: concat!(
+                "end-with = [\"linux\"]\n[machine]\nprocessors = 1\nmemory = \"384 MiB\"\n",
+                hostile!("spinning", "spin", 1),
+                linux!(
+                    "linux",
+                    2,
+                    "watchdog_thresh=1 rcupdate.rcu_cpu_stall_timeout=3 handover.test=calm,steal",
+                    "budget = \"10 ms\"\nperiod = \"200 ms\""
+                )
+            ),
+            lines: &[
+                Has("linux", "calm: patience 1 s, 3 s"),
+                Has("linux", "test: calm: 0"),
+                Has("linux", "using stolen time PV"),
+                Has("linux", "test: steal: 0"),
+                Lacks("linux", "stall"),
+                Lacks("linux", "lockup"),
+                Lacks("linux", "WARNING"),
+                Lacks("", "panic"),
+            ],
+            status: 0,
+            limit: 1800,
             icount: true,
         },
         Case {

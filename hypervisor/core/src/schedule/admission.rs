@@ -130,7 +130,8 @@ impl<K: Copy + PartialEq> Schedule<K> {
             return Err(Error::NoCapacity.into());
         };
         self.count(home, new, true);
-        let mut pokes = bit(home) | bit(old_home);
+        // Who has lent to it, or borrowed from it, may not be allowed where it goes.
+        let mut pokes = bit(home) | bit(old_home) | self.settle(records, key, now);
         if new.claim == Claim::Alone {
             self.idle &= !bit(home);
             pokes |= self.evict(records, home);

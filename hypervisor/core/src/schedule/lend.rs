@@ -32,7 +32,7 @@ impl<K: Copy + PartialEq> Schedule<K> {
     pub fn lend<R: Records<Key = K>>(&mut self, records: &mut R, processor: usize, to: K) -> bool {
         let Some(running) = self.at(processor).running else { return false };
         let from = Self::runner(records, running);
-        if to == from || !Self::may_borrow(records, processor, to) {
+        if to == from || !self.may_borrow(records, processor, to) {
             return false;
         }
         let record = records.get(to);
@@ -66,11 +66,13 @@ impl<K: Copy + PartialEq> Schedule<K> {
         Some(lender)
     }
 
-    /// Whether it waits, on its own time, and may run on this physical processor.
+    /// Whether it waits, on its own time, and may run on this physical processor, from which who pays does not have to go.
     #[inline]
-    fn may_borrow<R: Records<Key = K>>(records: &R, processor: usize, to: K) -> bool {
+    fn may_borrow<R: Records<Key = K>>(&self, records: &R, processor: usize, to: K) -> bool {
         let record = records.get(to);
-        record.state == State::Blocked
+        let stays = self.at(processor).running.is_some_and(|payer| records.get(payer).home() == processor);
+        stays
+            && record.state == State::Blocked
             && record.lender.is_none()
             && record.borrower.is_none()
             && record.reservation.allowed & bit(processor) != 0
@@ -85,12 +87,41 @@ impl<K: Copy + PartialEq> Schedule<K> {
         to: K,
         timer: u64,
     ) -> bool {
-        if !Self::may_borrow(records, processor, to) || self.give_back(records, processor, timer).is_none() {
+        if !self.may_borrow(records, processor, to) || self.give_back(records, processor, timer).is_none() {
             return false;
         }
         let lent = self.lend(records, processor, to);
         debug_assert!(lent, "it waits, and is not who has lent");
         lent
+    }
+
+    /// The physical processors that may serve whose turn it is, and all who run in its time.
+    #[inline]
+    pub(super) fn allowed_with<R: Records<Key = K>>(records: &R, payer: K) -> u16 {
+        let record = records.get(payer);
+        match record.borrower {
+            None => record.reservation.allowed,
+            Some(borrower) => record.reservation.allowed & Self::allowed_with_all(records, borrower),
+        }
+    }
+
+    #[cold]
+    fn allowed_with_all<R: Records<Key = K>>(records: &R, mut key: K) -> u16 {
+        let mut allowed = records.get(key).reservation.allowed;
+        while let Some(borrower) = records.get(key).borrower {
+            key = borrower;
+            allowed &= records.get(key).reservation.allowed;
+        }
+        allowed
+    }
+
+    /// Nobody runs in its time from now on, and it runs in nobody's. Returns the physical processors that are to look at their queues again.
+    pub fn settle<R: Records<Key = K>>(&mut self, records: &mut R, key: K, now: u64) -> u16 {
+        let pokes = self.recall(records, key, now).processor();
+        match records.get(key).lender {
+            Some(lender) => pokes | self.recall(records, lender, now).processor(),
+            None => pokes,
+        }
     }
 
     /// Who has lent its processor and time takes them back from whoever has them, and waits. Who has them goes on with its own.

@@ -75,16 +75,15 @@ impl<K: Copy + PartialEq> Queue<K> {
         &self,
         records: &R,
         few: usize,
-        fits: impl Fn(&super::Record<K>) -> bool,
+        fits: impl Fn(&R, K) -> bool,
     ) -> Option<K> {
         let mut at = self.head;
         for _ in 0..few {
             let item = at?;
-            let record = records.get(item);
-            if fits(record) {
+            if fits(records, item) {
                 return Some(item);
             }
-            at = record.link.next;
+            at = records.get(item).link.next;
         }
         None
     }

@@ -75,9 +75,8 @@ impl<K: Copy + PartialEq> Schedule<K> {
 
     #[inline(always)]
     fn enqueue_rest<R: Records<Key = K>>(&mut self, records: &mut R, key: K, now: u64, first: bool) -> Poke {
-        let record = records.get(key);
-        let free = self.idle & record.reservation.allowed & !self.owned;
-        let here = bit(usize::from(record.home));
+        let free = self.idle & Self::allowed_with(records, key) & !self.owned;
+        let here = bit(usize::from(records.get(key).home));
         if free | self.owned & here != 0 {
             self.choose_home(records, key, free);
         }
@@ -98,8 +97,7 @@ impl<K: Copy + PartialEq> Schedule<K> {
     /// Moves one without a reservation, which wants to run, to one of the `free` physical processors, or away from one that has an owner by now.
     #[inline(never)]
     fn choose_home<R: Records<Key = K>>(&mut self, records: &mut R, key: K, free: u16) {
-        let record = records.get(key);
-        let (here, allowed) = (bit(usize::from(record.home)), record.reservation.allowed);
+        let (here, allowed) = (bit(usize::from(records.get(key).home)), Self::allowed_with(records, key));
         if free != 0 {
             if free & here == 0 {
                 self.move_home(records, key, free.trailing_zeros() as usize);
@@ -428,9 +426,10 @@ impl<K: Copy + PartialEq> Schedule<K> {
         if self.owned & bit(processor) != 0 {
             return None;
         }
-        let fits = |record: &Record<K>| {
+        let fits = |records: &R, key: K| {
+            let record = records.get(key);
             matches!(record.reservation.claim, Claim::BestEffort)
-                && record.reservation.allowed & bit(processor) != 0
+                && Self::allowed_with(records, key) & bit(processor) != 0
                 && record.assigned == record.home
         };
         let others = (0..self.count).filter(|&other| other != processor);

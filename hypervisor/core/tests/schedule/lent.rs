@@ -1,0 +1,193 @@
+//! Processors and time that are lent, passed on, given back and recalled while everything else goes on, against chains kept naively: who pays is who
+//! has lent, who runs is who has borrowed last.
+
+use handover_core::schedule::{Claim, Poke, Reservation, State};
+
+use super::machine::Random;
+use super::{ANY, Guest, Habit, Simulation, densest, reserved, reserved_of};
+
+impl Simulation {
+    /// Whose budget pays for a logical processor.
+    pub fn payer(&self, key: usize) -> usize {
+        self.lent.iter().find(|(_, chain)| chain.contains(&key)).map_or(key, |(&payer, _)| payer)
+    }
+
+    /// Who runs when it is somebody's turn.
+    pub fn runner(&self, payer: usize) -> usize {
+        self.lent.get(&payer).and_then(|chain| chain.last()).copied().unwrap_or(payer)
+    }
+
+    /// Whether it neither lends nor borrows, and waits.
+    fn is_free(&self, key: usize) -> bool {
+        self.payer(key) == key && self.runner(key) == key && self.table.0[key].state() == State::Blocked
+    }
+
+    fn may_borrow(&self, key: usize, processor: usize) -> bool {
+        let stays = self.running[processor].is_some_and(|payer| self.table.0[payer].home() == processor);
+        stays && self.is_free(key) && self.guests[key].reservation.allowed & 1 << processor != 0
+    }
+
+    /// The naive budget of one that wakes.
+    pub fn renew(guest: &mut Guest, now: u64) {
+        guest.ready_at = now;
+        if let Claim::Reserved { budget, period, .. } = guest.reservation.claim {
+            let left = guest.deadline.saturating_sub(now);
+            if left == 0 || guest.remaining.max(0) as u64 * period > left * budget {
+                guest.remaining = budget as i64 + guest.remaining.min(0);
+                guest.deadline = now + period;
+            }
+        }
+    }
+
+    /// It waits, on its own time, for a while.
+    fn pause(&mut self, key: usize, random: &mut Random) {
+        self.guests[key].back = self.now + 1 + random.next() % 3000;
+    }
+
+    fn lend(&mut self, processor: usize, to: usize) -> bool {
+        let payer = self.running[processor];
+        let expected = self.may_borrow(to, processor);
+        assert_eq!(self.schedule.lend(&mut self.table, processor, to), expected);
+        if let Some(payer) = payer
+            && expected
+        {
+            self.lent.entry(payer).or_default().push(to);
+        }
+        expected
+    }
+
+    fn give_back(&mut self, processor: usize, random: &mut Random) -> bool {
+        let from = self.running[processor].and_then(|payer| {
+            let chain = self.lent.get_mut(&payer)?;
+            let from = chain.pop();
+            self.lent.retain(|_, chain| !chain.is_empty());
+            from
+        });
+        let back = self.schedule.give_back(&mut self.table, processor, u64::MAX);
+        let Some(from) = from else {
+            assert_eq!(back, None);
+            return false;
+        };
+        assert_eq!(back, self.running[processor].map(|payer| self.runner(payer)));
+        self.pause(from, random);
+        true
+    }
+
+    fn pass_on(&mut self, processor: usize, to: usize, random: &mut Random) -> bool {
+        let chain = self.running[processor].and_then(|payer| Some((payer, *self.lent.get(&payer)?.last()?)));
+        let expected = chain.is_some() && self.may_borrow(to, processor);
+        assert_eq!(self.schedule.pass_on(&mut self.table, processor, to, u64::MAX), expected);
+        let Some((payer, from)) = chain.filter(|_| expected) else { return false };
+        if let Some(last) = self.lent.get_mut(&payer).and_then(|chain| chain.last_mut()) {
+            *last = to;
+        }
+        self.pause(from, random);
+        true
+    }
+
+    fn recall(&mut self, lender: usize, random: &mut Random) -> bool {
+        let payer = self.payer(lender);
+        let chain = self.lent.get(&payer).cloned().unwrap_or_default();
+        let at = chain.iter().position(|&key| key == lender).map_or(0, |index| index + 1);
+        let Some((&borrower, after)) = chain[at..].split_first() else {
+            assert_eq!(self.schedule.recall(&mut self.table, lender, self.now), Poke::Nobody);
+            return false;
+        };
+        let state = self.table.0[payer].state();
+        self.lent.insert(payer, chain[..at].to_vec());
+        self.lent.insert(borrower, after.to_vec());
+        self.lent.retain(|_, chain| !chain.is_empty());
+        if state == State::Blocked {
+            self.pause(borrower, random);
+        } else {
+            self.pause(payer, random);
+            Simulation::renew(&mut self.guests[borrower], self.now);
+        }
+        if let Some(here) = self.running.iter_mut().find(|running| **running == Some(payer)) {
+            *here = Some(borrower);
+            self.guests[borrower].runs.push((self.now, self.now));
+        }
+        let poke = self.schedule.recall(&mut self.table, lender, self.now);
+        self.poke(poke);
+        true
+    }
+
+    /// What is said of each is what the chains say.
+    fn check_lent(&self) {
+        for key in 0..self.guests.len() {
+            let payer = self.payer(key);
+            let lender = self.lent.get(&payer).filter(|_| payer != key).map(|chain| {
+                let at = chain.iter().position(|&other| other == key).unwrap();
+                if at == 0 { payer } else { chain[at - 1] }
+            });
+            assert_eq!(self.table.0[key].lender(), lender);
+            let runs = self.runner(payer) == key;
+            let expected = if runs { self.table.0[payer].state() } else { State::Blocked };
+            assert_eq!(self.schedule.state(&self.table, key), expected);
+            assert_eq!(self.table.0[key].times(self.now).0, self.guests[key].used, "{key} has paid");
+        }
+    }
+}
+
+#[test]
+fn calls_on_lent_time_among_everything_else() {
+    let mut seen = [0; 4];
+    for seed in 200..212 {
+        let mut random = Random::new(seed);
+        let processors = 1 + random.below(4);
+        let mut simulation = Simulation::new(processors);
+        for index in 0..14 {
+            let period = 400 + random.next() % 4000;
+            let budget = 1 + random.next() % (period / 5);
+            let habit = Habit::Sleep(1 + random.next() % (2 * budget), 1 + random.next() % 3000);
+            let claim = if index % 3 == 0 { Claim::BestEffort } else { reserved(budget, period) };
+            let allowed = if random.chance(4) { 1 << random.below(processors) } else { ANY };
+            if simulation.add(habit, claim, allowed).is_err() {
+                simulation.add(habit, Claim::BestEffort, ANY).unwrap();
+            }
+        }
+        for _ in 0..4000 {
+            simulation.run(random.next() % 20);
+            let (processor, key) = (random.below(processors), random.below(14));
+            let (what, done) = match random.below(7) {
+                0..3 => (0, simulation.lend(processor, key)),
+                3 | 4 => (1, simulation.give_back(processor, &mut random)),
+                5 => (2, simulation.pass_on(processor, key, &mut random)),
+                _ => (3, simulation.recall(key, &mut random)),
+            };
+            seen[what] += usize::from(done);
+            simulation.check_lent();
+        }
+        for (key, guest) in simulation.guests.iter().enumerate() {
+            let Some((budget, period)) = reserved_of(&simulation, key) else { continue };
+            assert!(densest(&guest.runs, period) <= 2 * budget, "{key}");
+            assert!(densest(&guest.runs, 10 * period) <= 12 * budget, "{key}");
+        }
+    }
+    assert!(seen.iter().all(|&count| count > 300), "{seen:?}");
+}
+
+#[test]
+fn who_is_sent_elsewhere_takes_nobody_along() {
+    for (which, other) in [(0, 1), (1, 0)] {
+        let mut simulation = Simulation::new(2);
+        let caller = simulation.add(Habit::Spin, Claim::BestEffort, ANY).unwrap();
+        let server = simulation.add(Habit::Sleep(1, u64::MAX / 2), Claim::BestEffort, ANY).unwrap();
+        simulation.run(100);
+        let here = simulation.table.0[caller].home();
+        assert!(simulation.lend(here, server));
+        let key = [caller, server][which];
+        let reservation = Reservation { claim: Claim::BestEffort, allowed: 1 << (1 - here) };
+        let now = simulation.now;
+        let pokes = simulation.schedule.set(&mut simulation.table, key, reservation, now).unwrap();
+        assert_eq!(pokes, 0b11);
+        let Simulation { schedule, table, .. } = &mut simulation;
+        // The call goes on in the server's time, where it may be.
+        assert_eq!((table.0[server].lender(), schedule.state(table, caller)), (None, State::Blocked));
+        assert_eq!(schedule.state(table, server), State::Running);
+        assert_eq!(table.0[key].home(), 1 - here);
+        assert!(which == 0 || schedule.must_switch(table, here, now));
+        // Nobody may lend to it from there, where it does not stay.
+        assert!(!schedule.lend(table, here, [caller, server][other]));
+    }
+}
