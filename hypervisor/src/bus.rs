@@ -7,6 +7,7 @@ use handover_core::bus::Bucket;
 use handover_core::schedule::State;
 use handover_core::{Failure, PartitionIndex, VcpuId};
 
+use crate::arch;
 use crate::arch::broadcast::{self, Tlbi};
 use crate::arch::exception::{self, SystemAccess};
 use crate::arch::monitor::{self, Monitor};
@@ -31,13 +32,15 @@ impl Restraint {
     pub const CONFINED: u8 = 4;
     /// Nothing of the bus: it reads its stolen time ([`crate::steal`]).
     pub const TELLS: u8 = 8;
+    /// Nothing of the bus either: one of its processors owns a physical one alone, and waits there without the control OS ([`crate::claim`]).
+    pub const OWNS: u8 = 16;
 }
 
 /// How the physical processors are restrained.
 pub struct Restrained {
     /// The counter, if the processors have one for us.
     pub monitor: Option<Monitor>,
-    /// For each: [`Restraint::TRAPS`] and [`Restraint::COUNTS`].
+    /// For each: [`Restraint::TRAPS`] and [`Restraint::COUNTS`], and [`Restraint::OWNS`] if WFI does not trap there.
     pub bits: [u8; PROCESSORS_MAX],
     /// For each that counts: its share of the partition's events.
     shares: [u64; PROCESSORS_MAX],
@@ -169,7 +172,7 @@ impl Hardware {
     }
 
     /// Whoever runs looks at the limits, and whoever waits for them tries again.
-    fn limits_changed(&mut self, partition: PartitionIndex) {
+    pub fn limits_changed(&mut self, partition: PartitionIndex) {
         let Some(shell) = self.shell(partition) else { return };
         for (index, key) in shell.vcpus.into_iter().enumerate() {
             let Some(key) = key else { continue };
@@ -220,10 +223,15 @@ impl Hardware {
         };
         let event = shell.traffic.limit().event;
         let bits = self.restrained.bits[here];
+        let owned = self.schedule.is_owned(here);
+        if owned != (bits & Restraint::OWNS != 0) {
+            arch::start::trap_wait(!owned);
+        }
         if (bits ^ restraint) & Restraint::TRAPS != 0 {
             broadcast::trap(&self.capabilities, restraint & Restraint::TRAPS != 0);
         }
-        self.restrained.bits[here] = restraint & (Restraint::TRAPS | Restraint::COUNTS);
+        let owns = if owned { Restraint::OWNS } else { 0 };
+        self.restrained.bits[here] = restraint & (Restraint::TRAPS | Restraint::COUNTS) | owns;
         if let (Some(share), Some(monitor)) = (share, self.restrained.monitor) {
             self.restrained.shares[here] = share.unwrap_or(0);
             monitor.start(event, share.unwrap_or(0));

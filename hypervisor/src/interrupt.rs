@@ -1,10 +1,12 @@
 //! Physical interrupts: the control OS takes them all.
 
+use handover_abi::Counter;
 use handover_abi::layout::VIRTUAL_TIMER_INTID;
 
 use crate::arch;
 use crate::drivers::gic;
 use crate::kernel::Kernel;
+use crate::processor;
 use crate::schedule::expire_requests;
 use crate::watchdog;
 use handover_core::VcpuId;
@@ -33,6 +35,11 @@ pub fn take(kernel: &mut Kernel, current: Option<VcpuId>) -> bool {
                 arch::wait_for_interrupt();
             },
             TIMER_INTID => {
+                let guest = processor::this().current();
+                if !guest.is_null() {
+                    // SAFETY: it runs here, so that this processor is the one to count.
+                    unsafe { (*guest).counters.count(Counter::Timers) };
+                }
                 expire_requests(kernel);
                 while let Some(caller) = kernel.hardware.timer_interrupt() {
                     kernel.system.call_expired(&mut kernel.hardware, caller);

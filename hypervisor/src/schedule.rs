@@ -7,6 +7,7 @@ use handover_core::{PARTITIONS_MAX, PartitionIndex, Progress};
 
 use crate::arch;
 use crate::arch::registers::{CNTFRQ_EL0, CNTHP_CTL_EL2, CNTHP_CVAL_EL2, CNTPCT_EL0, ICH_HCR_EL2};
+use crate::bus::Restraint;
 use crate::drivers::gic;
 use crate::interrupt;
 use crate::kernel::{Hardware, KERNEL, Kernel};
@@ -162,15 +163,16 @@ impl Hardware {
         }
     }
 
-    /// Sets when a request is given up next. An earlier one comes into this processor's timer: who runs here has made it.
+    /// Sets when a request is given up next. An earlier one comes into this processor's timer, where who has made it runs, if nobody owns it alone.
     pub fn set_request_deadline(&mut self, deadline: Option<u64>) {
         let deadline = deadline.unwrap_or(u64::MAX);
-        let here = processor::this().index();
-        if deadline < self.requests.deadline {
-            self.requests.processor = here;
-        }
+        let keeper = self.keeper();
+        let earlier = deadline < self.requests.deadline;
         self.requests.deadline = deadline;
-        self.program_timer(here);
+        if earlier {
+            self.requests.processor = keeper;
+            self.program_keeper(keeper);
+        }
     }
 
     /// How long a direct call of this logical processor's, which begins now, may take, in nanoseconds.
@@ -509,7 +511,8 @@ impl Hardware {
 
     /// Nothing is promised any more to a partition's logical processors, all of which are off.
     fn give_up_claims(&mut self, partition: PartitionIndex) {
-        let Some(shell) = self.shell(partition) else { return };
+        let Some(shell) = self.shell_mut(partition) else { return };
+        shell.restraint &= !Restraint::OWNS;
         for key in shell.vcpus.into_iter().flatten() {
             let pokes = self.schedule.give_up(&mut self.records, key);
             self.poke_all(pokes);

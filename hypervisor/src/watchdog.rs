@@ -78,13 +78,13 @@ impl Hardware {
         }
     }
 
-    /// A partition's watchdog runs from now on. An earlier one than all others comes into this processor's timer.
+    /// A partition's watchdog runs from now on. An earlier one than all others comes into this processor's timer, if nobody owns it alone.
     pub fn arm_watchdog(&mut self, partition: PartitionIndex) {
         let deadline = self.watchdog_deadline(partition);
         if deadline < self.watchdogs.deadline {
-            let here = processor::this().index();
-            (self.watchdogs.deadline, self.watchdogs.processor) = (deadline, here);
-            self.program_timer(here);
+            let keeper = self.keeper();
+            (self.watchdogs.deadline, self.watchdogs.processor) = (deadline, keeper);
+            self.program_keeper(keeper);
         }
     }
 }

@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+mod alone;
 mod bus;
 mod colours;
 mod copies;
@@ -48,6 +49,7 @@ const CASES: &[Case] = &[
     ("traffic", bus::traffic),
     ("storm", bus::storm),
     ("steal", steal::run),
+    ("alone", alone::run),
 ];
 
 /// `x0` is the address of the boot information.

@@ -28,8 +28,12 @@ const LINE: usize = 1500;
 /// Takes all the time of a processor that there is.
 pub fn spin(_: &Boot) -> Result<(), Failure> {
     loop {
-        // SAFETY: changes nothing.
-        unsafe { asm!("nop", options(nomem, nostack, preserves_flags)) };
+        for _ in 0..20_000 {
+            // SAFETY: changes nothing.
+            unsafe { asm!("nop", options(nomem, nostack, preserves_flags)) };
+        }
+        // Where one host thread plays all physical processors, others go on here.
+        processor::yield_now();
     }
 }
 

@@ -35,6 +35,8 @@ pub enum Order {
     /// Spins for so many nanoseconds of its own count. → its stolen time before and after, and 1 if a
     /// store to where it reads that was a fault.
     Steal = 9,
+    /// Asks for a service that nobody answers for, with a timeout of so many nanoseconds. → how many it took, and 1 if the request was given up then.
+    Request = 10,
 }
 
 impl Order {
@@ -52,6 +54,7 @@ impl Order {
             Order::Broadcast,
             Order::Unmap,
             Order::Steal,
+            Order::Request,
         ]
         .into_iter()
         .find(|&order| order as u64 == word)

@@ -12,7 +12,8 @@ use core::{
 };
 
 use handover_guest::{
-    Boot, Channel, Error, PartitionId, Port, Region, RegionHandle, ServiceId, Short, Status,
+    Boot, Channel, ConnectError, Connecting, Error, PartitionId, Port, Region, RegionHandle, RequestFlags,
+    RequestWord, ServiceId, Short, Status,
     abi::{
         Call, CounterNumber,
         layout::{STOLEN_TIME_BASE, VIRTUAL_TIMER_INTID, WINDOW_BASE},
@@ -125,6 +126,13 @@ fn obey([order, a, b, ..]: [u64; 16]) -> Result<[u64; 16], Error> {
             let at = ptr::with_exposed_provenance_mut::<u64>(STOLEN_TIME_BASE as usize);
             // SAFETY: nothing else of this program's is there, and a fault is caught.
             answer[2] = u64::from(fault::catch(|| unsafe { at.write_volatile(0) }).is_err());
+        }
+        Some(Order::Request) => {
+            let word = RequestWord::new(ServiceId::new(!SERVICE), RequestFlags::empty());
+            let from = timer::now();
+            let result = Connecting::request(EXAMINER, word, Some(Duration::from_nanos(a)))?.wait();
+            answer[0] = timer::now() - from;
+            answer[1] = u64::from(matches!(result, Err(ConnectError::Failed(Error::TimedOut))));
         }
         Some(Order::Counters) => {
             let first = CounterNumber::new(a).ok_or(Error::InvalidArgument)?;

@@ -56,6 +56,8 @@ values! {
         Broadcasts = 21, "broadcasts";
         /// Times that it waited because of its bus limit or its limit of memory traffic.
         BusWaits = 22, "waits for the bus";
+        /// Exits: of the physical interrupts, those of the control OS's own timer.
+        Timers = 23, "timer interrupts of the control OS";
     }
 }
 

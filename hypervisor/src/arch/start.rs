@@ -169,6 +169,16 @@ pub fn configure(capabilities: &Capabilities) {
 const CPTR_BASE: u64 = 0x33ff | 1 << 20 | 1 << 30;
 const CPTR_TFP: u64 = 1 << 10;
 
+/// HCR_EL2.TWI: WFI of EL1 traps.
+const HCR_TWI: u64 = 1 << 13;
+
+/// Whether WFI of the guest that runs here traps.
+pub fn trap_wait(trap: bool) {
+    let others = HCR_EL2.get() & !HCR_TWI;
+    HCR_EL2.set(others | if trap { HCR_TWI } else { 0 });
+    stage2::step::isb();
+}
+
 /// Whether FP/SIMD instructions of guests (and of EL2) trap.
 #[inline]
 pub fn trap_float(trap: bool) {
