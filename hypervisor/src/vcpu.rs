@@ -6,7 +6,7 @@ use handover_core::PartitionIndex;
 use handover_core::schedule::{Record, Records};
 
 use crate::arch::context::{Context, InterruptState, read_list_register, write_list_register};
-use crate::arch::registers::ICH_ELRSR_EL2;
+use crate::arch::registers::{ICH_ELRSR_EL2, ICH_LR0_EL2};
 use crate::counters::Counters;
 use handover_core::VcpuId;
 
@@ -210,9 +210,10 @@ impl handover_core::vgic::ListRegisterAccess for HardwareListRegisters {
         read_list_register(number)
     }
 
-    #[inline]
+    #[inline(always)]
     fn write(&mut self, number: usize, value: u64) {
-        write_list_register(number, value);
+        // Which one it is takes a table of instructions, and it is nearly always the first.
+        if number == 0 { ICH_LR0_EL2.set(value) } else { write_list_register(number, value) }
     }
 
     #[inline]

@@ -413,8 +413,8 @@ impl System {
         if let Some(p) = self.get_mut(from) {
             let slot = region_record.unlink(m, p.vmid);
             p.accounts.release(Account::AddressSpace, slot);
-            p.drop_view(m, region);
             p.regions.remove(region);
+            p.drop_view(m, region_record.view);
             p.release_body(&body);
         }
         let p = self.get_mut(to.partition()).ok_or(Error::PeerClosed)?;

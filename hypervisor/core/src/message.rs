@@ -59,13 +59,12 @@ impl System {
         let p = self.caller(who)?;
         let mut body = None;
         if let Some(handle) = word.region()
-            && let Some(region) = p.regions.get(handle.get())
+            && let Some(region) = p.regions.vacate(handle.get())
         {
             body = Some(region.body);
-            let slot = region.unlink(m, p.vmid);
+            let (slot, view) = (region.unlink(m, p.vmid), region.view);
             p.accounts.release(Account::AddressSpace, slot);
-            p.drop_view(m, handle.get());
-            p.regions.remove(handle.get());
+            p.drop_view(m, view);
             p.charge_bus(m);
         }
         let (handle, entry) = p.entries.occupy().ok_or(Error::NoMemory)?;
@@ -75,7 +74,9 @@ impl System {
         entry.body = body;
         entry.next = 0;
         entry.length = length;
-        if let Some(last) = p.entries.get_mut(queue.tail) {
+        if queue.count != 0
+            && let Some(last) = p.entries.get_mut(queue.tail)
+        {
             last.next = handle;
         }
         if let Some(port) = self.port_at_mut(peer) {
@@ -147,10 +148,9 @@ impl System {
         }
 
         let sender = self.get_mut(peer.partition()).ok_or(Error::PeerClosed)?;
-        if let Some(entry) = sender.entries.get(queue.head) {
+        if let Some(entry) = sender.entries.vacate(queue.head) {
             copy_filled(data, &entry.data, length);
         }
-        sender.entries.remove(queue.head);
         self.advance(m, Link::new(who, number), next);
         Ok(word)
     }

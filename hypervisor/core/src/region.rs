@@ -238,7 +238,7 @@ pub(crate) struct Region {
     pub(crate) body: Body,
     pub(crate) mapping: Mapping,
     /// The table by which it is lent, once it was; 0: none.
-    view: Pa,
+    pub(crate) view: Pa,
     pub(crate) standing: Standing,
 }
 
@@ -617,8 +617,9 @@ impl crate::Partition {
                 let slot = region.unlink(m, vmid);
                 region.mapping = Mapping::NONE;
                 region.standing = Standing::Clearing;
+                let view = core::mem::replace(&mut region.view, Pa::new(0));
                 self.accounts.release(Account::AddressSpace, slot);
-                self.drop_view(m, handle);
+                self.drop_view(m, view);
             }
             Standing::Clearing => {}
             Standing::Replaced => {
@@ -640,20 +641,18 @@ impl crate::Partition {
         Ok(Progress::Done)
     }
 
-    /// Gives back the table by which a region that is its holder's alone was lent, if it was.
+    /// Gives back the table by which a region that is its holder's alone was lent, if there is one.
     #[inline(always)]
-    pub(crate) fn drop_view(&mut self, m: &mut impl Machine, handle: u32) {
-        if self.regions.get(handle).is_some_and(|region| region.view.get() != 0) {
-            self.free_view(m, handle);
+    pub(crate) fn drop_view(&mut self, m: &mut impl Machine, view: Pa) {
+        if view.get() != 0 {
+            self.free_view(m, view);
         }
     }
 
     #[cold]
-    fn free_view(&mut self, m: &mut impl Machine, handle: u32) {
-        let Some(region) = self.regions.get_mut(handle) else { return };
-        let table = core::mem::replace(&mut region.view, Pa::new(0));
-        m.zero(table, PAGE);
-        stage2::free_table(m, table);
+    fn free_view(&mut self, m: &mut impl Machine, view: Pa) {
+        m.zero(view, PAGE);
+        stage2::free_table(m, view);
         self.accounts.release(Account::ControlMemory, PAGE);
     }
 

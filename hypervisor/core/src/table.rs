@@ -136,12 +136,22 @@ impl<T: 'static, const N: usize> PagedTable<T, N> {
     /// Forgets a record, if there is one.
     #[inline(always)]
     pub(crate) fn remove(&mut self, handle: u32) -> bool {
+        self.vacate(handle).is_some()
+    }
+
+    /// The same. → what it was: it can be read until the slot is taken again.
+    #[inline(always)]
+    pub(crate) fn vacate(&mut self, handle: u32) -> Option<&T> {
         let free = self.free;
-        let Some(slot) = self.slot(handle).filter(|slot| slot.link == USED) else { return false };
+        let (page, at) = Self::split(handle);
+        let slot = self.pages.get_mut(page)?.as_mut()?.get_mut(at)?;
+        if slot.link != USED {
+            return None;
+        }
         slot.link = free;
         self.free = handle;
         self.used = self.used.wrapping_sub(1);
-        true
+        Some(&slot.record)
     }
 
     /// The first record from `cursor` on, looking through no more than a page; `cursor` moves to where to look next. Start at 1.

@@ -398,13 +398,19 @@ impl Vgic {
     }
 
     /// The logical processor that an SPI goes to. One that any may take goes to the first that is awake.
+    #[inline(always)]
     fn target(&self, intid: u8) -> Option<usize> {
         let route = self.route[usize::from(intid)];
         if route < self.count {
             return Some(usize::from(route));
         }
+        if route == ROUTE_ANY { Some(self.first_awake()) } else { None }
+    }
+
+    #[inline(never)]
+    fn first_awake(&self) -> usize {
         let present = self.processors.get(..usize::from(self.count)).unwrap_or(&self.processors);
-        (route == ROUTE_ANY).then(|| present.iter().position(|processor| processor.awake).unwrap_or(0))
+        present.iter().position(|processor| processor.awake).unwrap_or(0)
     }
 
     /// Something about the interrupts `mask` of a bank has changed: marks those that a list register holds, or

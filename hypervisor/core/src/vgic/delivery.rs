@@ -54,6 +54,7 @@ impl Vgic {
         }
         let linked = self.linked_in(word);
         let intid = intid(word, mask.trailing_zeros() as usize);
+        let physical = if linked & mask == 0 { 0 } else { self.physical_link(intid) };
         let bank = self.bank(processor, word);
         let (holder, number) = bank.holder(usize::from(intid));
         let ready = bank.loaded & bank.latch & bank.enabled & (bank.edge | linked) & !bank.ordered;
@@ -64,7 +65,6 @@ impl Vgic {
         {
             return false;
         }
-        let physical = self.physical_link(intid);
         let bank = self.bank_mut(processor, word);
         bank.latch &= !mask;
         bank.active &= !mask;
@@ -206,6 +206,7 @@ impl Vgic {
     }
 
     /// Whether `intid` goes to `processor` rather than to another one or nowhere.
+    #[inline(always)]
     fn goes_to(&self, processor: usize, intid: u8) -> bool {
         u32::from(intid) < PRIVATE_COUNT || self.target(intid) == Some(processor)
     }
