@@ -64,7 +64,7 @@ pub extern "C" fn version(mut guest: Running) -> Called {
     context.x[1] = u64::from(VERSION);
     context.x[2] = FEATURES.bits();
     guest.counters().call(Call::Version);
-    Called { guest, how: How::GoOn }
+    Called { guest, how: How::GO_ON }
 }
 
 /// A call that may end with another guest, or is rare.
@@ -106,8 +106,7 @@ fn hot(
         Ok(()) => context.x[0] = 0,
         Err(failure) => fail(context, counters, call, failure),
     }
-    let how = if guest.attention() == 0 { How::GoOn } else { How::Look };
-    Called { guest, how }
+    Called { guest, how: How::done(guest.attention()) }
 }
 
 #[cold]

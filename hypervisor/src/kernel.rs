@@ -254,7 +254,7 @@ impl Machine for Hardware {
         Hardware::call_failed(self, caller, error, MessageWord::new(Port::CONTROL, region, 0));
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn interrupt(&mut self, partition: PartitionIndex) {
         if let Some(shell) = self.shell_mut(partition) {
             let kick = shell.vgic.raise(0, EVENT_INTID);
@@ -262,7 +262,7 @@ impl Machine for Hardware {
         }
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn interrupt_chosen(&mut self, partition: PartitionIndex, intid: u8) {
         if let Some(shell) = self.shell_mut(partition) {
             let kick = shell.vgic.raise(0, u32::from(intid));

@@ -24,20 +24,26 @@ use handover_core::VcpuId;
 /// What the machine ends with when system-control has ended without a status of its own.
 const SYSTEM_CONTROL_ENDED: u64 = 70;
 
-/// What the handlers of calls that `vectors.s` knows leave to [`synchronous`]. `vectors.s` takes a value that is not zero for more to do.
+/// What the handlers of calls that `vectors.s` knows leave to [`synchronous`], which `vectors.s` calls unless it is 0.
 #[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u64)]
-pub enum How {
-    /// Nothing: the guest goes on.
-    GoOn = 0,
+#[repr(transparent)]
+pub struct How(u64);
+
+impl How {
     /// All: the exception has not been looked at, and nothing has happened.
-    Undecided = 1,
-    /// The call is done, but something else concerns the guest, or its processor.
-    Look = 2,
+    pub const UNDECIDED: u64 = 0x100;
     /// A `Call`, of which nothing has happened.
-    Call = 3,
+    pub const CALL: u64 = 0x200;
     /// A `ReplyAndWait`, of which nothing has happened.
-    ReplyAndWait = 4,
+    pub const REPLY_AND_WAIT: u64 = 0x300;
+    /// Nothing: the guest goes on.
+    pub const GO_ON: How = How(0);
+
+    /// The call is done, and the guest goes on, unless something concerns it ([`Attention`](crate::vcpu::Attention)).
+    #[inline(always)]
+    pub fn done(attention: u8) -> How {
+        How(attention.into())
+    }
 }
 
 /// A guest with what is to be done about it, in two registers.
@@ -85,11 +91,11 @@ fn look(mut kernel: Guard<Kernel>, guest: Running, other: bool) -> Running {
 
 /// A synchronous exception from a guest, all of whose registers are in its context.
 pub extern "C" fn synchronous(guest: Running, how: How) -> Running {
-    match how {
-        How::Call => return call::call(guest),
-        How::ReplyAndWait => return call::reply_and_wait(guest),
-        How::Look => return again(guest),
-        How::Undecided | How::GoOn => {}
+    match how.0 {
+        How::UNDECIDED => {}
+        How::CALL => return call::call(guest),
+        How::REPLY_AND_WAIT => return call::reply_and_wait(guest),
+        _ => return again(guest),
     }
     let syndrome = Syndrome::read();
     if syndrome.is_wfi() {

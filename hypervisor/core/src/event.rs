@@ -137,6 +137,15 @@ impl Nodes for Partition {
     }
 }
 
+/// Raises a port's or a set's interrupt (0: the event interrupt) for those who are not in such a hurry that they have it in line.
+#[inline(never)]
+fn interrupt(m: &mut impl Machine, who: PartitionIndex, intid: u8) {
+    match intid {
+        0 => m.interrupt(who),
+        intid => m.interrupt_chosen(who, intid),
+    }
+}
+
 impl System {
     /// Latches a cause at a port, and raises its interrupt if the port was not pending.
     #[inline]
@@ -164,8 +173,7 @@ impl System {
         let set = p.latch(port).map_or(0, |latch| latch.set);
         match p.enlist(port, set) {
             None => {}
-            Some(0) => m.interrupt(who),
-            Some(intid) => m.interrupt_chosen(who, intid),
+            Some(intid) => interrupt(m, who, intid),
         }
     }
 
@@ -244,7 +252,7 @@ impl System {
             self.announce(m, who, port);
         }
         if bound {
-            m.interrupt_chosen(who, intid);
+            interrupt(m, who, intid);
         }
     }
 
