@@ -76,7 +76,8 @@ fn answer(behind: &mut Option<Channel>, mut region: Option<Region>, short: &mut 
         (Some(order::END), _) => handover_guest::end(Status(5)),
         (first, _) => {
             if first == Some(order::LATE) {
-                let until = timer::after(Duration::from_millis(20));
+                // Longer than a busy host leaves its guests alone, or the reply could overtake the end of the caller's patience.
+                let until = timer::after(Duration::from_millis(200));
                 while timer::now() < until {
                     core::hint::spin_loop();
                 }
