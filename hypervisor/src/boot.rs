@@ -12,7 +12,7 @@ use zerocopy::IntoBytes;
 
 use crate::arch::features::Capabilities;
 use crate::arch::monitor::Monitor;
-use crate::arch::registers::{CNTFRQ_EL0, MPIDR_EL1};
+use crate::arch::registers::{CNTFRQ_EL0, CNTPCT_EL0, MPIDR_EL1};
 use crate::arch::smc;
 use crate::arch::stage1::{Access, Mapper, publish_translation};
 use crate::arch::start::{Image, configure, enter_guest, secondary_entry};
@@ -145,6 +145,7 @@ fn start(mapper: &mut Mapper, image: &Image, (fdt, tree): (&Fdt, Range), machine
     if let Some(device) = UART.lock().device() {
         device.listen(true);
     }
+    log::info!("system-control starts at tick {}", CNTPCT_EL0.get());
     run()
 }
 

@@ -19,6 +19,9 @@ const LIMIT: Duration = Duration::from_secs(180);
 /// What starts a figure's line on a guest's console.
 const RECORD: &str = "bench: ";
 
+/// What the control OS says, before the tick, when it is done.
+const BOOTED: &str = "system-control starts at tick ";
+
 /// The manifests, in `manifests/`, whose guests measure.
 const GUESTS: [&str; 5] = ["bench", "bench-2cpu", "bench-pair", "bench-lifecycle", "bench-system"];
 
@@ -59,6 +62,7 @@ fn guests(workspace: &Workspace, qemu: &Qemu, name: &str, figures: &mut Figures)
         );
     }
     figures.add(records.figures());
+    figures.add(records.boot());
     Ok(())
 }
 
@@ -91,6 +95,16 @@ impl Records {
         self.0.values().flatten().filter_map(|line| figure(line)).collect()
     }
 
+    /// From reset to the first program's first line: what the control OS says it took, and what that program says since.
+    fn boot(&self) -> Option<(String, u64)> {
+        let before: u64 = self
+            .lines("control-os")
+            .iter()
+            .find_map(|line| line.strip_prefix(BOOTED)?.trim().parse().ok())?;
+        let since = self.figures().into_iter().find(|(name, _)| name == "sc_start")?.1;
+        Some(("sc_boot".to_owned(), before + since))
+    }
+
     /// The figure of this name, which must be the only one.
     fn only(&self, name: &str) -> Result<u64> {
         match &self.figures()[..] {
@@ -120,7 +134,7 @@ struct Row {
 }
 
 impl Figures {
-    fn add(&mut self, figures: Vec<(String, u64)>) {
+    fn add(&mut self, figures: impl IntoIterator<Item = (String, u64)>) {
         self.rows.extend(figures.into_iter().map(|(name, instructions)| Row {
             name,
             instructions,
@@ -177,6 +191,16 @@ mod tests {
         {
             assert_eq!(figure(line), None, "{line}");
         }
+    }
+
+    #[test]
+    fn a_boot_is_what_the_control_os_took_and_what_came_after() {
+        let lines = |line: &str| vec![line.to_owned()];
+        let told = lines("system-control starts at tick 1000\r");
+        let mut records = Records([("system-control".to_owned(), lines("bench: sc_start 234"))].into());
+        assert_eq!(records.boot(), None);
+        records.0.insert("control-os".to_owned(), told);
+        assert_eq!(records.boot(), Some(("sc_boot".to_owned(), 1234)));
     }
 
     #[test]

@@ -42,7 +42,7 @@ fn now() -> u64 {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let now = now();
-    println!("bench: sc_boot {now}");
+    println!("bench: sc_start {now}");
     const GETPID: u64 = 172;
     println!("bench: sc_syscall {}", median(Some(GETPID)) - median(None));
     messages::run()
