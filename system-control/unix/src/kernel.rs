@@ -76,7 +76,7 @@ pub struct Limits {
 /// What has happened since the start.
 #[derive(Clone, Debug, Default)]
 pub struct Statistics {
-    /// System calls that are not there, by number.
+    /// System calls that are not there, by number; from [`COUNTED_MAX`](handover_unix::limits::COUNTED_MAX) on together.
     pub unknown: BTreeMap<u64, u64>,
     /// Changes of the running thread.
     pub switches: u64,

@@ -8,6 +8,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod areas;
+pub mod calls;
 pub mod clock;
 pub mod elf;
 pub mod fault;
@@ -15,6 +16,7 @@ pub mod frames;
 pub mod futex;
 pub mod holdings;
 pub mod layout;
+pub mod limits;
 pub mod registers;
 pub mod schedule;
 pub mod signal;

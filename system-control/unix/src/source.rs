@@ -7,7 +7,7 @@ use handover_guest::mapping;
 use handover_unix::layout::PAGE;
 
 /// The most pages of a file that is mapped.
-const PAGES_MAX: u64 = 1 << 16;
+const PAGES_MAX: u64 = 1 << 14;
 
 /// A page.
 pub enum Part {
@@ -45,6 +45,7 @@ impl FileSource {
         let mut parts = Vec::new();
         for index in first..first.saturating_add(most.min(PAGES_MAX)) {
             let Some(page) = caller.page(hold, index, shared)? else { break };
+            parts.try_reserve(1).map_err(|_| Errno::NOMEM)?;
             parts.push(match page {
                 PageSource::Memory(page) => Part::Memory(page),
                 PageSource::Zero => Part::Zeroes,

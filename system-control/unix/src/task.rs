@@ -166,10 +166,6 @@ pub struct Tasks {
     next: u32,
 }
 
-/// The most processes; each has an ASID of its own, of which there are 255 with 8 bits.
-pub const PROCESSES_MAX: usize = 128;
-/// The most threads.
-pub const THREADS_MAX: usize = 512;
 /// Numbers start again from 2 after this.
 const NUMBER_MAX: u32 = 32_767;
 

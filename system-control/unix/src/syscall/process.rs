@@ -8,6 +8,7 @@ use handover_unix::{
     Errno,
     clock::{Nanoseconds, SECOND},
     layout::{PAGE, STACK_SIZE},
+    limits::{PROCESSES_MAX, THREADS_MAX},
     registers::{Registers, Vectors},
     signal::{Action, Info, Pending, Signal, SignalSet},
     signal_frame::Stack,
@@ -21,7 +22,7 @@ use crate::{
     kernel::Kernel,
     load,
     memory::Space,
-    task::{Call, End, Key, PROCESSES_MAX, Pid, Process, State, THREADS_MAX, Thread, Tid, short_name},
+    task::{Call, End, Key, Pid, Process, State, Thread, Tid, short_name},
 };
 
 /// What a new thread of the same process has to share.
@@ -340,7 +341,7 @@ pub fn limit(kernel: &mut Kernel, pid: u64, which: u64, new: u64, old: u64) -> O
     let limit = match which as u32 {
         linux::RLIMIT_STACK => STACK_SIZE,
         linux::RLIMIT_NPROC => PROCESSES_MAX as u64,
-        linux::RLIMIT_NOFILE => 1024,
+        linux::RLIMIT_NOFILE => Descriptors::LIMIT as u64,
         linux::RLIMIT_AS | linux::RLIMIT_DATA | linux::RLIMIT_RSS => kernel.limits.space * PAGE,
         linux::RLIMIT_CORE => 0,
         which if which < linux::RLIM_NLIMITS => NONE,
