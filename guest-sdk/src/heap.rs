@@ -57,6 +57,13 @@ pub unsafe fn add(memory: Range<u64>) {
     unsafe { ALLOCATOR.0.lock().add_to_heap(start, end) };
 }
 
+/// Bytes that are taken.
+#[must_use]
+pub fn used() -> usize {
+    let _masked = Masked::new();
+    ALLOCATOR.0.lock().stats_alloc_actual()
+}
+
 /// Bytes that are free, though not in one piece.
 #[must_use]
 pub fn free() -> usize {

@@ -26,6 +26,9 @@ impl<T> Arena<T> {
             return None;
         }
         let number = u32::try_from(self.slots.len()).ok()?;
+        // Whoever asks for more than there is memory for is refused; giving back needs none.
+        self.slots.try_reserve(1).ok()?;
+        self.free.try_reserve(self.slots.len() + 1).ok()?;
         self.slots.push(Some(record));
         Some(number)
     }

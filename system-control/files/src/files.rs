@@ -99,6 +99,8 @@ pub struct Files {
     wakeups: VecDeque<WaitKey>,
     /// Number of the next inode.
     next: u64,
+    /// Names in all directories.
+    names: usize,
 }
 
 /// The tree's root.
@@ -131,6 +133,7 @@ impl Files {
             terminal: Terminal::new(),
             wakeups: VecDeque::new(),
             next: 1,
+            names: 0,
         };
         files.mount_root(archive)?;
         files.mount_standard()?;
@@ -234,6 +237,16 @@ impl Files {
         self.inodes.insert(inode).ok_or(Errno::NOSPC)
     }
 
+    /// Pages that a symbolic link's target counts as: a long one is no part of the inode.
+    pub(crate) fn link_pages(target: &[u8]) -> u64 {
+        u64::from(target.len() > 255)
+    }
+
+    /// Room for another name of an inode that has one: of these there may be as many as inodes.
+    pub(crate) fn room_for_name(&self) -> Result<(), Errno> {
+        if self.names < self.inodes.limit() { Ok(()) } else { Err(Errno::NOSPC) }
+    }
+
     /// Has a directory's entry lead to an inode.
     pub(crate) fn link(&mut self, directory: u32, name: &[u8], inode: u32, now: Time) -> Result<(), Errno> {
         let name: Arc<[u8]> = name.into();
@@ -246,6 +259,7 @@ impl Files {
         parent.links += u32::from(is_directory);
         parent.touch(now);
         parent.directory_mut().ok_or(Errno::NOTDIR)?.insert(&name, Node::Inode(inode));
+        self.names += 1;
         Ok(())
     }
 
@@ -255,6 +269,7 @@ impl Files {
         let node = parent.directory_mut().ok_or(Errno::NOTDIR)?.remove(name).ok_or(Errno::NOENT)?;
         parent.touch(now);
         let Node::Inode(number) = node else { return Ok(()) };
+        self.names = self.names.saturating_sub(1);
         let inode = self.inode_mut(number)?;
         inode.changed = now;
         let is_directory = inode.directory().is_some();
@@ -304,6 +319,7 @@ impl Files {
             match body {
                 Body::Memory(contents) => self.budget.used -= contents.held(),
                 Body::Message(message) => _ = self.messages.remove(message),
+                Body::Link(target) => self.budget.used -= Files::link_pages(&target),
                 _ => {}
             }
             let Some(parent) = left else { return };

@@ -246,8 +246,9 @@ impl Caller<'_> {
                 writeln!(
                     text,
                     "MemTotal: {total:>12} kB\nMemFree: {free:>13} kB\nMemAvailable: {free:>8} kB\nBuffers: {0:>13} kB\n\
-                     Cached: {files:>14} kB\nShmem: {files:>15} kB\nSwapTotal: {0:>11} kB\nSwapFree: {0:>12} kB",
-                    0
+                     Cached: {files:>14} kB\nShmem: {files:>15} kB\nSlab: {1:>16} kB\nSwapTotal: {0:>11} kB\nSwapFree: {0:>12} kB",
+                    0,
+                    machine.kernel_used / 1024
                 )
             }
             4 => return self.files.mount_lines(),

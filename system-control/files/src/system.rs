@@ -75,6 +75,8 @@ pub struct MachineStatus {
     pub memory_total: u64,
     /// Bytes of memory that nobody has.
     pub memory_free: u64,
+    /// Bytes that the kernel has for itself.
+    pub kernel_used: u64,
     /// Changes of the running thread since boot.
     pub context_switches: u64,
     /// Processes made since boot.

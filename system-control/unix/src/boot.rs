@@ -28,6 +28,8 @@ use crate::{
 
 /// The machine's status where the first program cannot be started (`EX_CONFIG` of sysexits.h).
 const STATUS_NOT_STARTED: u64 = 78;
+/// So many files there may be at least, those of the boot archive among them.
+const INODES_MIN: usize = 1024;
 
 entry!(main);
 
@@ -71,8 +73,11 @@ fn prepare(x0: u64) -> Result<Kernel, String> {
     let files: &'static [u8] = unsafe { slice::from_raw_parts(files, info.files_size as usize) };
     let archive = Archive::read(files).map_err(|damage| alloc::format!("the boot archive is {damage}"))?;
     let first = first(&archive)?;
-    // Half of the heap: a page of a file and its count of users take two pages of it.
-    let limits = Limits { pages: heap::free() as u64 / PAGE / 4, ..Limits::default() };
+    // Half of the heap: a page of a file and its count of users take two pages of it. A quarter for files themselves: a folder with a long
+    // name takes a quarter of a page at most.
+    let pages = heap::free() as u64 / PAGE;
+    let inodes = (pages as usize).clamp(INODES_MIN, Limits::default().inodes);
+    let limits = Limits { pages: pages / 4, inodes, ..Limits::default() };
     let files = Files::new(files, limits).map_err(|damage| alloc::format!("the boot archive is {damage}"))?;
     let mut kernel = kernel(frames, files, first)?;
     kernel.begin_first()?;

@@ -3,7 +3,7 @@
 use alloc::{format, vec::Vec};
 
 use handover_files::{Clock, Console, MachineStatus, ProcessStatus, Processes, Random, Time};
-use handover_guest::console;
+use handover_guest::{console, heap};
 use handover_unix::{
     areas::Protection,
     clock::{Nanoseconds, SECOND},
@@ -141,6 +141,7 @@ impl Processes for Host<'_> {
             processors: 1,
             memory_total: self.frames.0 * PAGE,
             memory_free: self.frames.1 * PAGE,
+            kernel_used: heap::used() as u64,
             context_switches: self.statistics.switches,
             processes_made: self.statistics.processes,
         }

@@ -143,6 +143,8 @@ pub struct Process {
     pub news: Option<News>,
     /// Which signal the parent gets when it ends.
     pub end_signal: u8,
+    /// Whether the process that made it has ended: then nobody is told of its end.
+    pub orphan: bool,
     /// Whether all of its threads are stopped.
     pub stopped: bool,
     /// Its program's last name, at most 15 bytes.

@@ -69,7 +69,12 @@ impl Caller<'_> {
             return Err(Errno::NAMETOOLONG);
         }
         let (parent, name) = self.place_for_new(folder, path, false)?;
+        let pages = Files::link_pages(target);
+        if self.files.budget.used + pages > self.files.budget.limit {
+            return Err(Errno::NOSPC);
+        }
         self.make_in(parent, &name, 0o777, Body::Link(target.to_vec()))?;
+        self.files.budget.used += pages;
         Ok(())
     }
 
@@ -129,6 +134,7 @@ impl Caller<'_> {
         if inode.links >= LINKS_MAX {
             return Err(Errno::MLINK);
         }
+        self.files.room_for_name()?;
         let now = self.system.now();
         self.files.link(parent, &name, number, now)
     }

@@ -91,7 +91,7 @@ pub fn dup3(kernel: &mut Kernel, old: u64, new: u64, flags: u64) -> Outcome {
     fd(kernel, |caller| caller.dup3(old as Fd, new as Fd, flags as u32))
 }
 
-/// `fcntl`. Locks of a file are granted: nothing else than advice between programs of one owner.
+/// `fcntl`.
 pub fn control(kernel: &mut Kernel, which: u64, command: u64, argument: u64) -> Outcome {
     with(kernel, |caller| caller.fcntl(which as Fd, command as u32, argument))
 }

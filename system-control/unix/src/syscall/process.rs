@@ -185,6 +185,7 @@ fn fork(kernel: &mut Kernel, pid: Pid, shares_memory: bool, flags: u32) -> Resul
         end: None,
         news: None,
         end_signal: (flags & linux::CSIGNAL) as u8,
+        orphan: false,
         started: now,
         stopped: false,
         name: process.name.clone(),
@@ -423,6 +424,7 @@ impl Kernel {
             end: None,
             news: None,
             end_signal: 0,
+            orphan: false,
             started: self.now(),
             stopped: false,
             name: Vec::new(),
@@ -559,16 +561,13 @@ impl Kernel {
         self.tell_end(pid, parent, end, signal);
     }
 
-    /// The first process becomes the parent of a process's children.
+    /// The first process becomes the parent of a process's children, without being told of their ends: it knows nothing of them, and those
+    /// that nobody asks for would fill the table.
     fn give_children_away(&mut self, pid: Pid) {
-        let mut ended = false;
+        self.tasks.processes.retain(|_, child| child.parent != pid || child.end.is_none());
         for child in self.tasks.processes.values_mut().filter(|child| child.parent == pid) {
             child.parent = FIRST;
-            child.end_signal = Signal::CHLD.number();
-            ended |= child.end.is_some();
-        }
-        if ended {
-            self.tell_parent(FIRST, Info::default(), 0);
+            child.orphan = true;
         }
     }
 
@@ -578,7 +577,8 @@ impl Kernel {
             let action = actions.get(Signal::CHLD);
             action.handler == Action::IGNORE || action.has(linux::SA_NOCLDWAIT)
         });
-        if ignored {
+        let orphan = self.tasks.processes.get(&pid).is_some_and(|process| process.orphan);
+        if ignored || orphan {
             self.tasks.processes.remove(&pid);
             self.wake_all(Key::Child(parent));
             return;
