@@ -49,8 +49,10 @@ pub(crate) fn build(workspace: &Workspace, target: &str, packages: &[Package<'_>
 }
 
 /// Builds the package in a folder, of whatever workspace, and returns its one program's file.
-pub(crate) fn build_folder(folder: &Path, target: &str) -> Result<PathBuf> {
+pub(crate) fn build_folder(workspace: &Workspace, folder: &Path, target: &str) -> Result<PathBuf> {
     let mut command = cargo();
+    // The folder may be anywhere, and the linker is that of this workspace.
+    command.arg("--config").arg(workspace.source(".cargo/config.toml"));
     command.current_dir(folder).args(["build", "--release", "--target", target]);
     command.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
     let output = command.output().with_context(|| format!("cannot run {}", command::shown(&command)))?;

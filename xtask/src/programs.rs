@@ -77,7 +77,7 @@ impl Sources<'_> {
             return self.built(path, &file, files);
         }
         eprintln!("  Building the program in {}", file.display());
-        let program = cargo::build_folder(&file, LINUX)?;
+        let program = cargo::build_folder(self.workspace, &file, LINUX)?;
         self.built(path, &program, files)
     }
 

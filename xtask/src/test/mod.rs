@@ -2,6 +2,7 @@
 
 mod cases;
 mod damage;
+mod guide;
 mod host;
 mod machine;
 mod scratch;
