@@ -1,8 +1,8 @@
 // EL2's exception vectors (Arm ARM D1.3.1). EL2 runs with interrupts masked: an interrupt is taken only while a guest runs.
 // Everything else that arrives from EL2 itself is a bug of ours.
 
-    .macro  entry handler
-    .balign 0x80
+    // x0 = the current vCPU's context, x0 to x19 in it: what a procedure call may change, but for x30 (AAPCS64 6.1.1), and x19, which makes a pair.
+    .macro  save_changing
     sub     sp, sp, #16
     stp     x0, x1, [sp]
     mrs     x0, tpidr_el2
@@ -18,6 +18,23 @@
     stp     x14, x15, [x0, #112]
     stp     x16, x17, [x0, #128]
     stp     x18, x19, [x0, #144]
+    .endm
+
+    // All of those but x0, x1 and x18.
+    .macro  restore_changing
+    ldp     x2, x3, [x0, #16]
+    ldp     x4, x5, [x0, #32]
+    ldp     x6, x7, [x0, #48]
+    ldp     x8, x9, [x0, #64]
+    ldp     x10, x11, [x0, #80]
+    ldp     x12, x13, [x0, #96]
+    ldp     x14, x15, [x0, #112]
+    ldp     x16, x17, [x0, #128]
+    .endm
+
+    .macro  entry handler
+    .balign 0x80
+    save_changing
     mrs     x1, elr_el2
     mrs     x2, spsr_el2
     adr     x18, \handler
@@ -28,21 +45,7 @@
     // SPSR_EL2: the guest that called goes on, unless the handler says otherwise.
     .macro  entry_synchronous
     .balign 0x80
-    sub     sp, sp, #16
-    stp     x0, x1, [sp]
-    mrs     x0, tpidr_el2
-    ldr     x0, [x0]                // the current vCPU's context
-    stp     x2, x3, [x0, #16]
-    stp     x4, x5, [x0, #32]
-    stp     x6, x7, [x0, #48]
-    stp     x8, x9, [x0, #64]
-    ldp     x2, x3, [sp], #16
-    stp     x2, x3, [x0]
-    stp     x10, x11, [x0, #80]
-    stp     x12, x13, [x0, #96]
-    stp     x14, x15, [x0, #112]
-    stp     x16, x17, [x0, #128]
-    stp     x18, x19, [x0, #144]
+    save_changing
     stp     x29, x30, [x0, #232]
     mrs     x2, esr_el2
     mov     x3, #{hvc}
@@ -104,14 +107,7 @@ called:
     cbnz    x1, restore_kept
     ldp     x29, x30, [x0, #232]
     ldr     x18, [x0, #144]
-    ldp     x2, x3, [x0, #16]
-    ldp     x4, x5, [x0, #32]
-    ldp     x6, x7, [x0, #48]
-    ldp     x8, x9, [x0, #64]
-    ldp     x10, x11, [x0, #80]
-    ldp     x12, x13, [x0, #96]
-    ldp     x14, x15, [x0, #112]
-    ldp     x16, x17, [x0, #128]
+    restore_changing
     ldp     x0, x1, [x0]
     eret
 
@@ -172,14 +168,7 @@ enter_guest:
     ldr     x2, [x0, #256]
     msr     elr_el2, x1
     msr     spsr_el2, x2
-    ldp     x2, x3, [x0, #16]
-    ldp     x4, x5, [x0, #32]
-    ldp     x6, x7, [x0, #48]
-    ldp     x8, x9, [x0, #64]
-    ldp     x10, x11, [x0, #80]
-    ldp     x12, x13, [x0, #96]
-    ldp     x14, x15, [x0, #112]
-    ldp     x16, x17, [x0, #128]
+    restore_changing
     ldp     x18, x19, [x0, #144]
     ldp     x20, x21, [x0, #160]
     ldp     x22, x23, [x0, #176]
