@@ -949,6 +949,31 @@ fn linux() -> Vec<Case> {
             limit: 1800,
             icount: true,
         },
+        // It waits by itself, is woken by others' messages, and nothing is stolen from it.
+        Case {
+            name: "linux-owns",
+            manifest: concat!(
+                machine!("512 MiB", "[\"linux\"]"),
+                "[[partition]]\nname = \"echo\"\nkernel = \"guest:echo\"\nprocessors = 1\nmemory = \"16 MiB\"\n\
+                 provides = [\"echo\"]\n",
+                hostile!("spinning", "spin", 2),
+                linux!(
+                    "linux",
+                    1,
+                    "handover.run=handover+echo+--count+200+--quiet;sleep+2;set+--+$(head+-n+1+/proc/stat);echo+stolen:$9:",
+                    "uses = [\"echo\"]\nowns = [1]"
+                )
+            ),
+            lines: &[
+                Has("linux", "echo: 200 messages"),
+                Has("linux", "stolen:0:"),
+                Lacks("linux", "WARNING"),
+                Lacks("", "panic"),
+            ],
+            status: 0,
+            limit: 600,
+            icount: false,
+        },
         Case {
             name: "linux-device",
             manifest: concat!(
