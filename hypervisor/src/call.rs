@@ -68,8 +68,8 @@ impl Hardware {
 
     /// A caller takes its processor and time back from whom it has lent them to, and goes on.
     fn call_returns(&mut self, caller: VcpuKey) {
-        let poke = self.schedule.recall(&mut self.records, caller, CNTPCT_EL0.get());
-        self.poke(poke);
+        let pokes = self.schedule.recall(&mut self.records, caller, CNTPCT_EL0.get());
+        self.poke_all(pokes);
         self.make_ready(caller);
     }
 

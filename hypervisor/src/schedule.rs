@@ -717,8 +717,8 @@ pub fn pass_on(
         }
         let _same: Running = hardware.enter(processor, server);
     }
-    let poke = hardware.schedule.recall(&mut hardware.records, caller, CNTPCT_EL0.get());
-    hardware.poke(poke);
+    let pokes = hardware.schedule.recall(&mut hardware.records, caller, CNTPCT_EL0.get());
+    hardware.poke_all(pokes);
     if let Some(next) = next {
         hardware.make_ready(next);
     }

@@ -117,21 +117,35 @@ impl<K: Copy + PartialEq> Schedule<K> {
 
     /// Nobody runs in its time from now on, and it runs in nobody's. Returns the physical processors that are to look at their queues again.
     pub fn settle<R: Records<Key = K>>(&mut self, records: &mut R, key: K, now: u64) -> u16 {
-        let pokes = self.recall(records, key, now).processor();
+        let pokes = self.recall(records, key, now);
         match records.get(key).lender {
-            Some(lender) => pokes | self.recall(records, lender, now).processor(),
+            Some(lender) => pokes | self.recall(records, lender, now),
             None => pokes,
         }
     }
 
-    /// Who has lent its processor and time takes them back from whoever has them, and waits. Who has them goes on with its own.
-    pub fn recall<R: Records<Key = K>>(&mut self, records: &mut R, lender: K, now: u64) -> Poke {
+    /// Who has lent its processor and time takes them back from whoever has them, and waits. Who has them goes on with its own, at home; if who
+    /// has borrowed from it in turn may not be there, that ends as well. Returns the physical processors that are to look at their queues again.
+    pub fn recall<R: Records<Key = K>>(&mut self, records: &mut R, mut lender: K, now: u64) -> u16 {
+        let mut pokes = 0;
+        while let Some((borrower, poke)) = self.take_back(records, lender, now) {
+            pokes |= poke.processor();
+            let home = records.get(borrower).home();
+            if Self::allowed_with(records, borrower) & bit(home) != 0 {
+                break;
+            }
+            lender = borrower;
+        }
+        pokes
+    }
+
+    fn take_back<R: Records<Key = K>>(&mut self, records: &mut R, lender: K, now: u64) -> Option<(K, Poke)> {
         let payer = Self::payer(records, lender);
-        let Some(borrower) = records.get_mut(lender).borrower.take() else { return Poke::Nobody };
+        let borrower = records.get_mut(lender).borrower.take()?;
         records.get_mut(borrower).lender = None;
         let record = records.get_mut(payer);
         let (processor, timer) = (usize::from(record.home), record.timer);
-        match record.state {
+        let poke = match record.state {
             State::Running => {
                 self.leave(records, processor, now);
                 records.get_mut(payer).state = State::Blocked;
@@ -164,7 +178,8 @@ impl<K: Copy + PartialEq> Schedule<K> {
                 self.set_wake(records, borrower, home);
                 Poke::Timer(home)
             }
-        }
+        };
+        Some((borrower, poke))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Processors and time that are lent, passed on, given back and recalled while everything else goes on, against chains kept naively: who pays is who
 //! has lent, who runs is who has borrowed last.
 
-use handover_core::schedule::{Claim, Poke, Reservation, State};
+use handover_core::schedule::{Claim, Reservation, State};
 
 use super::machine::Random;
 use super::{ANY, Guest, Habit, Simulation, densest, reserved, reserved_of};
@@ -85,15 +85,22 @@ impl Simulation {
         true
     }
 
-    fn recall(&mut self, lender: usize, random: &mut Random) -> bool {
+    /// Cuts a chain behind who has lent, if it has: who pays for it is in this state. What is cut off goes on at home, as far as all of it may be there.
+    fn cut(&mut self, lender: usize, state: State, random: &mut Random) -> bool {
+        let Some(borrower) = self.cut_once(lender, state, random) else { return false };
+        let home = self.table.0[borrower].home();
+        let mut all = self.lent.get(&borrower).into_iter().flatten();
+        if all.any(|&key| self.guests[key].reservation.allowed & 1 << home == 0) {
+            self.cut(borrower, state, random);
+        }
+        true
+    }
+
+    fn cut_once(&mut self, lender: usize, state: State, random: &mut Random) -> Option<usize> {
         let payer = self.payer(lender);
         let chain = self.lent.get(&payer).cloned().unwrap_or_default();
         let at = chain.iter().position(|&key| key == lender).map_or(0, |index| index + 1);
-        let Some((&borrower, after)) = chain[at..].split_first() else {
-            assert_eq!(self.schedule.recall(&mut self.table, lender, self.now), Poke::Nobody);
-            return false;
-        };
-        let state = self.table.0[payer].state();
+        let (&borrower, after) = chain[at..].split_first()?;
         self.lent.insert(payer, chain[..at].to_vec());
         self.lent.insert(borrower, after.to_vec());
         self.lent.retain(|_, chain| !chain.is_empty());
@@ -107,8 +114,38 @@ impl Simulation {
             *here = Some(borrower);
             self.guests[borrower].runs.push((self.now, self.now));
         }
-        let poke = self.schedule.recall(&mut self.table, lender, self.now);
-        self.poke(poke);
+        Some(borrower)
+    }
+
+    fn recall(&mut self, lender: usize, random: &mut Random) -> bool {
+        let done = self.cut(lender, self.table.0[self.payer(lender)].state(), random);
+        let pokes = self.schedule.recall(&mut self.table, lender, self.now);
+        assert!(done || pokes == 0);
+        self.look(pokes);
+        done
+    }
+
+    /// Another claim: it has lent nothing then, and borrowed nothing.
+    fn claim(&mut self, key: usize, reservation: Reservation, random: &mut Random) -> bool {
+        let payer = self.payer(key);
+        let state = self.table.0[payer].state();
+        let Ok(pokes) = self.schedule.set(&mut self.table, key, reservation, self.now) else { return false };
+        let cut = self.cut(key, state, random);
+        if let Some(chain) = self.lent.get(&payer).filter(|_| payer != key) {
+            let lender = match chain.iter().position(|&other| other == key) {
+                Some(at) if at > 0 => chain[at - 1],
+                _ => payer,
+            };
+            self.cut(lender, if cut { State::Blocked } else { state }, random);
+        }
+        let guest = &mut self.guests[key];
+        guest.reservation = reservation;
+        guest.runs = vec![(self.now, self.now)];
+        (guest.remaining, guest.deadline) = match reservation.claim {
+            Claim::Reserved { budget, period, .. } => (budget as i64, self.now + period),
+            _ => (0, 0),
+        };
+        self.look(pokes);
         true
     }
 
@@ -131,7 +168,7 @@ impl Simulation {
 
 #[test]
 fn calls_on_lent_time_among_everything_else() {
-    let mut seen = [0; 4];
+    let mut seen = [0; 5];
     for seed in 200..212 {
         let mut random = Random::new(seed);
         let processors = 1 + random.below(4);
@@ -149,11 +186,20 @@ fn calls_on_lent_time_among_everything_else() {
         for _ in 0..4000 {
             simulation.run(random.next() % 20);
             let (processor, key) = (random.below(processors), random.below(14));
-            let (what, done) = match random.below(7) {
+            let (what, done) = match random.below(8) {
                 0..3 => (0, simulation.lend(processor, key)),
                 3 | 4 => (1, simulation.give_back(processor, &mut random)),
                 5 => (2, simulation.pass_on(processor, key, &mut random)),
-                _ => (3, simulation.recall(key, &mut random)),
+                6 => (3, simulation.recall(key, &mut random)),
+                _ => {
+                    let period = 400 + random.next() % 4000;
+                    let claim = match random.chance(2) {
+                        true => reserved(1 + random.next() % (period / 5), period),
+                        false => Claim::BestEffort,
+                    };
+                    let allowed = if random.chance(4) { 1 << random.below(processors) } else { ANY };
+                    (4, simulation.claim(key, Reservation { claim, allowed }, &mut random))
+                }
             };
             seen[what] += usize::from(done);
             simulation.check_lent();
