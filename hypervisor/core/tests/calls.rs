@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use handover_abi::{Account, EndReason, Error, MessageWord, Name, Port, RegionHandle, layout};
 use handover_core::{
-    Delivered, Handed, PAGE, Partition, PartitionIndex, Phase, Progress, System, VcpuId, Waited,
+    Delivered, Failure, Handed, PAGE, Partition, PartitionIndex, Phase, Progress, System, VcpuId, Waited,
 };
 use machine::{Model, Random};
 
@@ -30,6 +30,18 @@ struct Channel {
     server: (PartitionIndex, Port),
 }
 
+/// What a caller lends until its call is over.
+#[derive(Clone, Copy)]
+struct Loan {
+    region: RegionHandle,
+    /// Where it is mapped, or was and will be.
+    at: u64,
+    /// Who has it, and under which name.
+    view: Option<(PartitionIndex, RegionHandle)>,
+    /// It waits with the call: whoever takes that gets it.
+    offered: bool,
+}
+
 #[derive(Default)]
 struct Naive {
     roles: BTreeMap<VcpuId, Role>,
@@ -41,6 +53,9 @@ struct Naive {
     regions: BTreeMap<PartitionIndex, BTreeSet<u32>>,
     /// Where regions that come through a port are mapped, and how long its calls wait.
     setups: BTreeMap<(PartitionIndex, Port), (u64, u64)>,
+    loans: BTreeMap<VcpuId, Loan>,
+    /// Views that nobody gave back: zeroes may be there.
+    left: Vec<(PartitionIndex, RegionHandle)>,
 }
 
 impl Naive {
@@ -85,6 +100,10 @@ impl Naive {
     /// Takes a call back. → the region that comes back with it.
     fn withdraw(&mut self, caller: VcpuId) -> Option<RegionHandle> {
         let (_, region) = self.through.remove(&caller)?;
+        if let Some(loan) = self.loans.remove(&caller) {
+            self.regions.get_mut(&caller.partition).unwrap().insert(loan.region.get());
+            self.left.extend(loan.view);
+        }
         let queued = matches!(self.roles[&caller], Role::Queued(..));
         for queue in self.queues.values_mut() {
             queue.retain(|queued| *queued != caller);
@@ -160,6 +179,11 @@ impl World {
         let token = self.system.signal_next(server).unwrap().token;
         let theirs = self.system.accept(&mut self.machine, server, token).unwrap();
         self.channels.push(Channel { client: (client, port), server: (server, theirs) });
+        if self.random.chance(2) {
+            let landing = layout::WINDOW_BASE + (self.random.below(64) as u64) * layout::WINDOW_SLOT;
+            self.system.call_setup(server, u64::from(theirs.get()), landing, 0).unwrap();
+            self.naive.setups.insert((server, theirs), (landing, 0));
+        }
     }
 
     fn switch(&mut self, id: VcpuId, on: bool) {
@@ -233,7 +257,12 @@ impl World {
             self.naive.regions.get_mut(&from).unwrap().remove(&sent.get());
             let place = |region: u32| self.system.region_info(to.0, u64::from(region)).unwrap().1;
             let landing = self.naive.setups.get(&to).map_or(0, |setup| setup.0);
-            let taken = self.naive.regions[&to.0].iter().any(|other| place(*other) == landing);
+            let mut taken = self.naive.regions[&to.0].iter().any(|other| place(*other) == landing);
+            for (lender, loan) in &self.naive.loans {
+                taken |= lender.partition == to.0 && loan.at == landing;
+                let theirs = loan.view.filter(|(partition, _)| *partition == to.0);
+                taken |= theirs.is_some_and(|(_, view)| self.info(to.0, view) == Ok((4096, landing)));
+            }
             let found = place(got.get());
             // What a partition hands to itself may still be where it is to land.
             let may_stay_out = taken || from == to.0;
@@ -272,12 +301,25 @@ impl World {
     fn call(&mut self, caller: VcpuId) {
         let Some(channel) = self.channel(caller.partition) else { return };
         let region = self.region(caller.partition);
+        let lent = region.filter(|_| self.random.chance(2));
+        let at = lent.map_or(0, |region| self.info(caller.partition, region).unwrap().1);
         let word = self.word(channel.client.1, region);
+        let word = match lent {
+            Some(_) if self.random.chance(3) => word.lent().kept(),
+            Some(_) => word.lent(),
+            None => word,
+        };
         let result = self.system.call(&mut self.machine, caller, word);
         if let Some(server) = self.naive.waiting(channel.server.0) {
             let Ok(Handed::To(to, got)) = result else { panic!("{server:?} waits, but {result:?}") };
             assert_eq!(to, server);
-            self.arrives(word, caller.partition, got, channel.server);
+            assert_eq!(got.is_lent(), lent.is_some());
+            match lent {
+                Some(region) => {
+                    self.lends(caller, region, at, Some((server.partition, got.region().unwrap())))
+                }
+                None => self.arrives(word, caller.partition, got, channel.server),
+            }
             self.naive.through.insert(caller, (channel.client.1, None));
             self.naive.serve(caller, server);
             let setup = self.naive.setups.get(&channel.client);
@@ -289,8 +331,10 @@ impl World {
         if self.naive.live().contains(&caller) {
             assert_eq!(result, Ok(Handed::Queued));
             self.naive.queues.get_mut(&channel.server.0).unwrap().push(caller);
-            self.naive.through.insert(caller, (channel.client.1, region));
-            if let Some(region) = region {
+            self.naive.through.insert(caller, (channel.client.1, region.filter(|_| lent.is_none())));
+            if let Some(region) = lent {
+                self.lends(caller, region, at, None);
+            } else if let Some(region) = region {
                 self.naive.regions.get_mut(&caller.partition).unwrap().remove(&region.get());
                 assert!(self.system.region_info(caller.partition, u64::from(region.get())).is_err());
             }
@@ -302,10 +346,34 @@ impl World {
         }
     }
 
+    fn info(&self, of: PartitionIndex, region: RegionHandle) -> Result<(u64, u64), Failure> {
+        self.system.region_info(of, u64::from(region.get()))
+    }
+
+    fn lends(
+        &mut self,
+        caller: VcpuId,
+        region: RegionHandle,
+        at: u64,
+        view: Option<(PartitionIndex, RegionHandle)>,
+    ) {
+        self.naive.regions.get_mut(&caller.partition).unwrap().remove(&region.get());
+        self.naive.loans.insert(caller, Loan { region, at, view, offered: view.is_none() });
+        self.count("lent");
+    }
+
+    /// What has been lent to this processor, to be passed on, sometimes.
+    fn borrowed(&mut self, server: VcpuId) -> Option<RegionHandle> {
+        let caller = self.naive.claims.get(&server)?;
+        let view = self.naive.loans.get(caller)?.view?.1;
+        self.random.chance(2).then_some(view)
+    }
+
     fn forward(&mut self, server: VcpuId) {
         let Some(channel) = self.channel(server.partition) else { return };
-        let region = self.region(server.partition);
-        let word = self.word(channel.client.1, region);
+        let borrowed = self.borrowed(server);
+        let region = if borrowed.is_some() { None } else { self.region(server.partition) };
+        let word = self.word(channel.client.1, borrowed.or(region));
         let result = self.system.forward(&mut self.machine, server, word);
         let Some(caller) = self.naive.claims.get(&server).copied() else {
             return assert_eq!(result, Err(Error::BadHandle.into()));
@@ -313,7 +381,16 @@ impl World {
         if let Some(next) = self.naive.waiting(channel.server.0) {
             let Ok((who, Handed::To(to, got))) = result else { panic!("{next:?} waits, but {result:?}") };
             assert_eq!((who, to), (caller, next));
-            self.arrives(word, server.partition, got, channel.server);
+            assert_eq!(got.is_lent(), borrowed.is_some());
+            let passed = got.region().filter(|_| got.is_lent()).map(|view| (next.partition, view));
+            if borrowed.is_none() {
+                self.arrives(word, server.partition, got, channel.server);
+            } else {
+                self.count("passed on what was lent");
+            }
+            if let Some(loan) = self.naive.loans.get_mut(&caller) {
+                loan.view = passed;
+            }
             self.naive.claims.remove(&server);
             self.naive.serve(caller, next);
             self.count("forward taken at once");
@@ -322,6 +399,9 @@ impl World {
         let held = self.naive.roles.insert(caller, Role::Queued(channel.server.0, channel.server.1)).unwrap();
         if self.naive.live().contains(&caller) {
             assert_eq!(result, Ok((caller, Handed::Queued)));
+            if let Some(loan) = self.naive.loans.get_mut(&caller) {
+                (loan.view, loan.offered) = (None, borrowed.is_some());
+            }
             self.naive.claims.remove(&server);
             self.naive.queues.get_mut(&channel.server.0).unwrap().push(caller);
             let port = self.naive.through[&caller].0;
@@ -353,8 +433,13 @@ impl World {
         let Role::Queued(_, port) = self.naive.roles[&caller] else { panic!("in a queue, but not queued") };
         assert_eq!((got, word.port()), (caller, port));
         let through = self.naive.through.get_mut(&caller).unwrap();
-        assert_eq!(through.1.take().is_some(), word.region().is_some());
-        if let Some(region) = word.region() {
+        let moved = through.1.take().is_some();
+        let loan = self.naive.loans.get_mut(&caller).filter(|loan| loan.offered);
+        assert_eq!((moved, loan.is_some()), (word.region().is_some() && !word.is_lent(), word.is_lent()));
+        if let Some(loan) = loan {
+            (loan.view, loan.offered) = (word.region().map(|view| (server.partition, view)), false);
+            self.count("lent out of a queue");
+        } else if let Some(region) = word.region() {
             self.naive.regions.get_mut(&server.partition).unwrap().insert(region.get());
             self.count("region taken from a queue");
         }
@@ -386,7 +471,14 @@ impl World {
         let (delivered, waited) = result.unwrap();
         assert_eq!(delivered.caller, caller);
         let (port, _) = self.naive.through.remove(&caller).unwrap();
+        // The reply's region comes before what was lent goes.
+        let loan = self.naive.loans.get(&caller).copied();
         self.arrives(word, server.partition, delivered.word, (caller.partition, port));
+        if let Some(loan) = loan {
+            self.naive.loans.remove(&caller);
+            self.naive.regions.get_mut(&caller.partition).unwrap().insert(loan.region.get());
+            self.count("loan given back");
+        }
         self.naive.roles.insert(caller, Role::Free);
         self.count("reply");
         if let Some(waited) = waited {
@@ -526,7 +618,22 @@ impl World {
         }
     }
 
+    /// Zeroes that have taken the place of what was lent are given back, where there are any.
+    fn give_back_zeroes(&mut self) {
+        for (partition, view) in std::mem::take(&mut self.naive.left) {
+            let mine = self.naive.regions.get(&partition).is_some_and(|held| held.contains(&view.get()));
+            let other = self.naive.loans.values().any(|loan| loan.view == Some((partition, view)));
+            if !mine && !other && self.info(partition, view).is_ok() {
+                let name = u64::from(view.get());
+                let done = self.system.region_destroy(&mut self.machine, partition, name);
+                assert_eq!(done, Ok(Progress::Done));
+                self.count("zeroes given back");
+            }
+        }
+    }
+
     fn check(&mut self) {
+        self.give_back_zeroes();
         assert_eq!(self.naive.stuck(), [], "they wait for ever");
         let mut failed = std::mem::take(&mut self.machine.failed_calls);
         let mut expected = std::mem::take(&mut self.expected);
@@ -552,8 +659,15 @@ impl World {
                 .through
                 .iter()
                 .filter(|(id, (_, region))| id.partition == partition && region.is_some());
+            let lent = self.naive.loans.keys().filter(|caller| caller.partition == partition);
             let used = self.system.partition(partition).unwrap().accounts().used(Account::Memory);
-            assert_eq!(used, (held.len() + waiting.count()) as u64 * 4096);
+            assert_eq!(used, (held.len() + waiting.count() + lent.count()) as u64 * 4096);
+        }
+        for (caller, loan) in &self.naive.loans {
+            assert!(self.info(caller.partition, loan.region).is_err(), "lent, and has a name");
+            if let Some((partition, view)) = loan.view {
+                assert!(self.info(partition, view).is_ok(), "nobody has it");
+            }
         }
         for (&id, role) in &self.naive.roles {
             assert_eq!(self.system.is_calling(id), matches!(role, Role::Queued(..) | Role::Served(_)));
@@ -567,7 +681,7 @@ impl World {
             self.check();
         }
         self.end();
-        assert_eq!(self.machine.allocated_bytes(), 0);
+        assert_eq!(self.machine.allocated_bytes(), machine::books::zeroes(&self.system).len() as u64 * PAGE);
         self.machine.check_total();
         self.seen
     }
@@ -595,7 +709,11 @@ fn nobody_waits_for_ever_and_nothing_is_lost() {
         "forward into a ring",
         "forward queued",
         "forward taken at once",
+        "lent",
+        "lent out of a queue",
+        "loan given back",
         "partition ended",
+        "passed on what was lent",
         "region forwarded to a queue",
         "region landed",
         "region passed",
@@ -603,6 +721,7 @@ fn nobody_waits_for_ever_and_nothing_is_lost() {
         "reply",
         "setup",
         "timed out",
+        "zeroes given back",
     ];
     if !cfg!(miri) {
         assert!(
