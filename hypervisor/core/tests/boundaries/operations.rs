@@ -23,6 +23,11 @@ fn call(w: &mut World, port: Port, region: Option<u64>) -> Outcome {
     done(w.system.call(&mut w.machine, VcpuId { partition: w.actor, index: 0 }, word(port, region)))
 }
 
+fn lend(w: &mut World, port: Port, region: u64) -> Outcome {
+    let word = word(port, Some(region)).lent();
+    done(w.system.call(&mut w.machine, VcpuId { partition: w.actor, index: 0 }, word))
+}
+
 fn forward(w: &mut World, port: Port, region: Option<u64>) -> Outcome {
     done(w.system.forward(&mut w.machine, VcpuId { partition: w.actor, index: 1 }, word(port, region)))
 }
@@ -105,6 +110,24 @@ pub const OPERATIONS: &[(&str, Operation)] = &[
     ("call that is taken, with a region", |w| call(w, w.calls, Some(w.mapped))),
     ("call that is queued", |w| call(w, w.own, None)),
     ("call that is queued, with a region", |w| call(w, w.own, Some(w.mapped))),
+    ("call that is taken, lending", |w| lend(w, w.calls, w.mapped)),
+    ("call that is taken, lending what is not mapped", |w| lend(w, w.calls, w.loose)),
+    ("call that is queued, lending", |w| lend(w, w.own, w.mapped)),
+    ("call that is taken, showing", |w| {
+        let word = word(w.calls, Some(w.mapped)).lent().kept();
+        done(w.system.call(&mut w.machine, VcpuId { partition: w.actor, index: 0 }, word))
+    }),
+    ("call_expired, lending", |w| {
+        w.system.call_expired(&mut w.machine, VcpuId { partition: w.peer, index: 2 });
+        Ok(Progress::Done)
+    }),
+    ("region_unmap what is lent", |w| done(w.system.region_unmap(&mut w.machine, w.actor, w.lent))),
+    ("region_destroy zeroes", |w| {
+        w.system.call_expired(&mut w.machine, VcpuId { partition: w.peer, index: 2 });
+        w.system.region_destroy(&mut w.machine, w.actor, w.lent)
+    }),
+    ("forward that is taken, with what is lent", |w| forward(w, w.calls, Some(w.lent))),
+    ("forward that is queued, with what is lent", |w| forward(w, w.own, Some(w.lent))),
     ("call_setup", |w| done(w.system.call_setup(w.actor, u64::from(w.calls.get()), FRESH, 5))),
     ("call_wait", |w| done(w.system.call_wait(&mut w.machine, VcpuId { partition: w.actor, index: 0 }))),
     ("call_expired", |w| {

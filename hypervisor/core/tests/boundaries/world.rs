@@ -58,6 +58,8 @@ pub struct World {
     /// Of the actor: ports for direct calls to the peer and to itself.
     pub calls: Port,
     pub own: Port,
+    /// What the peer's processor 2 has lent to the actor with its call.
+    pub lent: u64,
     /// Made and not started; ended and not forgotten.
     pub newborn: PartitionIndex,
     pub dead: PartitionIndex,
@@ -105,6 +107,7 @@ impl World {
             share_token: 0,
             calls: Port::CONTROL,
             own: Port::CONTROL,
+            lent: 0,
             newborn: nobody,
             dead: nobody,
             tinted: nobody,
@@ -376,8 +379,8 @@ impl World {
         self.ring.push(ix);
     }
 
-    /// Direct calls under way: the peer's processor 1 waits for one, its processor 2 has a reply to come from the actor's processor 1, and its processor 3 waits in
-    /// the actor's queue with a region.
+    /// Direct calls under way: the peer's processor 1 waits for one, its processor 2 has a reply to come from the actor's processor 1 and has lent a region, and its
+    /// processor 3 waits in the actor's queue with a region.
     pub fn ring_up(&mut self) {
         let (actor, peer) = (self.actor, self.peer);
         let (out, back) = self.join_last(actor, peer);
@@ -389,13 +392,17 @@ impl World {
         let m = &mut self.machine;
         assert_eq!(self.system.call_wait(m, VcpuId { partition: peer, index: 1 }), Ok(Waited::Waiting));
         assert_eq!(self.system.call_wait(m, VcpuId { partition: actor, index: 1 }), Ok(Waited::Waiting));
-        let word = MessageWord::new(back, None, 8);
-        self.system.call(m, VcpuId { partition: peer, index: 2 }, word).unwrap();
+        let number = u64::from(out.get());
+        self.system.call_setup(actor, number, WINDOW + 24 * MIB, 0).unwrap();
+        let region = self.region(peer, 32 << 10, WINDOW + 26 * MIB);
+        let word = MessageWord::new(back, Some(region), 8).lent();
+        let handed = self.system.call(&mut self.machine, VcpuId { partition: peer, index: 2 }, word);
+        let Ok(Handed::To(_, word)) = handed else { panic!("{handed:?}") };
+        self.lent = word.region().map_or(0, |region| u64::from(region.get()));
         let region = self.region(peer, 64 << 10, WINDOW + 14 * MIB);
         let word = MessageWord::new(back, Some(region), 8);
         let queued = self.system.call(&mut self.machine, VcpuId { partition: peer, index: 3 }, word);
         assert_eq!(queued, Ok(Handed::Queued));
-        let number = u64::from(out.get());
         self.system.call_setup(actor, number, FRESH, 0).unwrap();
         self.system.call_setup(peer, u64::from(back.get()), FRESH, 0).unwrap();
     }
@@ -417,6 +424,7 @@ impl World {
     }
 
     pub fn check(&mut self, rest: bool) {
+        self.machine.zeroes = books::zeroes(&self.system);
         let none = PartitionId::new(0);
         let creator = |id: PartitionId| self.creators.get(&id).copied().unwrap_or(none);
         let touched = books::balance(&self.system, &self.machine, SHELL, creator, rest);
@@ -435,6 +443,7 @@ impl World {
     }
 
     pub fn watch(&mut self) {
+        self.machine.zeroes = books::zeroes(&self.system);
         let roots = books::partitions(&self.system).into_iter();
         self.machine.watched = roots.map(|ix| self.system.partition(ix).unwrap().root()).collect();
     }
@@ -462,7 +471,12 @@ impl World {
             self.shells.push(shell);
         }
         SHELLS.set(self.shells);
-        assert_eq!((self.machine.allocated_bytes(), self.machine.dirty.len()), (0, 0), "something is left");
+        let zeroes = books::zeroes(&self.system).len() as u64 * PAGE;
+        assert_eq!(
+            (self.machine.allocated_bytes(), self.machine.dirty.len()),
+            (zeroes, 0),
+            "something is left"
+        );
         assert!(self.machine.record_frames().is_empty());
         assert!(devices::are_free(&self.system, &self.machine), "a device is still somebody's");
         self.machine.check_total();

@@ -106,8 +106,13 @@ impl Chaos {
                 let Some(id) = self.ready(&on) else { return };
                 let number = self.likely_port(id.partition);
                 let (word, before) = (self.call_word(number), self.state());
+                let (word, name) = match self.random.below(4) {
+                    0 if word.region().is_some() => (word.lent(), "call, lending"),
+                    1 if word.region().is_some() => (word.lent().kept(), "call, showing"),
+                    _ => (word, "call"),
+                };
                 let result = self.system.call(&mut self.machine, id, word);
-                let handed = self.judge("call", result, &before);
+                let handed = self.judge(name, result, &before);
                 self.handed(handed);
             }
             12..16 => {
@@ -116,6 +121,9 @@ impl Chaos {
                 let (word, before) = (self.call_word(number), self.state());
                 let result = self.system.forward(&mut self.machine, id, word);
                 let handed = self.judge("forward", result, &before);
+                if handed.is_some_and(|(_, handed)| matches!(handed, Handed::To(_, word) if word.is_lent())) {
+                    self.count("forward of what is lent");
+                }
                 self.answered(id, handed.is_some());
                 self.handed(handed.map(|(_, handed)| handed));
             }
