@@ -171,11 +171,11 @@ fn one_way(stream: &mut Stream) {
     }
 }
 
-/// A request that nobody answers.
-fn timeout(stream: &mut Stream) {
+/// A request that nobody answers; its port.
+pub(crate) fn timed_out(stream: &mut Stream) -> Option<u64> {
     let asked = stream.call(Call::Connect, &[stream.setting.own, word(1, RequestFlags::TIMEOUT), 1]);
     if !asked.done() {
-        return;
+        return None;
     }
     let port = asked.x[1];
     for _ in 0..PATIENCE {
@@ -184,6 +184,11 @@ fn timeout(stream: &mut Stream) {
             break;
         }
     }
+    Some(port)
+}
+
+fn timeout(stream: &mut Stream) {
+    let Some(port) = timed_out(stream) else { return };
     stream.send_message(port, 0, 8);
     stream.call(Call::Receive, &[port, 0]);
     stream.call(Call::EventSend, &[port]);

@@ -68,10 +68,10 @@ macro_rules! pairs {
 /// Every documented pair for a partition without the privilege. `WrongState` of a caller that is being ended is in no row: nothing
 /// of that partition runs again, so none sees it.
 const PAIRS: &[Pair] = {
-    use Account::{AddressSpace, ControlMemory, Memory, Ports};
+    use Account::{AddressSpace, CacheColours, ControlMemory, Memory, Ports};
     use Error::{
-        BadAddress, BadHandle, Denied, InUse, InvalidArgument, NoMemory, NotConnected, PeerClosed, QueueFull,
-        Throttled, TimedOut, TooLarge, WouldBlock, WrongState,
+        BadAddress, BadHandle, Deadlock, Denied, InUse, InvalidArgument, NoMemory, NotConnected, PeerClosed,
+        QueueFull, Throttled, TimedOut, TooLarge, WouldBlock, WrongState,
     };
     pairs! {
         Version: Done;
@@ -80,7 +80,7 @@ const PAIRS: &[Pair] = {
         AccountRead: Done, Fails(BadHandle), Fails(Denied), Fails(InvalidArgument);
         RegionCreate: Done, Fails(BadHandle), Fails(InvalidArgument), Fails(BadAddress), Fails(InUse), Fails(TooLarge), Fails(NoMemory),
             Limit(Memory), Limit(ControlMemory), Limit(AddressSpace) => "the whole window is within the limit";
-        RegionDestroy: Done, Fails(BadHandle), Fails(Throttled) => "its bus is not limited";
+        RegionDestroy: Done, Fails(BadHandle), Fails(Denied), Fails(Throttled) => "its bus is not limited";
         RegionMap: Done, Fails(BadHandle), Fails(InvalidArgument), Fails(BadAddress), Fails(InUse), Fails(TooLarge),
             Fails(NoMemory), Limit(ControlMemory), Limit(AddressSpace) => "the whole window is within the limit";
         RegionUnmap: Done, Fails(BadHandle), Fails(WrongState), Fails(Throttled) => "its bus is not limited";
@@ -119,6 +119,21 @@ const PAIRS: &[Pair] = {
         SignalNext: Done, Fails(WouldBlock);
         WatchdogKick: Done;
         CountersRead: Done, Fails(BadHandle), Fails(Denied), Fails(InvalidArgument);
+        Call: Done, Fails(InvalidArgument), Fails(BadHandle), Fails(NotConnected), Fails(TimedOut), Fails(PeerClosed), Fails(Denied),
+            Fails(QueueFull), Fails(NoMemory), Fails(Deadlock), Limit(ControlMemory), Fails(Throttled) => "its bus is not limited",
+            Limit(CacheColours) => "nobody here is confined to colours";
+        CallWait: Done, Fails(WrongState), Fails(NoMemory), Limit(Memory), Limit(ControlMemory);
+        Reply: Done, Fails(InvalidArgument), Fails(BadHandle), Fails(Denied), Fails(QueueFull), Fails(NoMemory),
+            Fails(Throttled) => "its bus is not limited", Limit(CacheColours) => "nobody here is confined to colours";
+        ReplyAndWait: Done, Fails(InvalidArgument), Fails(BadHandle), Fails(Denied), Fails(QueueFull), Fails(NoMemory),
+            Fails(Throttled) => "its bus is not limited", Limit(CacheColours) => "nobody here is confined to colours";
+        Forward: Done, Fails(InvalidArgument), Fails(BadHandle), Fails(NotConnected), Fails(TimedOut), Fails(PeerClosed), Fails(Denied),
+            Fails(QueueFull), Fails(Deadlock), Fails(NoMemory) => "the caller's table of regions would have to be full",
+            Fails(Throttled) => "its bus is not limited", Limit(CacheColours) => "nobody here is confined to colours";
+        ForwardAndWait: Done, Fails(InvalidArgument), Fails(BadHandle), Fails(NotConnected), Fails(TimedOut), Fails(PeerClosed),
+            Fails(Denied), Fails(QueueFull), Fails(Deadlock), Fails(NoMemory) => "the caller's table of regions would have to be full",
+            Fails(Throttled) => "its bus is not limited", Limit(CacheColours) => "nobody here is confined to colours";
+        CallSetup: Done, Fails(BadHandle), Fails(InvalidArgument), Fails(BadAddress);
         PartitionCreate: Fails(Denied);
         PartitionSetLimit: Fails(Denied);
         PartitionAddMemory: Fails(Denied);
@@ -150,12 +165,12 @@ const PAIRS: &[Pair] = {
 const NUMBERS: usize = (Call::ALL[Call::ALL.len() - 1] as u32 - Call::BASE) as usize + 1;
 
 /// From a call's number and an outcome to its pair, plus one; 0 where there is none.
-static INDEX: [[u8; OUTCOMES]; NUMBERS] = {
+static INDEX: [[u16; OUTCOMES]; NUMBERS] = {
     let mut index = [[0; OUTCOMES]; NUMBERS];
     let mut at = 0;
     while at < PAIRS.len() {
         let number = (PAIRS[at].call as u32 - Call::BASE) as usize;
-        index[number][PAIRS[at].outcome.index()] = at as u8 + 1;
+        index[number][PAIRS[at].outcome.index()] = at as u16 + 1;
         at += 1;
     }
     index

@@ -11,7 +11,14 @@ use handover_guest::{
 };
 
 use crate::{
-    connections::word, coverage::Outcome, granules, partner::Partner, shared, stream::Stream, window,
+    calls::{self, Claim},
+    connections::word,
+    coverage::Outcome,
+    granules,
+    partner::Partner,
+    shared,
+    stream::Stream,
+    window,
 };
 
 /// More than any limit of system-control's lets a partition have.
@@ -143,36 +150,61 @@ pub(crate) fn edges(stream: &mut Stream) {
 /// Takes all control memory.
 pub(crate) fn control_memory(stream: &mut Stream, partner: Option<&mut Partner>) {
     let control = Outcome::Limit(Account::ControlMemory);
-    starve(stream, partner, &[12], control);
+    starve(stream, partner, true, &[12], control);
 }
 
 /// Takes all of the machine's memory, with the partner's help.
 pub(crate) fn machine_memory(stream: &mut Stream, partner: &mut Partner) {
     partner.hoard(stream);
-    starve(stream, None, ALL_ORDERS, Outcome::Fails(Error::NoMemory));
+    // So that it is not its limit that is in the way of a reply.
+    partner.shed(stream);
+    starve(stream, Some(partner), false, ALL_ORDERS, Outcome::Fails(Error::NoMemory));
     partner.release(stream);
 }
 
 /// Makes regions until there is no more, tries all else that takes memory, and gives everything back. `expected` is what stands in
 /// the way, as long as nobody else takes part.
-fn starve(stream: &mut Stream, partner: Option<&mut Partner>, orders: &[u8], expected: Outcome) {
+fn starve(stream: &mut Stream, partner: Option<&mut Partner>, gives: bool, orders: &[u8], expected: Outcome) {
+    let Some(partner) = partner else {
+        exhaust(stream, None, None, orders, expected);
+        return;
+    };
+    let given = gives.then(|| partner.give(stream, 12));
+    let Some(mut claim) = Claim::new(stream, partner) else { return };
+    let refused = exhaust(stream, Some((&mut claim, partner.stranger)), given, orders, expected);
+    claim.finish(stream);
+    if let (Some(port), Some(refused)) = (given, refused) {
+        take(stream, port, refused);
+    }
+}
+
+/// → what came of receiving what was given.
+fn exhaust(
+    stream: &mut Stream,
+    claim: Option<(&mut Claim, u64)>,
+    given: Option<u64>,
+    orders: &[u8],
+    expected: Outcome,
+) -> Option<crate::stream::Answer> {
     let mut hoard = HOARD.lock();
-    let Some((client, server)) = channel(stream, RequestFlags::empty()) else { return };
+    let (client, server) = channel(stream, RequestFlags::empty())?;
     hoard.ports.extend([client, server]);
     let Some((asked, accepted)) =
         joined(stream, |service| shared::memory(service, RequestFlags::empty(), 12))
     else {
-        return hoard.give_back(stream);
+        hoard.give_back(stream);
+        return None;
     };
     hoard.ports.extend([asked, accepted]);
     let spare = stream.call(Call::RegionCreate, &[PAGE, 0]);
     let sent = stream.call(Call::RegionCreate, &[PAGE, 0]);
     if !spare.done() || !sent.done() {
-        return hoard.give_back(stream);
+        hoard.give_back(stream);
+        return None;
     }
     hoard.regions.push(spare.x[1]);
     stream.send_message(client, sent.x[1], 0);
-    let given = partner.map(|partner| partner.give(stream, 12));
+    let goes = stream.call(Call::RegionCreate, &[PAGE, 0]);
 
     let alone = !crate::run::is_shared();
     let mut why = expected;
@@ -204,12 +236,17 @@ fn starve(stream: &mut Stream, partner: Option<&mut Partner>, orders: &[u8], exp
     if received.done() {
         hoard.regions.push(region_of(received.x[1]));
     }
-    if let Some(port) = given {
-        let refused = stream.call(Call::Receive, &[port, 0]);
-        hoard.give_back(stream);
-        take(stream, port, refused);
+    if let Some((claim, stranger)) = claim {
+        calls::lend_without_memory(stream, stranger, spare.x[1]);
+        let lands = expected == Outcome::Fails(Error::NoMemory);
+        let all = |stream: &mut Stream| _ = hoard.regions(stream, 12);
+        claim.tries(stream, goes.x[1], lands, all);
+    } else {
+        stream.call(Call::RegionDestroy, &[goes.x[1]]);
     }
+    let refused = given.map(|port| stream.call(Call::Receive, &[port, 0]));
     hoard.give_back(stream);
+    refused
 }
 
 fn one_more_set(stream: &mut Stream) {
@@ -250,9 +287,10 @@ pub(crate) fn ports(stream: &mut Stream) {
 }
 
 /// Takes all the memory that the partition may have.
-pub(crate) fn memory(stream: &mut Stream, partner: Option<&mut Partner>) {
+pub(crate) fn memory(stream: &mut Stream, mut partner: Option<&mut Partner>) {
+    let given = partner.as_mut().map(|partner| partner.give(stream, 21));
+    let mut claim = partner.and_then(|partner| Claim::new(stream, partner));
     let mut hoard = HOARD.lock();
-    let given = partner.map(|partner| partner.give(stream, 21));
     let block = shared::memory(OWN_SERVICE, RequestFlags::empty(), 21);
     let asked = stream.call(Call::Connect, &[stream.setting.own, block]);
     if asked.done() {
@@ -270,10 +308,18 @@ pub(crate) fn memory(stream: &mut Stream, partner: Option<&mut Partner>) {
         stream.fail(format_args!("memory ends by {why:?}: the machine's memory does not fit this test"));
     }
     granules::one_more(stream);
+    if let Some(claim) = &mut claim
+        && let Some(region) = hoard.regions.pop()
+    {
+        claim.tries(stream, region, false, |stream| _ = hoard.regions(stream, 21));
+    }
     if let Some(port) = given {
         let refused = stream.call(Call::Receive, &[port, 0]);
         hoard.give_back(stream);
         take(stream, port, refused);
     }
     hoard.give_back(stream);
+    if let Some(claim) = claim {
+        claim.finish(stream);
+    }
 }

@@ -9,13 +9,14 @@ use arrayvec::ArrayVec;
 use handover_guest::{
     Boot, Causes, Channel, Error, PartitionId, Port, Region, Short, Status,
     abi::{Call, MessageWord, SHORT_WORDS},
-    events, hvc, println, processor, psci, signals, timer,
+    calls, events, hvc, interrupts, println, processor, psci, signals, timer,
 };
 
 use crate::{
     coverage::{self, Outcome},
     run::wait_until_off,
     stream::Stream,
+    window,
 };
 
 /// Commands: the first word of a short message.
@@ -24,6 +25,20 @@ const RELEASE: u64 = 2;
 /// The second word is log2 of the bytes; the answer is a message with a region.
 const GIVE: u64 = 3;
 const RESET: u64 = 4;
+/// Gives one region of its hoard back, if there is more than one; the answer is a message.
+const SHED: u64 = 5;
+/// Answers direct calls until one has the word [`LEAVE`] first.
+const SERVE: u64 = 6;
+/// Calls. The second word says what goes with it: [`PLAIN`], [`LENDING`] or [`FROM_AFAR`].
+const CALL: u64 = 7;
+
+/// A call that ends [`SERVE`].
+const LEAVE: u64 = 0x1ea7e;
+const PLAIN: u64 = 0;
+/// With a region of the hoard's or a new one.
+const LENDING: u64 = 1;
+/// What the reply brings is to land where there is no table yet.
+const FROM_AFAR: u64 = 2;
 
 /// Regions of 2 MiB, as many as its limit may ever be.
 const HOARD_MAX: usize = 64;
@@ -88,6 +103,19 @@ pub(crate) fn serve(boot: &Boot) -> Result<Status, Error> {
                     {}
                 }
                 RELEASE => hoard.clear(),
+                SHED if hoard.len() > 1 => _ = hoard.pop(),
+                SERVE => {
+                    if let Some(channel) = &mut channel {
+                        serve_calls(channel);
+                    }
+                    continue;
+                }
+                CALL => {
+                    if let Some(channel) = &mut channel {
+                        make_call(channel, argument, hoard.last_mut());
+                    }
+                    continue;
+                }
                 RESET => psci::system_reset(),
                 _ => {}
             }
@@ -103,11 +131,63 @@ pub(crate) fn serve(boot: &Boot) -> Result<Status, Error> {
     }
 }
 
+/// Answers calls, each with its region.
+fn serve_calls(channel: &mut Channel) {
+    let channels = core::slice::from_mut(channel);
+    let mut short = Short::EMPTY;
+    loop {
+        let (region, last) = match calls::wait(channels, &mut short) {
+            Ok(Some(call)) => (call.region, short.words()[0] == LEAVE),
+            // There may be no room for what comes, until its caller gives up.
+            Ok(None) | Err(_) => {
+                // The events stay, to be taken later.
+                while interrupts::take() {}
+                processor::yield_now();
+                continue;
+            }
+        };
+        // Who called may have given up.
+        let _gone = calls::reply(region, &short);
+        if last {
+            return;
+        }
+    }
+}
+
+fn make_call(channel: &mut Channel, how: u64, hoarded: Option<&mut Region>) {
+    let mut short = Short::from(b"a call");
+    let _answer = match how {
+        LENDING => {
+            let mut fresh = if hoarded.is_none() { Region::create(4096).ok() } else { None };
+            hoarded.or(fresh.as_mut()).map(|region| channel.call_lending(region, &mut short))
+        }
+        FROM_AFAR => {
+            let far = window::fresh(window::FRESH_GIBS - 2);
+            let _set: Result<(), Error> = hvc::call_setup(channel.port(), far, 0);
+            let word = MessageWord::new(channel.port(), None, 8);
+            let mut words = [0; SHORT_WORDS];
+            // SAFETY: no region goes with it, and what comes is given back at once.
+            if let Ok(word) = unsafe { hvc::call(word, &mut words) }
+                && let Some(region) = word.region()
+            {
+                // SAFETY: nothing refers to it.
+                let _gone: Result<(), Error> = unsafe { hvc::region_destroy(region) };
+            }
+            // Where the channel believes that it is.
+            let _set = channel.set_patience(0);
+            None
+        }
+        _ => Some(channel.call(None, &mut short)),
+    };
+}
+
 /// The partner as the fuzzing partition knows it.
 pub(crate) struct Partner {
     pub(crate) id: u64,
     service: u64,
-    port: u64,
+    pub(crate) port: u64,
+    /// A port to somebody else, who serves nobody.
+    pub(crate) stranger: u64,
 }
 
 /// Asks for a channel to a service and waits until there is an answer; the port.
@@ -148,10 +228,42 @@ fn has(stream: &Stream, port: u64, causes: Causes) -> bool {
 
 impl Partner {
     /// Connects to it.
-    pub(crate) fn open(stream: &mut Stream, id: PartitionId, service: u64) -> Partner {
+    pub(crate) fn open(stream: &mut Stream, id: PartitionId, service: u64, stranger: u64) -> Partner {
         let id = u64::from(id.get());
         let port = open(stream, id, service);
-        Partner { id, service, port }
+        Partner { id, service, port, stranger }
+    }
+
+    /// Has it answer direct calls, until [`Partner::leave`].
+    pub(crate) fn serve(&mut self, stream: &mut Stream) {
+        self.tell(stream, SERVE, 0);
+    }
+
+    pub(crate) fn leave(&mut self, stream: &mut Stream) {
+        let mut arguments = [0; 17];
+        arguments[0] = MessageWord::new(Port::new(self.port as u32), None, 16).to_register();
+        arguments[1] = LEAVE;
+        stream.call(Call::Call, &arguments);
+    }
+
+    /// Has it call, lending a region or not.
+    pub(crate) fn call(&mut self, stream: &mut Stream, lending: bool) {
+        self.tell(stream, CALL, if lending { LENDING } else { PLAIN });
+    }
+
+    /// Has it call once it has been answered.
+    pub(crate) fn call_after(&mut self, stream: &mut Stream) {
+        self.tell(stream, CALL, PLAIN);
+    }
+
+    /// Has it call; a region that the reply brings is to land where there is no table yet.
+    pub(crate) fn call_from_afar(&mut self, stream: &mut Stream) {
+        self.tell(stream, CALL, FROM_AFAR);
+    }
+
+    /// Has it give back a little of what it has hoarded.
+    pub(crate) fn shed(&mut self, stream: &mut Stream) {
+        self.command(stream, SHED);
     }
 
     fn tell(&self, stream: &mut Stream, command: u64, argument: u64) {

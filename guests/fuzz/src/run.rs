@@ -15,7 +15,7 @@ use handover_guest::{
 };
 
 use crate::{
-    code, connections, coverage, limits,
+    calls, code, connections, coverage, limits,
     partner::{self, Partner},
     shared,
     stream::{self, Setting, Stream, fail},
@@ -113,11 +113,13 @@ pub(crate) fn lead(boot: &Boot) -> Status {
     code::init();
     let mut stream = Stream::new(plan.setting, plan.seed, 0);
     let watched = partner::open(&mut stream, id(checked.partition), u64::from(checked.service.get()));
-    let mut partner = Partner::open(&mut stream, partner.partition, u64::from(partner.service.get()));
+    let mut partner =
+        Partner::open(&mut stream, partner.partition, u64::from(partner.service.get()), watched);
     // While its tables are small and nobody interferes, what happens at the limits is certain.
     limits::edges(&mut stream);
     connections::edges(&mut stream);
     shared::edges(&mut stream);
+    calls::edges(&mut stream, &mut partner);
     limits::control_memory(&mut stream, Some(&mut partner));
     limits::machine_memory(&mut stream, &mut partner);
     limits::ports(&mut stream);

@@ -142,6 +142,8 @@ impl Stream {
         self.succeeded += u64::from(outcome == Outcome::Done);
         let results = match outcome {
             Outcome::Done => results_of(call),
+            // It may have waited: then a message of somebody who has passed it on is there.
+            _ if call == Call::Call => 17,
             Outcome::Limit(_) | Outcome::Fails(Error::TooLarge) => 1,
             Outcome::Fails(_) => 0,
         };
@@ -225,7 +227,7 @@ impl Stream {
 /// How many registers from `x1` on carry results.
 fn results_of(call: Call) -> usize {
     match call {
-        Call::Receive => 17,
+        Call::Receive | Call::Call | Call::CallWait | Call::ReplyAndWait | Call::ForwardAndWait => 17,
         Call::CountersRead => 16,
         Call::SignalNext => 4,
         Call::Identify | Call::PortStatus | Call::SharedInfo => 3,
