@@ -21,6 +21,12 @@ const BURST: u64 = 70;
 /// Call numbers of PSCI that would end or stop something; `CPU_ON`'s arguments are chosen with care.
 const PSCI_VITAL: [u32; 5] = [1, 2, 3, 8, 9];
 
+/// The calls that nobody here has the privilege for.
+fn privileged_calls() -> &'static [Call] {
+    let first = Call::ALL.iter().position(|&call| call == Call::PartitionCreate).unwrap_or(0);
+    &Call::ALL[first..]
+}
+
 impl Stream {
     /// Does something.
     pub(crate) fn step(&mut self) {
@@ -282,10 +288,18 @@ impl Stream {
         }
     }
 
+    /// Every call of system-control's, once.
+    pub(crate) fn privileged_edges(&mut self) {
+        privileged_calls().iter().for_each(|call| self.privileged_call(*call));
+    }
+
     /// A call of system-control's.
     fn privileged(&mut self) {
-        let first = Call::ALL.iter().position(|&call| call == Call::PartitionCreate).unwrap_or(0);
-        let call = self.random.one_of(&Call::ALL[first..]);
+        let call = self.random.one_of(privileged_calls());
+        self.privileged_call(call);
+    }
+
+    fn privileged_call(&mut self, call: Call) {
         let mut arguments = [0; 4];
         for argument in &mut arguments {
             *argument = if self.random.one_in(2) { self.random.below(8) } else { self.random.next() };

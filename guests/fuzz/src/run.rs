@@ -115,6 +115,7 @@ pub(crate) fn lead(boot: &Boot) -> Status {
     let watched = partner::open(&mut stream, id(checked.partition), u64::from(checked.service.get()));
     let mut partner =
         Partner::open(&mut stream, partner.partition, u64::from(partner.service.get()), watched);
+    stream.privileged_edges();
     // While its tables are small and nobody interferes, what happens at the limits is certain.
     limits::edges(&mut stream);
     connections::edges(&mut stream);

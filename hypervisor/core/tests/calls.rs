@@ -146,6 +146,7 @@ impl World {
             random: Random::new(seed),
             seen: BTreeMap::new(),
         };
+        world.system.prepare_lending(&mut world.machine).unwrap();
         for _ in 0..count {
             let shell = Box::leak(Box::new(Partition::new()));
             let name = Name::new("party").unwrap();

@@ -65,6 +65,7 @@ impl Chaos {
         };
         chaos.add_devices();
         chaos.system.set_palette(PALETTE);
+        chaos.system.prepare_lending(&mut chaos.machine).unwrap();
         chaos.create(None);
         chaos
     }

@@ -124,6 +124,7 @@ impl World {
             timed: 0,
         };
         w.system.set_palette(PALETTE);
+        w.system.prepare_lending(&mut w.machine).unwrap();
         for number in 0..count {
             let creator = (number > 0).then(|| w.ring[0]);
             let ix = w.partition(creator).unwrap();
