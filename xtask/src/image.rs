@@ -34,7 +34,7 @@ pub(crate) const SYSTEM_CONTROL: &str = "system-control";
 /// An initramfs: the demonstration's with the program of this name, which says how Linux does what system-control's kernel does too.
 const CONFORMANCE: &str = "conformance";
 /// The package of the kernel that runs programs.
-const UNIX_KERNEL: &str = "handover-unix";
+const KERNEL: &str = "handover-kernel";
 
 /// Provisions what the manifest needs, builds it, and writes the files to the folder `output` of the output.
 /// `folder` is where the manifest's paths start.
@@ -210,8 +210,8 @@ fn check_room(manifest: &Manifest, archive: u64) -> Result<()> {
 /// The package of the privileged partition's program.
 fn privileged_of(workspace: &Workspace, manifest: &Manifest) -> Result<String> {
     let control = &manifest.system_control;
-    let Some(kernel) = control.kernel.as_ref().filter(|_| !control.is_unix()) else {
-        return Ok(UNIX_KERNEL.to_owned());
+    let Some(kernel) = &control.kernel else {
+        return Ok(KERNEL.to_owned());
     };
     let known = cargo::guests(workspace)?;
     match KernelSource::new(kernel) {

@@ -32,7 +32,7 @@ pub(crate) struct Sources<'a> {
 
 /// Builds what the manifest runs in system-control, and puts it into `/bin`; the manifest's paths then name these files.
 pub(crate) fn add(sources: &Sources<'_>, manifest: &mut Manifest, files: &mut Files) -> Result<()> {
-    if !manifest.system_control.is_unix() {
+    if !manifest.system_control.runs_programs() {
         return Ok(());
     }
     files.archive.folder(FOLDER)?;

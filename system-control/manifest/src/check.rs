@@ -2,7 +2,7 @@
 
 use crate::{
     BUDGET_MIN, COLOURS, Duration, KernelSource, MAX_DEVICES, MAX_NAME, MAX_PHYSICAL, MAX_PROCESSORS,
-    MEMORY_GRANULE, Manifest, MemorySize, PERIOD_MAX, Partition, Program, REQUESTS, UNIX,
+    MEMORY_GRANULE, Manifest, MemorySize, PERIOD_MAX, Partition, Program, REQUESTS,
 };
 use alloc::{format, string::String};
 
@@ -49,7 +49,7 @@ impl Manifest {
     pub fn check(&self) -> Result<(), Problem> {
         self.check_machine()?;
         self.check_system_control()?;
-        let alone = self.stay || self.system_control.is_unix() && !self.system_control.has_init();
+        let alone = self.stay || self.system_control.runs_programs() && !self.system_control.has_init();
         if self.partitions.is_empty() && !alone {
             return wrong(Place::Manifest(Key::Table), "there is no `[[partition]]`: name at least one");
         }
@@ -89,15 +89,14 @@ impl Manifest {
         let control = &self.system_control;
         let at = |key| Place::SystemControl(Key::Value(key));
         if let Some(kernel) = &control.kernel
-            && !control.is_unix()
             && !matches!(KernelSource::new(kernel), KernelSource::Guest(_))
         {
             let what =
-                format!("`{kernel}` cannot take system-control's place: write `guest:NAME` or `{UNIX}`");
+                format!("`{kernel}` cannot take the place of system-control's kernel: write `guest:NAME`");
             return wrong(at("kernel"), what);
         }
-        if !control.programs.is_empty() && !control.is_unix() {
-            return wrong(at("programs"), "a guest in system-control's place runs no programs");
+        if !control.programs.is_empty() && !control.runs_programs() {
+            return wrong(at("programs"), "a guest in the place of system-control's kernel runs no programs");
         }
         match control.memory {
             Some(memory) => check_granule(memory, at("memory")),

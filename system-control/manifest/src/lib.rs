@@ -91,15 +91,14 @@ pub struct Machine {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SystemControl {
-    /// `guest:NAME`: a bare-metal guest in the place of this project's own system-control. It takes the manifest's partitions as it likes.
-    /// [`UNIX`]: the kernel that runs `programs`.
+    /// `guest:NAME`: a bare-metal guest in the kernel's place. It takes the manifest's partitions as it likes.
     #[serde(default)]
     pub kernel: Option<String>,
-    /// What such a guest finds as its arguments, in the packed manifest; for [`UNIX`], the first program and its arguments, init if there
-    /// are none.
+    /// The first program and its arguments, init if there are none; what a guest in the kernel's place finds as its arguments, in the packed
+    /// manifest.
     #[serde(default)]
     pub command_line: String,
-    /// With [`UNIX`]: packages of `system-control/programs` that it finds in `/bin` besides those of `[[program]]`; [`BUSYBOX`] is Debian's.
+    /// Packages of `system-control/programs` that lie in `/bin` besides those of `[[program]]`; [`BUSYBOX`] is Debian's.
     #[serde(default)]
     pub programs: Vec<String>,
     /// Memory for itself and its programs, a multiple of [`MEMORY_GRANULE`].
@@ -107,29 +106,27 @@ pub struct SystemControl {
     pub memory: Option<MemorySize>,
 }
 
-/// The value of `kernel` under `[system-control]` for the kernel that runs Linux programs.
-pub const UNIX: &str = "unix";
 /// The program that is no package.
 pub const BUSYBOX: &str = "busybox";
-/// Memory of system-control where the manifest does not say, in bytes.
+/// Memory of a guest in the kernel's place where the manifest does not say, in bytes.
 pub const SYSTEM_CONTROL_MEMORY: u64 = 16 << 20;
-/// The same with [`UNIX`].
-pub const UNIX_MEMORY: u64 = 32 << 20;
+/// The kernel's and its programs', where the manifest does not say, in bytes.
+pub const KERNEL_MEMORY: u64 = 32 << 20;
 
 impl SystemControl {
     /// Whether it is the kernel that runs programs.
-    pub fn is_unix(&self) -> bool {
-        self.kernel.as_deref().is_none_or(|kernel| kernel == UNIX)
+    pub fn runs_programs(&self) -> bool {
+        self.kernel.is_none()
     }
 
     /// Whether init runs there: it follows the rest of the manifest.
     pub fn has_init(&self) -> bool {
-        self.is_unix() && self.command_line.trim().is_empty()
+        self.runs_programs() && self.command_line.trim().is_empty()
     }
 
     /// Its memory, in bytes.
     pub fn memory_size(&self) -> u64 {
-        let default = if self.is_unix() { UNIX_MEMORY } else { SYSTEM_CONTROL_MEMORY };
+        let default = if self.runs_programs() { KERNEL_MEMORY } else { SYSTEM_CONTROL_MEMORY };
         self.memory.map_or(default, |memory| memory.0)
     }
 }

@@ -238,7 +238,7 @@ fn another_program_may_take_system_controls_place() {
     assert_eq!(found.system_control.command_line, "case=x");
     assert_eq!(good().system_control.kernel, None);
     let error = with("debian").unwrap_err().to_string();
-    assert!(error.contains("`debian` cannot take system-control's place"), "{error}");
+    assert!(error.contains("`debian` cannot take the place of system-control's kernel"), "{error}");
 }
 
 #[test]
@@ -349,7 +349,6 @@ end-with = ["a"]
 machine = { processors = 2, memory = "256 MiB" }
 requests = { default = "grant", timeout = "20 ms" }
 [system-control]
-kernel = "unix"
 programs = ["busybox"]
 [[program]]
 path = "program:log"

@@ -338,7 +338,7 @@ macro_rules! init {
         concat!(
             "end-with = ",
             $end_with,
-            "\n[system-control]\nkernel = \"unix\"\nprograms = [\"busybox\"]\n[machine]\nprocessors = 2\nmemory = \"256 MiB\"\n"
+            "\n[system-control]\nprograms = [\"busybox\"]\n[machine]\nprocessors = 2\nmemory = \"256 MiB\"\n"
         )
     };
 }
@@ -349,7 +349,7 @@ macro_rules! mirror {
         concat!(
             "end-with = ",
             $end_with,
-            "\n[system-control]\nkernel = \"unix\"\n[machine]\nprocessors = 2\nmemory = \"",
+            "\n[system-control]\n[machine]\nprocessors = 2\nmemory = \"",
             $memory,
             "\"\n[[program]]\npath = \"program:mirror\"\narguments = [\"as-file=files\", \"as-memory=mapping\", \"together=",
             $together,
@@ -418,7 +418,7 @@ macro_rules! decides {
 macro_rules! unix {
     ($programs:literal, $command_line:literal) => {
         concat!(
-            "[system-control]\nkernel = \"unix\"\nprograms = [",
+            "[system-control]\nprograms = [",
             $programs,
             "]\ncommand-line = \"",
             $command_line,

@@ -10,7 +10,7 @@ use std::process::Command;
 
 /// Packages with tests that run here, besides the workspace's default members.
 const ALSO_TESTED: [&str; 12] = [
-    "handover-unix",
+    "handover-kernel",
     "handover-cpio",
     "handover-files",
     "handover-loader",
@@ -51,7 +51,7 @@ pub(crate) fn lint(workspace: &Workspace) -> Count {
     check("host", &here);
     let guests = cargo::guests(workspace).unwrap_or_default();
     for package in
-        ["handover", "handover-guest", "handover-unix"].into_iter().chain(guests.iter().map(String::as_str))
+        ["handover", "handover-guest", "handover-kernel"].into_iter().chain(guests.iter().map(String::as_str))
     {
         // Each alone, as it is built: together they would share their dependencies' features.
         let bare = ["clippy", "--quiet", "--release", "--target", BARE_METAL, "--package", package];
