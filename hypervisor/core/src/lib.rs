@@ -16,6 +16,7 @@
 mod account;
 mod addr;
 mod backtrace;
+pub mod blocks;
 pub mod bus;
 mod call;
 mod channel;
