@@ -11,6 +11,9 @@
 //! }
 //! ```
 //!
+//! A region goes along for good, or is lent until the reply: `channel.call_lending(&mut region, &mut short)?` takes it out of reach here meanwhile, which
+//! the borrow says, and the server reads it: `call.lent`. It comes back whatever happens.
+//!
 //! A processor takes one call at a time. A server that knows somebody better passes it on with [`forward`], and the reply goes past it.
 
 use core::fmt;
