@@ -28,6 +28,7 @@ mod descriptors;
 mod epoll;
 mod errno;
 mod files;
+mod inodes;
 pub mod interface;
 mod message;
 mod mount;

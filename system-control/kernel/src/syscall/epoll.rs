@@ -6,7 +6,8 @@ use linux_raw_sys::general as linux;
 
 use super::{
     Outcome, Stop,
-    file::{mask_for_wait, unmask, with},
+    file::with,
+    poll::{mask_for_wait, unmask},
 };
 use crate::{
     kernel::Kernel,

@@ -1,15 +1,21 @@
 //! System calls: Linux's numbers, arguments in x0 to x5, the result or a negative error in x0.
 
+mod clone;
 mod control;
+mod deliver;
 mod epoll;
+mod execute;
+mod exit;
 mod file;
 mod futex;
 mod memory;
+mod poll;
 pub mod process;
 pub mod signal;
 mod socket;
 mod system;
 mod time;
+mod transfer;
 mod wait;
 
 use handover_guest::heap;
@@ -56,19 +62,19 @@ pub fn carry_out(kernel: &mut Kernel, number: u64, arguments: [u64; 6]) -> Outco
         SystemCall::Dup3 => file::dup3(kernel, a, b, c),
         SystemCall::Fcntl => file::control(kernel, a, b, c),
         SystemCall::Ioctl => file::request(kernel, a, b, c),
-        SystemCall::Read => file::read(kernel, a, b, c),
-        SystemCall::Readv => file::read_vector(kernel, a, b, c),
-        SystemCall::Write => file::write(kernel, a, b, c),
-        SystemCall::Writev => file::write_vector(kernel, a, b, c),
-        SystemCall::Pread64 => file::read_at(kernel, a, b, c, d),
-        SystemCall::Pwrite64 => file::write_at(kernel, a, b, c, d),
-        SystemCall::Lseek => file::seek(kernel, a, b, c),
-        SystemCall::Ftruncate => file::truncate(kernel, a, b),
-        SystemCall::Truncate => file::truncate_path(kernel, a, b),
-        SystemCall::Fallocate => file::allocate(kernel, a, b, c, d),
-        SystemCall::Fsync | SystemCall::Fdatasync => file::synchronize(kernel, a),
+        SystemCall::Read => transfer::read(kernel, a, b, c),
+        SystemCall::Readv => transfer::read_vector(kernel, a, b, c),
+        SystemCall::Write => transfer::write(kernel, a, b, c),
+        SystemCall::Writev => transfer::write_vector(kernel, a, b, c),
+        SystemCall::Pread64 => transfer::read_at(kernel, a, b, c, d),
+        SystemCall::Pwrite64 => transfer::write_at(kernel, a, b, c, d),
+        SystemCall::Lseek => transfer::seek(kernel, a, b, c),
+        SystemCall::Ftruncate => transfer::truncate(kernel, a, b),
+        SystemCall::Truncate => transfer::truncate_path(kernel, a, b),
+        SystemCall::Fallocate => transfer::allocate(kernel, a, b, c, d),
+        SystemCall::Fsync | SystemCall::Fdatasync => transfer::synchronize(kernel, a),
         SystemCall::Sync => Ok(0),
-        SystemCall::Getdents64 => file::list(kernel, a, b, c),
+        SystemCall::Getdents64 => transfer::list(kernel, a, b, c),
         SystemCall::Fstat => file::status(kernel, a, b),
         SystemCall::Newfstatat => file::status_at(kernel, a, b, c, d),
         SystemCall::Statx => file::extended_status(kernel, [a, b, c, d, e]),
@@ -93,12 +99,12 @@ pub fn carry_out(kernel: &mut Kernel, number: u64, arguments: [u64; 6]) -> Outco
         SystemCall::Fchdir => file::change_directory_to(kernel, a),
         SystemCall::Getcwd => file::directory(kernel, a, b),
         SystemCall::Umask => file::mask(kernel, a),
-        SystemCall::Ppoll => file::poll(kernel, [a, b, c, d, e]),
+        SystemCall::Ppoll => poll::poll(kernel, [a, b, c, d, e]),
         SystemCall::EpollCreate1 => epoll::create(kernel, a),
         SystemCall::EpollCtl => epoll::control(kernel, a, b, c, d),
         SystemCall::EpollPwait => epoll::wait(kernel, [a, b, c, d, e, f]),
         SystemCall::Eventfd2 => epoll::event_counter(kernel, a, b),
-        SystemCall::Pselect6 => file::select(kernel, arguments),
+        SystemCall::Pselect6 => poll::select(kernel, arguments),
 
         SystemCall::Socket => socket::make(kernel, a, b, c),
         SystemCall::Bind => socket::bind(kernel, a, b, c),
@@ -129,10 +135,10 @@ pub fn carry_out(kernel: &mut Kernel, number: u64, arguments: [u64; 6]) -> Outco
         SystemCall::Setuid | SystemCall::Setgid => process::set_user(a),
         SystemCall::Getgroups => Ok(0),
         SystemCall::SetTidAddress => process::set_tid_address(kernel, a),
-        SystemCall::Clone => process::clone(kernel, [a, b, c, d, e]),
-        SystemCall::Execve => process::execute(kernel, a, b, c),
-        SystemCall::Exit => process::exit_thread(kernel, a),
-        SystemCall::ExitGroup => process::exit(kernel, a),
+        SystemCall::Clone => clone::clone(kernel, [a, b, c, d, e]),
+        SystemCall::Execve => execute::execute(kernel, a, b, c),
+        SystemCall::Exit => exit::exit_thread(kernel, a),
+        SystemCall::ExitGroup => exit::exit(kernel, a),
         SystemCall::Wait4 => wait::wait4(kernel, a, b, c, d),
         SystemCall::Waitid => wait::waitid(kernel, a, b, c, d, e),
         SystemCall::Setpgid => process::set_group(kernel, a, b),

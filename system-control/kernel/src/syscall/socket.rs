@@ -7,7 +7,8 @@ use linux_raw_sys::net;
 
 use super::{
     Outcome, Stop,
-    file::{close, read_buffers, wait_for, with, write_buffers},
+    file::{close, with},
+    transfer::{read_buffers, wait_for, write_buffers},
 };
 use crate::{
     kernel::Kernel,
