@@ -13,7 +13,7 @@ use crate::{
     workspace::Workspace,
 };
 use anyhow::{Context, Result, bail};
-use handover_manifest::Manifest;
+use handover_manifest::{Manifest, Program};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
@@ -34,6 +34,9 @@ const LEAVE: u8 = 0x1d;
 const CONTROL_OS_ADDRESS: u64 = 0x4020_0000;
 /// What makes the demonstration's init start a shell.
 const INTERACTIVE: &str = "handover.interactive";
+
+/// Programs that a shell in system-control finds beside busybox.
+const TOOLS: [&str; 2] = ["control", "monitor"];
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -141,6 +144,9 @@ fn read(workspace: &Workspace, named: &Path) -> Result<(Manifest, PathBuf)> {
 /// The machine runs until somebody leaves, and the demonstration gives way to a shell.
 fn stay_for(manifest: &mut Manifest, name: &str) -> Result<()> {
     manifest.stay = true;
+    if name == image::SYSTEM_CONTROL {
+        return shell_in_system_control(manifest);
+    }
     let names: Vec<_> = manifest.partitions.iter().map(|partition| partition.name.clone()).collect();
     let Some(partition) = manifest.partitions.iter_mut().find(|partition| partition.name == name) else {
         bail!("no partition is called `{name}`; there are: {}", names.join(", "));
@@ -148,6 +154,23 @@ fn stay_for(manifest: &mut Manifest, name: &str) -> Result<()> {
     if partition.initramfs.as_deref() == Some("demo") {
         let line = partition.command_line.get_or_insert_default();
         *line = format!("{line} {INTERACTIVE}").trim_start().to_owned();
+    }
+    Ok(())
+}
+
+/// A shell at system-control's console, with its tools; unless the first program is one.
+fn shell_in_system_control(manifest: &mut Manifest) -> Result<()> {
+    let control = &mut manifest.system_control;
+    if !control.is_unix() {
+        bail!("what this manifest runs in system-control has no shell");
+    }
+    if manifest.programs.iter().all(|program| !program.console) && control.has_init() {
+        manifest.programs.push(Program::shell());
+        for tool in TOOLS {
+            if manifest.programs.iter().all(|program| program.name() != tool) {
+                control.programs.push(tool.to_owned());
+            }
+        }
     }
     Ok(())
 }
@@ -292,6 +315,25 @@ mod tests {
         stay_for(&mut manifest, "linux").unwrap();
         assert!(manifest.stay);
         assert_eq!(manifest.partitions[0].command_line.as_deref(), Some("handover.interactive"));
+    }
+
+    #[test]
+    fn system_control_gets_a_shell_and_its_tools() {
+        let text = "machine = { processors = 1, memory = \"1 GiB\" }\n[[partition]]\nname = \"echo\"\nkernel = \"guest:echo\"\n\
+                    processors = 1\nmemory = \"16 MiB\"\n";
+        let with = |more: &str| {
+            let text = format!("{text}{more}");
+            let mut manifest = handover_manifest::parse(&text, Path::new("m.toml")).unwrap();
+            stay_for(&mut manifest, "system-control").map(|()| manifest)
+        };
+        let manifest = with("").unwrap();
+        assert_eq!((manifest.stay, manifest.programs), (true, vec![Program::shell()]));
+        assert_eq!(manifest.system_control.programs, TOOLS);
+        let manifest = with("[[program]]\npath = \"program:monitor\"\nconsole = true\n").unwrap();
+        assert_eq!((manifest.programs.len(), manifest.system_control.programs.len()), (1, 0));
+        let manifest = with("[system-control]\ncommand-line = \"/bin/sh\"\n").unwrap();
+        assert_eq!(manifest.programs.len(), 0);
+        assert!(with("[system-control]\nkernel = \"guest:examiner\"\n").is_err());
     }
 
     #[test]

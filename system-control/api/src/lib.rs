@@ -38,6 +38,7 @@ mod listed;
 mod machine;
 #[cfg(feature = "model")]
 pub mod model;
+mod order;
 mod partition;
 mod ready;
 mod region;
@@ -53,6 +54,7 @@ pub use handover_abi as abi;
 pub use handover_abi::{Account, EndReason, PartitionId, PartitionState, ProcessorClaim, ServiceId};
 pub use listed::{Listed, PARTITIONS};
 pub use machine::{Machine, MachineInfo, Setup};
+pub use order::{Given, ORDERS, Order, Orders};
 pub use partition::{Charge, Counters, Ended, Partition, ProcessorTime};
 pub use ready::{READY, ready};
 pub use region::{MappedFile, MappedRegion, MessageFile, Region};

@@ -12,7 +12,7 @@ pub const PARTITIONS: &str = "/run/partitions";
 pub struct Listed {
     /// Its name.
     pub name: String,
-    /// Its id, unless it has ended for good.
+    /// Its id, which it keeps when it has ended; none, if it could not be made.
     pub id: Option<PartitionId>,
     /// How often it was made anew.
     pub restarts: u32,

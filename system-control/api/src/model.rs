@@ -117,7 +117,8 @@ impl Model {
     ///
     /// There is none of this id.
     pub fn end(&self, id: u32, reason: EndReason, status: u64) {
-        self.state().partitions.get_mut(&id).expect("there is such a partition").end = Some((reason, status));
+        let mut state = self.state();
+        state.end(id.into(), (reason, status)).expect("there is such a partition");
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -171,9 +172,10 @@ impl State {
             Call::PartitionStart => {
                 plain(self.new_one(x1).map(|partition| partition.started = Some((x2, x3))))
             }
-            Call::PartitionStop => plain(self.one(x1).map(|partition| {
-                partition.end.get_or_insert((EndReason::Stopped, 0));
-            })),
+            Call::PartitionStop => plain(match self.one(x1) {
+                Ok(partition) if partition.end.is_some() => Ok(()),
+                _ => self.end(x1, (EndReason::Stopped, 0)),
+            }),
             Call::PartitionPause => plain(self.one(x1).map(|partition| partition.paused = true)),
             Call::PartitionResume => plain(self.one(x1).map(|partition| partition.paused = false)),
             Call::PartitionReset => plain(self.reset(x1)),
@@ -316,14 +318,21 @@ impl State {
         Ok(())
     }
 
+    /// What it held comes back with its end.
+    fn end(&mut self, id: u64, end: (EndReason, u64)) -> Result<(), Error> {
+        let partition = self.one(id)?;
+        partition.end = Some(end);
+        let held = std::mem::take(&mut partition.memory).len() as u64;
+        self.free += held;
+        Ok(())
+    }
+
     fn reset(&mut self, id: u64) -> Result<(), Error> {
         let partition = self.one(id)?;
         if partition.end.is_none() {
             return Err(Error::WrongState);
         }
-        let held = std::mem::take(&mut partition.memory).len() as u64;
         (partition.started, partition.end, partition.asked) = (None, None, false);
-        self.free += held;
         Ok(())
     }
 

@@ -189,6 +189,12 @@ impl Manifest {
                 format!("program {} is called `{name}` already: give this one another `name`", first + 1);
             return wrong(at(key), what);
         }
+        if program.console
+            && let Some(first) = self.programs[..index].iter().find(|other| other.console)
+        {
+            let what = format!("`{}` reads the console already: only one program can", first.name());
+            return wrong(at("console"), what);
+        }
         if program.decides
             && let Some(first) = self.programs[..index].iter().find(|other| other.decides)
         {

@@ -72,6 +72,27 @@ pub struct Program {
     /// It decides guests' requests for resources. One program at most does.
     #[serde(default)]
     pub decides: bool,
+    /// It reads what is typed at system-control's console. One program at most does; the others find the end of a file.
+    #[serde(default)]
+    pub console: bool,
+}
+
+impl Program {
+    /// A shell at the console, which comes again when it ends.
+    #[must_use]
+    pub fn shell() -> Program {
+        Program {
+            path: BUSYBOX.into(),
+            name: Some("shell".into()),
+            arguments: ["sh".into()].into(),
+            restart: Restart::Always,
+            restart_limit: u32::MAX,
+            provides: Vec::new(),
+            uses: Vec::new(),
+            decides: false,
+            console: true,
+        }
+    }
 }
 
 impl Program {
@@ -146,6 +167,7 @@ mod tests {
             provides: Vec::new(),
             uses: Vec::new(),
             decides: false,
+            console: false,
         };
         assert_eq!(program("program:monitor").name(), "monitor");
         assert_eq!(program("../my-policy/").name(), "my-policy");

@@ -9,7 +9,7 @@ use crate::{
 use std::process::Command;
 
 /// Packages with tests that run here, besides the workspace's default members.
-const ALSO_TESTED: [&str; 12] = [
+const ALSO_TESTED: [&str; 13] = [
     "handover-kernel",
     "handover-cpio",
     "handover-files",
@@ -19,6 +19,7 @@ const ALSO_TESTED: [&str; 12] = [
     "handover-guest",
     "handover-control",
     "init",
+    "control",
     "fair-share",
     "log",
     "monitor",

@@ -3,10 +3,11 @@
 use super::{Count, damage, guide};
 use crate::{
     command::Host,
+    console::select,
     image::{self, Image},
     machine::{self, Machine},
     provision::qemu::{self, Qemu},
-    session::{self, Ending, Log, Transcript},
+    session::{self, Ending, Log, Transcript, Viewer},
     symbols::{Named, Symbols},
     workspace::Workspace,
 };
@@ -15,6 +16,7 @@ use handover_manifest::Manifest;
 use std::{
     collections::BTreeMap,
     fs,
+    io::Write,
     path::PathBuf,
     sync::Mutex,
     time::{Duration, Instant},
@@ -45,6 +47,8 @@ pub(crate) struct Case {
 pub(crate) enum Line {
     /// A line of this console contains this text, after the lines that the entries before it found there.
     Has(&'static str, &'static str),
+    /// Once this console has said this text (as a line, or as a prompt) after what the entries before it found there, this is typed at it.
+    Types(&'static str, &'static str, &'static str),
     /// So many lines of this console contain this text.
     Count(&'static str, &'static str, usize),
     /// No line of this console contains this text.
@@ -119,11 +123,68 @@ fn carry_out(qemu: &Qemu, ready: &Ready<'_>) -> Result<(Vec<String>, Duration)> 
     let how = machine::Options { icount: ready.case.icount, gdb: None };
     let command = machine::command(qemu, &ready.image, &ready.manifest.machine, how);
     let symbols = Symbols::new(&ready.image.symbols, &ready.root);
-    let mut transcript = Named::new(Transcript::default(), symbols);
     let mut log = Log::create(&ready.folder)?;
     let limit = Duration::from_secs(ready.case.limit);
-    let ending = session::watch(Machine::start(command)?, &mut log, &mut transcript, Some(limit))?;
-    Ok((wrong(ready.case, &transcript.viewer.finish(), &ending), start.elapsed()))
+    let mut machine = Machine::start(command)?;
+    let typist = Typist::new(ready.case, machine.take_input(), Transcript::default());
+    let mut viewer = Named::new(typist, symbols);
+    let ending = session::watch(machine, &mut log, &mut viewer, Some(limit))?;
+    Ok((wrong(ready.case, &viewer.viewer.transcript.finish(), &ending), start.elapsed()))
+}
+
+/// Keeps what consoles say, and types at them what a case wants when its turn has come.
+struct Typist<W> {
+    lines: &'static [Line],
+    /// Which entry of each console's is the next, and what it has said since the last that was found.
+    consoles: BTreeMap<&'static str, (usize, String)>,
+    to: Option<W>,
+    transcript: Transcript,
+}
+
+impl<W: Write> Typist<W> {
+    fn new(case: &Case, to: Option<W>, transcript: Transcript) -> Self {
+        let of = |line: &Line| match line {
+            Line::Types(console, ..) => Some((*console, (0, String::new()))),
+            _ => None,
+        };
+        Self { lines: case.lines, consoles: case.lines.iter().filter_map(of).collect(), to, transcript }
+    }
+
+    /// Types whatever is due at a console that has said more.
+    fn heard(&mut self, console: &str, bytes: &[u8]) -> Result<()> {
+        let Some((next, said)) = self.consoles.get_mut(console) else { return Ok(()) };
+        said.push_str(&String::from_utf8_lossy(bytes));
+        while let Some(line) = self.lines.get(*next) {
+            let (text, keys) = match *line {
+                Line::Has(of, text) if of == console => (text, None),
+                Line::Types(of, text, keys) if of == console => (text, Some(keys)),
+                _ => {
+                    *next += 1;
+                    continue;
+                }
+            };
+            let Some(at) = said.find(text) else { return Ok(()) };
+            said.drain(..at + text.len());
+            *next += 1;
+            if let Some(keys) = keys {
+                let to = self.to.as_mut().context("the machine has no input")?;
+                to.write_all(&[&select(console), keys.as_bytes()].concat())?;
+                to.flush()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<W: Write> Viewer for Typist<W> {
+    fn output(&mut self, stream: &str, bytes: &[u8]) -> Result<()> {
+        self.transcript.output(stream, bytes)?;
+        self.heard(stream, bytes)
+    }
+
+    fn quiet(&mut self) -> Result<()> {
+        self.transcript.quiet()
+    }
 }
 
 fn report(ready: &Ready<'_>, result: Result<(Vec<String>, Duration)>) -> Count {
@@ -176,11 +237,12 @@ fn wrong(case: &Case, consoles: &BTreeMap<String, Vec<String>>, ending: &Ending)
         |console: &str| if console.is_empty() { "the control OS".to_owned() } else { format!("`{console}`") };
     for line in case.lines {
         match *line {
-            Line::Has(console, text) => {
+            Line::Has(console, text) | Line::Types(console, text, _) => {
                 let from = seen.get(console).copied().unwrap_or(0);
                 match of(console)[from..].iter().position(|line| line.contains(text)) {
+                    // A prompt's line goes on with what is typed there.
                     Some(place) => {
-                        seen.insert(console, from + place + 1);
+                        seen.insert(console, from + place + usize::from(matches!(line, Line::Has(..))));
                     }
                     None => wrong
                         .push(format!("{} did not say `{text}`, at least not in its turn", shown(console))),
@@ -258,5 +320,40 @@ mod tests {
         assert!(judge(&[], &[], &Ending::Status(0))[0].contains("status 0, not 3"));
         assert!(judge(&[], &[], &Ending::TimedOut(String::new()))[0].contains("within 1 s"));
         assert!(judge(&[], &[], &Ending::Signal(15))[0].contains("without a record"));
+    }
+
+    #[test]
+    fn types_in_its_turn() {
+        const LINES: &[Line] = &[
+            Line::Types("a", "$ ", "one\n"),
+            Line::Has("b", "nothing"),
+            Line::Has("a", "done"),
+            Line::Types("a", "$ ", "two\n"),
+            Line::Types("b", "> ", "three\n"),
+        ];
+        let case = Case { name: "case", manifest: "", lines: LINES, status: 3, limit: 1, icount: false };
+        let mut typist = Typist::new(&case, Some(Vec::new()), Transcript::default());
+        let mut typed = |console: &str, said: &str| {
+            typist.output(console, said.as_bytes()).unwrap();
+            String::from_utf8(std::mem::take(typist.to.as_mut().unwrap())).unwrap()
+        };
+        assert_eq!(typed("a", "hello $"), "");
+        assert_eq!(typed("a", " "), "\x1da\x1fone\n");
+        // A prompt before the line that has to come counts for nothing.
+        assert_eq!(typed("a", "one\n$ do"), "");
+        assert_eq!(typed("b", "> nothing"), "");
+        assert_eq!(typed("a", "ne\n$ "), "\x1da\x1ftwo\n");
+        assert_eq!(typed("b", "> > "), "\x1db\x1fthree\n");
+        assert_eq!(typed("c", "> > "), "");
+        let said: Vec<&str> = vec!["hello $ one", "$ done", "$ "];
+        assert!(
+            wrong(&Case { lines: &LINES[..4], ..case.clone() }, &consoles(&said), &Ending::Status(3)).len()
+                == 1
+        );
+        assert!(judge(&[Line::Types("a", "#", "x")], &["$ "], &Ending::Status(3)).len() == 1);
+    }
+
+    fn consoles(said: &[&str]) -> BTreeMap<String, Vec<String>> {
+        BTreeMap::from([("a".to_owned(), said.iter().map(|line| (*line).to_owned()).collect())])
     }
 }

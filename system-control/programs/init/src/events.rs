@@ -10,7 +10,7 @@ use std::{
 };
 
 use handover_control::{
-    Channel, Event as Signal, Listener, PartitionId, Service, Signals,
+    Channel, Event as Signal, Given, Listener, Orders, PartitionId, Service, Signals,
     abi::resources::{Answer, Outcome, Request, SERVICE},
     requests::{DECISION, Decision},
 };
@@ -37,6 +37,8 @@ pub enum Event {
     Decided(Decision),
     /// A guest asks for something; the answer goes to the sender.
     Asked(PartitionId, Request, SyncSender<Outcome>),
+    /// A program orders something.
+    Ordered(Given),
     /// A connection is wanted (true) or has ended: whose.
     Connection(PartitionId, SyncSender<bool>),
     /// A connection has ended.
@@ -70,6 +72,18 @@ impl Events {
                     Ok(Signal::Ended { partition, .. }) => events.send(Event::Ended(partition)),
                     Ok(Signal::Other { .. }) => {}
                     Err(error) => return events.send(Event::Lost("signals", error)),
+                }
+            }
+        })
+    }
+
+    /// Programs' orders.
+    pub fn orders(&self, mut orders: Orders) -> io::Result<()> {
+        self.spawn("orders", move |events| {
+            loop {
+                match orders.next() {
+                    Ok(given) => events.send(Event::Ordered(given)),
+                    Err(error) => return events.send(Event::Lost("orders", error)),
                 }
             }
         })

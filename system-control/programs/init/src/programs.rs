@@ -3,8 +3,11 @@
 use std::{
     fs::File,
     io::{self, Write},
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
-    process::{Child, Command, ExitStatus},
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd},
+        unix::process::CommandExt,
+    },
+    process::{Child, Command, ExitStatus, Stdio},
 };
 
 use handover_control::{
@@ -50,12 +53,17 @@ impl Queries {
 pub fn start(program: &Program) -> io::Result<Started> {
     let mut command = Command::new(&program.path);
     command.args(&program.arguments);
+    if program.console {
+        command.process_group(0);
+    } else {
+        command.stdin(Stdio::null());
+    }
     let (ready, theirs) = io::pipe()?;
     // What is inherited has no close-on-exec flag, until it is closed here.
     let theirs = inherited(theirs.into())?;
     command.env(READY, theirs.as_raw_fd().to_string());
     if !program.decides {
-        let child = command.spawn()?;
+        let child = spawn(&mut command, program)?;
         return Ok(Started { child, ready: OwnedFd::from(ready).into(), decisions: None, queries: None });
     }
     let (their_queries, queries) = io::pipe()?;
@@ -65,9 +73,24 @@ pub fn start(program: &Program) -> io::Result<Started> {
     command.env(VARIABLE, format!("{},{}", their_queries.as_raw_fd(), their_decisions.as_raw_fd()));
     let queries = File::from(OwnedFd::from(queries));
     set_nonblocking(&queries)?;
-    let child = command.spawn()?;
+    let child = spawn(&mut command, program)?;
     let (ready, decisions) = (OwnedFd::from(ready).into(), OwnedFd::from(decisions).into());
     Ok(Started { child, ready, decisions: Some(decisions), queries: Some(Queries(queries)) })
+}
+
+/// Starts it. If it reads the console and that is a terminal, it has it.
+fn spawn(command: &mut Command, program: &Program) -> io::Result<Child> {
+    let child = command.spawn()?;
+    // SAFETY: touches no memory.
+    if program.console && unsafe { libc::isatty(0) } == 1 {
+        let group = child.id() as libc::pid_t;
+        // SAFETY: as above. A shell that looked before it had the terminal has stopped itself.
+        unsafe {
+            libc::tcsetpgrp(0, group);
+            libc::kill(-group, libc::SIGCONT);
+        }
+    }
+    Ok(child)
 }
 
 /// The same, but for programs that are started while it is open.
@@ -144,6 +167,7 @@ mod tests {
             provides: vec![],
             uses: vec![],
             decides,
+            console: false,
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use handover_control::{
-    Machine, MappedFile, PARTITIONS, PartitionId, SERVICES, Signals,
+    Given, Machine, MappedFile, Order, Orders, PARTITIONS, PartitionId, SERVICES, Signals,
     abi::resources::{Ask, Outcome, Request},
     requests::Query,
 };
@@ -19,11 +19,12 @@ use init::{
     front::{Front, Settled},
     memory::Memory,
     programs::{self, Queries, Restarts},
-    supervise::STATUS_NOT_STARTED,
-    system::{System, Watch},
+    supervise::{STATUS_MAX, STATUS_NOT_STARTED},
+    system::{Running, System, Watch},
 };
 
 use crate::events::{Connections, Event, Events, Incoming};
+use crate::messages::say;
 
 /// The manifest, as `cargo xtask` has put it into the boot archive.
 const MANIFEST: &str = "/manifest.toml";
@@ -45,10 +46,6 @@ impl From<handover_control::Error> for Fatal {
     fn from(error: handover_control::Error) -> Fatal {
         Fatal(error.to_string())
     }
-}
-
-fn say(line: &str) {
-    println!("{line}");
 }
 
 /// Runs the system to its end. Returns only if the machine cannot be ended, or before it is in use.
@@ -82,6 +79,8 @@ fn boot(machine: &Machine) -> Result<u64, Failure> {
     let events = Events(sender);
     let signals = Signals::open().map_err(|error| failed("signals cannot be read", &error))?;
     events.signals(signals).map_err(|error| failed("no thread can be made", &error))?;
+    let orders = Orders::open().map_err(|error| failed("orders cannot be taken", &error))?;
+    events.orders(orders).map_err(|error| failed("no thread can be made", &error))?;
     if manifest.takes_requests() {
         events.requests().map_err(|error| failed("requests cannot be listened for", &error))?;
     }
@@ -210,6 +209,7 @@ impl Init<'_> {
                 }
             }
             Event::Asked(partition, request, reply) => self.asked(partition, request, reply),
+            Event::Ordered(given) => return Ok(self.ordered(given)),
             Event::Connection(partition, admitted) => {
                 let _gone = admitted.send(self.connections.admit(partition));
             }
@@ -315,6 +315,26 @@ impl Init<'_> {
         let _gone = reply.try_send(outcome);
     }
 
+    /// Carries an order out. The machine's status, if that is its end.
+    fn ordered(&mut self, given: Given) -> Option<u64> {
+        let mut end = None;
+        let result = match &given.order {
+            Err(wrong) => Err(wrong.clone()),
+            Ok(Order::Start(name)) => {
+                let started = self.system.start(name);
+                remember(&self.system);
+                started.map_err(|failure| failure.to_string())
+            }
+            Ok(Order::End(status)) => {
+                end = Some((*status).min(STATUS_MAX));
+                Ok(())
+            }
+        };
+        // Who ordered it may be gone.
+        let _unheard = given.answer(result.as_ref().map(|()| ()).map_err(String::as_str));
+        end
+    }
+
     /// Whether any program decides, or will again.
     fn decides(&self) -> bool {
         self.manifest.programs.iter().any(|program| program.decides)
@@ -327,26 +347,35 @@ impl Init<'_> {
         }
     }
 
-    /// Has what still runs switched off, or stopped. The machine's status.
+    /// Ends what still runs, the last one first: it is asked, if the manifest gives it time for that, and then stopped. The machine's status.
     fn finish(&mut self, incoming: &Incoming, status: u64) -> u64 {
-        for asked in self.system.to_ask() {
-            let within = asked.within.0;
-            if let Err(error) = self.machine.partition(asked.partition).shutdown(within) {
-                say(&error.to_string());
-                continue;
+        for Running { partition, shutdown } in self.system.running() {
+            if let Some(within) = shutdown {
+                self.ask(incoming, partition, within);
             }
-            let deadline = Instant::now() + Duration::from_nanos(asked.within.0);
-            while self.system.name_of(asked.partition).is_some() {
-                let wait = deadline.saturating_duration_since(Instant::now());
-                match incoming.recv_timeout(wait) {
-                    Ok(Event::Ended(partition)) => _ = self.system.ended(partition),
-                    Ok(_) => {}
-                    Err(_) => break,
+            self.system.stop(partition);
+        }
+        status
+    }
+
+    /// Asks a partition to shut down, and waits until it has or the time is over.
+    fn ask(&mut self, incoming: &Incoming, partition: PartitionId, within: handover_manifest::Duration) {
+        if let Err(error) = self.machine.partition(partition).shutdown(within.0) {
+            return say(&error.to_string());
+        }
+        let deadline = Instant::now() + Duration::from_nanos(within.0);
+        while self.system.name_of(partition).is_some() {
+            match incoming.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(Event::Ended(partition)) => self.system.ended_last(partition),
+                Ok(_) => {}
+                Err(_) => {
+                    return say(&format!(
+                        "{} does not end within {within}",
+                        self.system.name_of(partition).unwrap_or_default()
+                    ));
                 }
             }
         }
-        self.system.stop_rest();
-        status
     }
 }
 

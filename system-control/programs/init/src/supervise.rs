@@ -112,6 +112,13 @@ impl Supervisor {
         self.count(index, STATUS_NOT_STARTED)
     }
 
+    /// A partition that had ended begins anew.
+    pub fn begins(&mut self, index: usize) {
+        if let Some(member) = self.members.get_mut(index) {
+            (member.ended, member.restarts) = (false, 0);
+        }
+    }
+
     /// Whether a partition still runs.
     #[must_use]
     pub fn runs(&self, index: usize) -> bool {

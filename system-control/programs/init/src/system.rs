@@ -24,7 +24,10 @@ pub struct System<'a> {
     machine: Machine,
     manifest: &'a Manifest,
     contents: Vec<Content<'a>>,
+    /// Those that have been made and have not ended.
     ids: Vec<Option<PartitionId>>,
+    /// Those that have ended, and can be started again.
+    ended: Vec<Option<PartitionId>>,
     supervisor: Supervisor,
     start: Start,
     say: fn(&str),
@@ -49,13 +52,13 @@ pub struct Watch {
     pub services: Vec<Service>,
 }
 
-/// A request that a partition switch itself off.
+/// A partition that runs, when the machine is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asked {
-    /// Whom.
+pub struct Running {
+    /// Which.
     pub partition: PartitionId,
-    /// How long it has.
-    pub within: Duration,
+    /// How long it has to shut down when it is asked to; it is not, without.
+    pub shutdown: Option<Duration>,
 }
 
 impl<'a> System<'a> {
@@ -80,8 +83,11 @@ impl<'a> System<'a> {
         let listed: Vec<_> = manifest.partitions.iter().map(remembered).collect();
         let past = listed.iter().map(|&Listed { restarts, ended, .. }| Past { restarts, ended });
         supervisor.remember(known.status, &past.collect::<Vec<_>>());
-        let ids = listed.iter().map(|known| known.id).collect();
-        let mut system = System { machine, manifest, contents, ids, supervisor, start: Start::Done, say };
+        let of =
+            |ended: bool| listed.iter().map(move |known| known.id.filter(|_| known.ended == ended)).collect();
+        let (ids, ended) = (of(false), of(true));
+        let mut system =
+            System { machine, manifest, contents, ids, ended, supervisor, start: Start::Done, say };
         for (index, partition) in manifest.partitions.iter().enumerate() {
             if let Some(id @ None) = system.ids.get_mut(index)
                 && system.supervisor.runs(index)
@@ -97,6 +103,11 @@ impl<'a> System<'a> {
         // What has not started yet goes on with its turn.
         system.start = new.iter().position(|new| *new).map_or(Start::Done, Start::Next);
         Ok(system)
+    }
+
+    /// Who there is, those that have ended among them: they may come again.
+    fn known(&self) -> Vec<Option<PartitionId>> {
+        self.ids.iter().zip(&self.ended).map(|(&id, &ended)| id.or(ended)).collect()
     }
 
     fn is_new(&self, id: PartitionId) -> bool {
@@ -116,15 +127,15 @@ impl<'a> System<'a> {
         if charge.used == 0 {
             partition::give(&mut control, partition, id)?;
         }
-        partition::fill(&mut control, self.manifest, index, content, &self.ids)
+        partition::fill(&mut control, self.manifest, index, content, &self.known())
     }
 
     /// What the next init has to know.
     #[must_use]
     pub fn memory(&self) -> Memory {
         let (status, past) = self.supervisor.past();
-        let partitions = self.manifest.partitions.iter().zip(&self.ids).zip(past);
-        let partitions = partitions.map(|((partition, &id), Past { restarts, ended })| Listed {
+        let partitions = self.manifest.partitions.iter().zip(self.known()).zip(past);
+        let partitions = partitions.map(|((partition, id), Past { restarts, ended })| Listed {
             name: partition.name.clone(),
             id,
             restarts,
@@ -253,12 +264,8 @@ impl<'a> System<'a> {
     /// A partition has ended. The machine's exit status when this was the last one.
     pub fn ended(&mut self, id: PartitionId) -> Option<u64> {
         let index = self.ids.iter().position(|&known| known == Some(id))?;
+        let (reason, status) = self.say_end(id);
         let name = self.name_of(id).unwrap_or_default();
-        let (reason, status) = (&mut &self.machine).end_of(id).unwrap_or_else(|error| {
-            (self.say)(&format!("how {name} has ended cannot be found out, it counts as a fault: {error}"));
-            (EndReason::Fault, STATUS_FAULT)
-        });
-        (self.say)(&end_line(name, reason, status));
         // Whoever waits for it waits in vain.
         self.ready(index);
         let next = match self.supervisor.ended(index, reason, status) {
@@ -269,56 +276,120 @@ impl<'a> System<'a> {
                 }
                 Err(failure) => {
                     (self.say)(&failure.to_string());
+                    self.forget(index, id);
                     self.supervisor.not_restarted(index)
                 }
             },
-            next => next,
+            next => {
+                self.keep(index, id);
+                next
+            }
         };
-        partition::forget(&mut &self.machine, name, id);
-        if let Some(slot) = self.ids.get_mut(index) {
-            *slot = None;
-        }
         match next {
             Next::Finish(status) => Some(status),
             Next::Wait | Next::Restart => None,
         }
     }
 
-    /// Fills a partition that has ended again from its files, and starts it, under its id: who used its services connects again.
+    /// Tells how a partition has ended.
+    fn say_end(&self, id: PartitionId) -> (EndReason, u64) {
+        let name = self.name_of(id).unwrap_or_default();
+        let (reason, status) = (&mut &self.machine).end_of(id).unwrap_or_else(|error| {
+            (self.say)(&format!("how {name} has ended cannot be found out, it counts as a fault: {error}"));
+            (EndReason::Fault, STATUS_FAULT)
+        });
+        (self.say)(&end_line(name, reason, status));
+        (reason, status)
+    }
+
+    /// A partition has ended while the machine ends: it is not restarted.
+    pub fn ended_last(&mut self, id: PartitionId) {
+        let Some(index) = self.ids.iter().position(|&known| known == Some(id)) else { return };
+        self.say_end(id);
+        self.keep(index, id);
+    }
+
+    /// Starts a partition that has ended again.
+    ///
+    /// # Errors
+    ///
+    /// There is none of this name, or it has not ended, or it cannot be started: then nothing is left of it.
+    pub fn start(&mut self, name: &str) -> Result<(), Failure> {
+        let (index, partition) = self
+            .manifest
+            .partition(name)
+            .ok_or_else(|| Failure(format!("no partition is called `{}`", name.escape_debug())))?;
+        if self.supervisor.runs(index) {
+            return Err(Failure(format!("{name} has not ended")));
+        }
+        let kept = self.ended.get(index).copied().flatten();
+        let id = kept.map_or_else(|| partition::create(&mut &self.machine, partition), Ok)?;
+        if let (Some(slot), Some(ended)) = (self.ids.get_mut(index), self.ended.get_mut(index)) {
+            (*slot, *ended) = (Some(id), None);
+        }
+        let started = if kept.is_some() { self.restart(index, id) } else { self.fill_and_start(index, id) };
+        started.inspect_err(|_| self.forget(index, id))?;
+        self.supervisor.begins(index);
+        (self.say)(&format!("{name} runs again, as partition {id}"));
+        Ok(())
+    }
+
+    /// Keeps what has ended, so that it can come again under its id.
+    fn keep(&mut self, index: usize, id: PartitionId) {
+        if let (Some(slot), Some(ended)) = (self.ids.get_mut(index), self.ended.get_mut(index)) {
+            (*slot, *ended) = (None, Some(id));
+        }
+    }
+
+    fn forget(&mut self, index: usize, id: PartitionId) {
+        let name = self.manifest.partitions.get(index).map_or("", |partition| &partition.name);
+        partition::forget(&mut &self.machine, name, id);
+        if let (Some(slot), Some(ended)) = (self.ids.get_mut(index), self.ended.get_mut(index)) {
+            (*slot, *ended) = (None, None);
+        }
+    }
+
+    /// Makes a partition that has ended what it was at first, under its id: who used its services connects again.
     fn restart(&mut self, index: usize, id: PartitionId) -> Result<(), Failure> {
-        let mut control = &self.machine;
+        let Some(partition) = self.manifest.partitions.get(index) else { return Err(nobody()) };
+        let reset = self.machine.partition(id).reset();
+        reset.map_err(|error| Failure(format!("{}: {error}", partition.name)))?;
+        partition::give(&mut &self.machine, partition, id)?;
+        self.fill_and_start(index, id)
+    }
+
+    fn fill_and_start(&mut self, index: usize, id: PartitionId) -> Result<(), Failure> {
         let (Some(partition), Some(content)) =
             (self.manifest.partitions.get(index), self.contents.get(index))
         else {
-            return Err(Failure("a partition that no manifest names was to be restarted".into()));
+            return Err(nobody());
         };
-        self.machine
-            .partition(id)
-            .reset()
-            .map_err(|error| Failure(format!("{}: {error}", partition.name)))?;
-        partition::give(&mut control, partition, id)?;
-        partition::fill(&mut control, self.manifest, index, content, &self.ids)?;
-        partition::start(&mut control, partition, content, id)
+        partition::fill(&mut &self.machine, self.manifest, index, content, &self.known())?;
+        partition::start(&mut &self.machine, partition, content, id)
     }
 
-    /// Who runs and is to be asked to switch itself off before it is stopped, the last one first.
+    /// Who runs, the last one first.
     #[must_use]
-    pub fn to_ask(&self) -> Vec<Asked> {
-        let running = self.manifest.partitions.iter().zip(&self.ids).rev();
-        let asked = |(partition, id): (&Partition, &Option<PartitionId>)| {
-            Some(Asked { partition: (*id)?, within: partition.shutdown? })
+    pub fn running(&self) -> Vec<Running> {
+        let all = self.manifest.partitions.iter().zip(&self.ids).rev();
+        let running = |(partition, id): (&Partition, &Option<PartitionId>)| {
+            Some(Running { partition: (*id)?, shutdown: partition.shutdown })
         };
-        running.filter_map(asked).collect()
+        all.filter_map(running).collect()
     }
 
-    /// Stops whatever still runs.
-    pub fn stop_rest(&mut self) {
-        for (slot, partition) in self.ids.iter_mut().zip(&self.manifest.partitions) {
-            let (name, Some(id)) = (&partition.name, slot.take()) else { continue };
-            match (&mut &self.machine).stop(id) {
-                Ok(()) => (self.say)(&end_line(name, EndReason::Stopped, 0)),
-                Err(error) => (self.say)(&format!("{name} cannot be stopped: {error}")),
-            }
+    /// Stops a partition, if it still runs.
+    pub fn stop(&mut self, id: PartitionId) {
+        let Some(index) = self.ids.iter().position(|&known| known == Some(id)) else { return };
+        let name = self.name_of(id).unwrap_or_default();
+        match (&mut &self.machine).stop(id) {
+            Ok(()) => (self.say)(&end_line(name, EndReason::Stopped, 0)),
+            Err(error) => (self.say)(&format!("{name} cannot be stopped: {error}")),
         }
+        self.keep(index, id);
     }
+}
+
+fn nobody() -> Failure {
+    Failure("a partition that no manifest names was to be restarted".into())
 }

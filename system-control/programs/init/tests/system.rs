@@ -176,7 +176,9 @@ fn stops_the_rest() {
     let mut system = boot(&model, &manifest, &kernel).unwrap();
     model.end(3, EndReason::Fault, 0);
     assert_eq!(system.ended(PartitionId::new(3)), Some(STATUS_FAULT));
-    system.stop_rest();
+    for running in system.running() {
+        system.stop(running.partition);
+    }
     assert_eq!(model.partition(2).end, Some((EndReason::Stopped, 0)));
     assert_eq!(lines().last().unwrap(), "linux was stopped");
 }
@@ -295,8 +297,10 @@ fn the_next_init_takes_over() {
     let mut second = make(&model, &manifest, &kernel, &memory).unwrap();
     assert_eq!(second.advance(Instant::now()).unwrap(), None);
     assert_eq!(second.catch_up(), None);
-    assert_eq!(names(&model), [(2, "linux".into())]);
-    assert_eq!(second.name_of(PartitionId::new(2)), Some("linux"));
+    assert_eq!(
+        (second.name_of(PartitionId::new(2)), second.name_of(PartitionId::new(3))),
+        (Some("linux"), None)
+    );
     model.end(2, EndReason::Exited, 0);
     assert_eq!(second.ended(PartitionId::new(2)), Some(0));
     // The third finds nothing left to do but end the machine.
@@ -330,14 +334,61 @@ fn an_init_that_dies_early_leaves_nothing_twice() {
 }
 
 #[test]
-fn who_is_asked_to_shut_down_is_asked_from_the_last_to_the_first() {
+fn the_last_one_ends_first() {
     let text = MANIFEST.replace("memory = \"256 MiB\"", "memory = \"256 MiB\"\nshutdown = \"1 s\"");
     let text =
         text.replace("memory = \"16 MiB\"", "memory = \"16 MiB\"\nshutdown = \"2 s\"\nwatchdog = \"3 s\"");
     let (model, manifest, kernel) = (Model::new(1 << 30), manifest(&text), kernel());
-    let system = boot(&model, &manifest, &kernel).unwrap();
-    let asked: Vec<_> =
-        system.to_ask().iter().map(|asked| (asked.partition.get(), asked.within.0 / 1_000_000)).collect();
-    assert_eq!(asked, [(3, 2000), (2, 1000)]);
+    let mut system = boot(&model, &manifest, &kernel).unwrap();
+    let running = |system: &System<'_>| {
+        let running = system.running();
+        let shown =
+            running.iter().map(|one| (one.partition.get(), one.shutdown.map(|span| span.0 / 1_000_000)));
+        shown.collect::<Vec<_>>()
+    };
+    assert_eq!(running(&system), [(3, Some(2000)), (2, Some(1000))]);
+    // What ends now is not restarted.
+    model.end(3, EndReason::Fault, 0);
+    system.ended_last(PartitionId::new(3));
+    assert_eq!(running(&system), [(2, Some(1000))]);
+    system.stop(PartitionId::new(3));
+    system.stop(PartitionId::new(2));
+    assert_eq!(
+        lines(),
+        ["echo died: fatal fault (the control OS's console tells where)", "linux was stopped"]
+    );
     assert_eq!((model.partition(2).watchdog, model.partition(3).watchdog), (0, 3_000_000_000));
+}
+
+#[test]
+fn what_has_ended_is_started_again_by_order() {
+    let text = MANIFEST
+        .replace("[\"linux\"]", "[\"linux\", \"echo\"]")
+        .replace("restart-limit = 1", "restart-limit = 0");
+    let (model, manifest, kernel) = (Model::new(272 * MIB), manifest(&text), kernel());
+    let mut system = boot(&model, &manifest, &kernel).unwrap();
+    let refused = |system: &mut System<'_>, name: &str| system.start(name).unwrap_err().to_string();
+    assert_eq!(refused(&mut system, "echo"), "echo has not ended");
+    assert_eq!(refused(&mut system, "no\n"), "no partition is called `no\\n`");
+    model.end(3, EndReason::Exited, 0);
+    assert_eq!(system.ended(PartitionId::new(3)), None);
+    // A later init knows it too.
+    let memory = system.memory();
+    let mut system = make(&model, &manifest, &kernel, &memory).unwrap();
+    system.start("echo").unwrap();
+    assert_eq!(refused(&mut system, "echo"), "echo has not ended");
+    assert!(model.partition(3).started.is_some());
+    assert_eq!(system.services().find("echo").unwrap().partition, PartitionId::new(3));
+    // It is awaited again.
+    model.end(2, EndReason::Exited, 0);
+    assert_eq!(system.ended(PartitionId::new(2)), None);
+    // One that cannot be filled is gone, and comes under another id when it can.
+    model.set_free(0);
+    assert!(refused(&mut system, "linux").contains("out of memory"));
+    assert_eq!(names(&model), [(3, "echo".into())]);
+    assert_eq!(system.memory().partition("linux").unwrap().id, None);
+    model.set_free(256 * MIB);
+    system.start("linux").unwrap();
+    assert_eq!(names(&model), [(3, "echo".into()), (4, "linux".into())]);
+    assert_eq!(provider(&model, 4, 1), 3);
 }
