@@ -128,6 +128,7 @@ impl Orders {
     /// # Errors
     ///
     /// Those of reading.
+    #[expect(clippy::should_implement_trait, reason = "an iterator ends, these do not")]
     pub fn next(&mut self) -> io::Result<Given> {
         loop {
             let mut line = Vec::new();

@@ -331,7 +331,10 @@ impl Init<'_> {
             }
         };
         // Who ordered it may be gone.
-        let _unheard = given.answer(result.as_ref().map(|()| ()).map_err(String::as_str));
+        let _unheard = given.answer(match &result {
+            Ok(()) => Ok(()),
+            Err(why) => Err(why),
+        });
         end
     }
 
