@@ -161,7 +161,7 @@ fn stay_for(manifest: &mut Manifest, name: &str) -> Result<()> {
 /// A shell at system-control's console, with its tools; unless the first program is one.
 fn shell_in_system_control(manifest: &mut Manifest) -> Result<()> {
     let control = &mut manifest.system_control;
-    if !control.is_unix() {
+    if !control.runs_programs() {
         bail!("what this manifest runs in system-control has no shell");
     }
     if manifest.programs.iter().all(|program| !program.console) && control.has_init() {
