@@ -302,6 +302,22 @@ impl Channel {
         }
     }
 
+    /// Keeps room for the next region to be received, of up to so many bytes, so that one of more than 2 MiB comes at once. One of less that comes
+    /// instead cuts up a GiB of the window, which then holds no large one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] for a size that no region has; [`Error::InUse`] when the message window is full.
+    #[inline]
+    pub fn make_room(&mut self, size: usize) -> Result<(), Error> {
+        let order = region_order(size as u64).ok_or(Error::InvalidArgument)?;
+        let address = WINDOW.claim(order).ok_or(Error::InUse)?;
+        if let Some(before) = self.slot.replace(address) {
+            WINDOW.release(before);
+        }
+        Ok(())
+    }
+
     /// Takes a message with a region of more than a slot.
     #[cold]
     fn receive_large(&mut self, size: u64, short: &mut Short) -> Result<Option<Region>, Error> {

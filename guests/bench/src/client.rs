@@ -1,14 +1,16 @@
 //! The side that measures.
 
+use core::mem;
+
 use handover_guest::{
     Boot, Channel, Error, Region, Service, ServiceId, Short, Status, abi::layout::WINDOW_BASE,
     abi::layout::WINDOW_SIZE, abi::layout::WINDOW_SLOT, events, hvc, interrupts, println, signals, timer,
 };
 
 use crate::{
-    fault, interrupt,
-    sample::{measure, measure_pair, report},
-    switch,
+    bystanders, event, fault, interrupt,
+    sample::{measure, measure_pair, report, sampled},
+    shared, switch,
 };
 
 /// What makes a tick an instruction.
@@ -22,30 +24,62 @@ pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
         println!("error: the device tree lists no service \"bench\"; add it to the manifest");
         return Ok(Status::FAILURE);
     };
-    if boot.argument("measure") == Some("events") {
-        crate::event::run(service, boot.argument("suffix").unwrap_or(""))?;
-        return Ok(Status::SUCCESS);
+    let alone = match boot.argument("measure") {
+        None => true,
+        Some("pair") => false,
+        Some(other) => {
+            println!("error: measure={other} is not pair");
+            return Ok(Status::FAILURE);
+        }
+    };
+    for _ in 0..bystanders(boot) {
+        // Open until this partition ends.
+        mem::forget(Channel::connect(service)?);
     }
+    if alone {
+        measure("null_call", (), |()| hvc::version().map(|_| ()))?;
+    }
+    let moved = messages(service, boot.argument("large").is_some())?;
+    direct(service)?;
+    // Half of two waits is a switch only if there is one processor.
+    if alone {
+        switch::run(Channel::connect(service)?)?;
+        to_itself()?;
+        create_and_destroy(["region_create_4k", "region_destroy_4k"], 4 << 10)?;
+    }
+    let ports = event::Ports::connect(service)?;
+    shared::run(service, &ports, moved)?;
+    event::run(ports)?;
+    if alone {
+        create_and_destroy(["region_create_2m", "region_destroy_2m"], 2 << 20)?;
+        report("stage2_fault", fault::sample);
+        interrupt::timer()?;
+    }
+    Ok(Status::SUCCESS)
+}
+
+/// Messages there and back; what that costs for a region of 4 KiB.
+fn messages(service: Service, large: bool) -> Result<u64, Error> {
     let mut channel = Channel::connect(service)?;
     while events::next()?.is_some() {}
-
-    measure("null_call", (), |()| hvc::version().map(|_| ()))?;
     let mut short = Short::from_words(core::array::from_fn(|index| index as u64));
     measure("short_round_trip", (), |()| exchange(&mut channel, None, &mut short).map(|_| ()))?;
     let mut short = Short::EMPTY;
+    let (_, moved) = sampled(Region::create(4 << 10)?, |region| echo(&mut channel, region, &mut short))?;
     for (name, size) in [("echo_4k", 4 << 10), ("echo_64k", 64 << 10), ("echo_2m", 2 << 20)] {
         measure(name, Region::create(size)?, |region| echo(&mut channel, region, &mut short))?;
     }
-    drop(channel);
-    direct(service)?;
-    switch::run(Channel::connect(service)?)?;
-    to_itself()?;
-    create_and_destroy(["region_create_4k", "region_destroy_4k"], 4 << 10)?;
-    crate::event::run(service, "")?;
-    create_and_destroy(["region_create_2m", "region_destroy_2m"], 2 << 20)?;
-    report("stage2_fault", fault::sample);
-    interrupt::timer()?;
-    Ok(Status::SUCCESS)
+    measure("fresh_echo_2m", (), |()| {
+        drop(echo(&mut channel, Region::create(2 << 20)?, &mut short)?);
+        Ok(())
+    })?;
+    if large {
+        measure("echo_64m", Region::create(64 << 20)?, |region| {
+            channel.make_room(64 << 20)?;
+            echo(&mut channel, region, &mut short)
+        })?;
+    }
+    Ok(moved)
 }
 
 /// Sends a message and waits for the answer by WFI: its bytes in `short`, its region returned.

@@ -2,8 +2,8 @@
 
 use handover_guest::{
     Channel, Connecting, Error, EventReceiver, EventSender, Port, RequestFlags, RequestWord, Service,
-    abi::layout::{CHOSEN_INTID_FIRST, CHOSEN_INTID_LAST},
-    events, hvc,
+    abi::layout::CHOSEN_INTID_FIRST,
+    events,
     interrupts::{self, Trigger},
     signals,
 };
@@ -12,16 +12,12 @@ use crate::sample::{measure, measure_pair};
 
 /// What the measured events raise.
 const INTID: u32 = CHOSEN_INTID_FIRST;
-/// What the bystanders would raise.
-const OTHER_INTID: u32 = CHOSEN_INTID_LAST;
-/// Event ports that stand by, of two ends each.
-const BYSTANDERS: usize = 450;
 
 fn note(_: u32) {}
 
 /// Waits until an event has come; whatever else comes meanwhile is taken too.
 #[inline]
-fn wait() {
+pub(crate) fn wait() {
     loop {
         interrupts::wait_for_interrupt();
         if let Some(intid) = interrupts::acknowledge() {
@@ -40,12 +36,12 @@ fn receiver(channel: Channel) -> Result<EventReceiver, Error> {
     Ok(receiver)
 }
 
-/// The next request for event ports.
-fn request() -> Result<signals::Request, Error> {
+/// The next request that is such.
+pub(crate) fn request(is: impl Fn(&signals::Request) -> bool) -> Result<signals::Request, Error> {
     loop {
         while let Some(signal) = signals::next()? {
             if let signals::Signal::Connect(request) = signal
-                && request.flags.contains(RequestFlags::EVENTS)
+                && is(&request)
             {
                 return Ok(request);
             }
@@ -54,25 +50,48 @@ fn request() -> Result<signals::Request, Error> {
     }
 }
 
-/// Answers each event by one. `first` is one of the two requests for it.
-pub(crate) fn serve(first: signals::Request) -> Result<(), Error> {
-    let (mut receives, mut sends) = (None, None);
-    let mut first = Some(first);
-    while receives.is_none() || sends.is_none() {
-        let request = match first.take() {
-            Some(request) => request,
-            None => request()?,
-        };
-        if request.flags.contains(RequestFlags::SEND_ONLY) {
-            receives = Some(receiver(request.accept()?)?);
-        } else {
-            sends = Some(EventSender::from_channel(request.accept()?));
+/// A port each way.
+pub(crate) struct Ports {
+    pub(crate) sends: EventSender,
+    receives: EventReceiver,
+}
+
+impl Ports {
+    pub(crate) fn connect(service: Service) -> Result<Ports, Error> {
+        let sends = EventSender::connect(service.partition, service.service, None)?;
+        let flags = RequestFlags::EVENTS | RequestFlags::RECEIVE_ONLY;
+        let word = RequestWord::new(service.service, flags);
+        let connected = Connecting::request(service.partition, word, None)?;
+        Ok(Ports { sends, receives: receiver(connected.wait()?)? })
+    }
+
+    /// `first` is one of the two requests for them.
+    pub(crate) fn accept(first: signals::Request) -> Result<Ports, Error> {
+        let (mut receives, mut sends) = (None, None);
+        let mut first = Some(first);
+        loop {
+            let request = match first.take() {
+                Some(request) => request,
+                None => request(|request| request.flags.contains(RequestFlags::EVENTS))?,
+            };
+            if request.flags.contains(RequestFlags::SEND_ONLY) {
+                receives = Some(receiver(request.accept()?)?);
+            } else {
+                sends = Some(EventSender::from_channel(request.accept()?));
+            }
+            match (sends, receives) {
+                (Some(sends), Some(receives)) => return Ok(Ports { sends, receives }),
+                one => (sends, receives) = one,
+            }
         }
     }
-    let (Some(_receives), Some(sends)) = (receives, sends) else { return Ok(()) };
+}
+
+/// Answers each event by one.
+pub(crate) fn serve(ports: &Ports) -> Result<(), Error> {
     loop {
         wait();
-        match sends.send() {
+        match ports.sends.send() {
             Ok(()) => {}
             Err(Error::PeerClosed) => return Ok(()),
             Err(error) => return Err(error),
@@ -80,54 +99,24 @@ pub(crate) fn serve(first: signals::Request) -> Result<(), Error> {
     }
 }
 
-/// Measures; `suffix` ends the figures' names.
-pub(crate) fn run(service: Service, suffix: &str) -> Result<(), Error> {
-    let sends = EventSender::connect(service.partition, service.service, None)?;
-    let flags = RequestFlags::EVENTS | RequestFlags::RECEIVE_ONLY;
-    let word = RequestWord::new(service.service, flags);
-    let connected = Connecting::request(service.partition, word, None)?;
-    let receives = receiver(connected.wait()?)?;
-    let names = |many: &str| [name("event_send", many, suffix), name("event_answer", many, suffix)];
-    let sending = |many: &str| {
-        let names = names(many);
-        measure_pair(
-            [&names[0], &names[1]],
-            || sends.send(),
-            |()| {
-                wait();
-                Ok(())
-            },
-        )
-    };
-    measure(&name("event_round_trip", "", suffix), (), |()| {
+/// Measures.
+pub(crate) fn run(ports: Ports) -> Result<(), Error> {
+    let Ports { sends, receives } = ports;
+    measure("event_round_trip", (), |()| {
         sends.send()?;
         wait();
         Ok(())
     })?;
-    sending("")?;
-    if suffix.is_empty() {
-        let own = hvc::identify()?.partition;
-        let mut bystanders = arrayvec::ArrayVec::<_, BYSTANDERS>::new();
-        for _ in 0..BYSTANDERS {
-            let word = RequestWord::new(service.service, flags);
-            let connecting = Connecting::request(own, word, None)?;
-            let sender = EventSender::from_channel(request()?.accept()?);
-            let receiver = EventReceiver::from_channel(connecting.wait()?);
-            receiver.bind(OTHER_INTID, 0)?;
-            bystanders.push((sender, receiver));
-        }
-        sending("_900_ports")?;
-    }
+    measure_pair(
+        ["event_send", "event_answer"],
+        || sends.send(),
+        |()| {
+            wait();
+            Ok(())
+        },
+    )?;
     // The last event lets the server see that this side is gone.
     drop(receives);
     sends.send()?;
     Ok(())
-}
-
-fn name(figure: &str, many: &str, suffix: &str) -> arrayvec::ArrayString<64> {
-    let mut name = arrayvec::ArrayString::new();
-    for part in [figure, many, suffix] {
-        name.push_str(part);
-    }
-    name
 }

@@ -20,9 +20,15 @@ fn ticks<T>(operation: impl FnOnce() -> T) -> (u64, T) {
     (end - start, result)
 }
 
-fn print_median(name: &str, mut samples: [u64; SAMPLES]) {
+/// The median, without reading the counter.
+fn median(mut samples: [u64; SAMPLES]) -> u64 {
     samples.sort_unstable();
-    println!("bench: {name} {}", samples[SAMPLES / 2].saturating_sub(reading()));
+    samples[SAMPLES / 2].saturating_sub(reading())
+}
+
+/// Prints a figure.
+pub(crate) fn print(name: &str, instructions: u64) {
+    println!("bench: {name} {instructions}");
 }
 
 /// Prints the figure of what measures itself, from one reading of the counter to the next.
@@ -31,15 +37,14 @@ pub(crate) fn report(name: &str, mut sample: impl FnMut() -> u64) {
     let mut samples = core::array::from_fn::<u64, SAMPLES, _>(|_| sample());
     samples.sort_unstable();
     // The counter is read by one of the instructions that are counted.
-    println!("bench: {name} {}", samples[SAMPLES / 2].saturating_sub(1));
+    print(name, samples[SAMPLES / 2].saturating_sub(1));
 }
 
-/// Measures `operation` and prints the figure. It gets what the operation before it returned, `state` at first.
-pub(crate) fn measure<S>(
-    name: &str,
+/// What `operation` costs. It gets what the operation before it returned, `state` at first.
+pub(crate) fn sampled<S>(
     mut state: S,
     mut operation: impl FnMut(S) -> Result<S, Error>,
-) -> Result<S, Error> {
+) -> Result<(S, u64), Error> {
     let mut samples = [0; SAMPLES];
     for round in 0..WARM_UP + SAMPLES {
         let (sample, result) = ticks(|| operation(state));
@@ -48,7 +53,17 @@ pub(crate) fn measure<S>(
             samples[counted] = sample;
         }
     }
-    print_median(name, samples);
+    Ok((state, median(samples)))
+}
+
+/// Measures `operation` as [`sampled`] does, and prints the figure.
+pub(crate) fn measure<S>(
+    name: &str,
+    state: S,
+    operation: impl FnMut(S) -> Result<S, Error>,
+) -> Result<S, Error> {
+    let (state, figure) = sampled(state, operation)?;
+    print(name, figure);
     Ok(state)
 }
 
@@ -69,8 +84,8 @@ pub(crate) fn measure_pair<T>(
             samples[1][counted] = unmade;
         }
     }
-    let [first, second] = samples;
-    print_median(names[0], first);
-    print_median(names[1], second);
+    let [made, unmade] = samples;
+    print(names[0], median(made));
+    print(names[1], median(unmade));
     Ok(())
 }

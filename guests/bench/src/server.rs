@@ -1,10 +1,15 @@
 //! The side that answers.
 
+use core::mem;
+
 use handover_guest::{
-    Boot, Channel, Error, Port, RequestFlags, Short, Status, calls, events, interrupts, println, signals,
+    Boot, Channel, Error, Port, RequestFlags, Short, Status, abi::layout::WINDOW_SLOT, calls, events,
+    interrupts, println, signals,
 };
 
-/// Serves one client: first its messages, then its direct calls, then switches, then its events.
+use crate::event::Ports;
+
+/// Serves one client: first its messages, then its direct calls, then switches, shared memory, events.
 pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
     let Some(service) = boot.provided("bench") else {
         println!(
@@ -12,6 +17,7 @@ pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
         );
         return Ok(Status::FAILURE);
     };
+    let bystanders = crate::bystanders(boot);
     let mut channels = 0;
     loop {
         events::wait_for(Port::CONTROL)?;
@@ -19,11 +25,15 @@ pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
             match signal {
                 signals::Signal::Connect(request) if request.service == service => {
                     if request.flags.contains(RequestFlags::EVENTS) {
-                        crate::event::serve(request)?;
+                        let ports = Ports::accept(request)?;
+                        crate::shared::serve(&ports)?;
+                        crate::event::serve(&ports)?;
                         return Ok(Status::SUCCESS);
                     }
                     let channel = request.accept()?;
-                    match channels {
+                    match channels - bystanders.min(channels) {
+                        // Open until this partition ends.
+                        _ if channels < bystanders => mem::forget(channel),
                         0 => answer(channel)?,
                         1 => answer_calls(channel)?,
                         _ => crate::switch::serve(channel)?,
@@ -48,6 +58,9 @@ fn answer(mut channel: Channel) -> Result<(), Error> {
                 if let Some(region) = &mut region {
                     let word = region.first_word_mut();
                     *word = !*word;
+                    if region.size() > WINDOW_SLOT as usize {
+                        channel.make_room(region.size())?;
+                    }
                 }
                 channel.send_from(region, &short)?;
             }

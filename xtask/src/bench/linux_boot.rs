@@ -4,7 +4,7 @@
 //! gets that. The demonstration's init prints the counter where user space begins. The processor is not quite the same: the kernel
 //! also sets up what a partition does not show it (SVE, SME, performance counters and more), so the ratio can fall below 1.
 
-use super::{Figures, Row, measure};
+use super::{Figures, measure};
 use crate::{
     command::Host,
     image,
@@ -38,7 +38,7 @@ pub(super) fn run(workspace: &Workspace, qemu: &Qemu, figures: &mut Figures) -> 
     };
     let tree = folder.join("linux-boot.dtb");
     fs::write(&tree, device_tree(in_partition("linux-tree", TELL)?.lines("linux"))?)?;
-    let instructions = in_partition("linux-boot", MEASURE)?.only(NAME)?;
+    let figure = in_partition("linux-boot", MEASURE)?.only(NAME)?;
 
     let manifest = manifest(MEASURE)?;
     let partition = &manifest.partitions[0];
@@ -54,11 +54,11 @@ pub(super) fn run(workspace: &Workspace, qemu: &Qemu, figures: &mut Figures) -> 
     let resources = Machine { processors: partition.processors, memory: partition.memory };
     let command = machine::bare_command(qemu, &bare, &resources, how);
     let bare = measure(workspace, "linux-boot-bare", true, command)?.only(NAME)?;
-    if bare == 0 {
+    if bare.value == 0 {
         bail!("the bare machine's counter stood still");
     }
-    let ratio = instructions as f64 / bare as f64;
-    figures.rows.push(Row { name: NAME.to_owned(), instructions, ratio: Some(ratio) });
+    let ratio = figure.value as f64 / bare.value as f64;
+    figures.add_with_ratio(figure, ratio);
     Ok(())
 }
 
