@@ -3,8 +3,8 @@
 use core::mem;
 
 use handover_guest::{
-    Boot, Channel, Error, Port, RequestFlags, Short, Status, abi::layout::WINDOW_SLOT, calls, events,
-    interrupts, println, signals,
+    Boot, Channel, Error, RequestFlags, Short, Status, abi::layout::WINDOW_SLOT, calls, events, interrupts,
+    println, signals,
 };
 
 use crate::event::Ports;
@@ -20,7 +20,8 @@ pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
     let bystanders = crate::bystanders(boot);
     let mut channels = 0;
     loop {
-        events::wait_for(Port::CONTROL)?;
+        // Whatever else comes is of a channel that is not served now, and which is asked when it is.
+        events::wait()?;
         while let Some(signal) = signals::next()? {
             match signal {
                 signals::Signal::Connect(request) if request.service == service => {
