@@ -74,6 +74,10 @@ impl Variation {
             }
             Variation::Processors => {
                 manifest.machine.processors = 2;
+                // Unbound, who is woken may run where the waker does.
+                for (partition, number) in manifest.partitions.iter_mut().zip(0..) {
+                    partition.bound_to = vec![number];
+                }
                 client(&mut manifest, "measure=pair");
             }
         }
