@@ -20,11 +20,13 @@ pub(super) enum Variation {
     Partitions,
     /// There are two physical processors, and the figure counts the work of both.
     Processors,
+    /// The same, and each partition owns the one that it runs on. A third one serves everybody else.
+    Owners,
 }
 
 impl Variation {
-    pub(super) const ALL: [Variation; 3] =
-        [Variation::Channels, Variation::Partitions, Variation::Processors];
+    pub(super) const ALL: [Variation; 4] =
+        [Variation::Channels, Variation::Partitions, Variation::Processors, Variation::Owners];
 
     /// What ends its figures' names.
     pub(super) const fn suffix(self) -> &'static str {
@@ -32,6 +34,7 @@ impl Variation {
             Variation::Channels => "_1000_channels",
             Variation::Partitions => "_64_partitions",
             Variation::Processors => "_2cpu",
+            Variation::Owners => "_owned",
         }
     }
 
@@ -41,6 +44,7 @@ impl Variation {
             Variation::Channels => "1,000 channels",
             Variation::Partitions => "64 partitions",
             Variation::Processors => "2 processors",
+            Variation::Owners => "2 owned",
         }
     }
 
@@ -77,6 +81,13 @@ impl Variation {
                 // Unbound, who is woken may run where the waker does.
                 for (partition, number) in manifest.partitions.iter_mut().zip(0..) {
                     partition.bound_to = vec![number];
+                }
+                client(&mut manifest, "measure=pair");
+            }
+            Variation::Owners => {
+                manifest.machine.processors = 3;
+                for (partition, number) in manifest.partitions.iter_mut().zip(1..) {
+                    partition.owns = vec![number];
                 }
                 client(&mut manifest, "measure=pair");
             }
@@ -128,6 +139,11 @@ mod tests {
                 Variation::Processors => {
                     assert_eq!(lines(&manifest), ["role=server", "role=client large measure=pair"]);
                     assert_eq!(manifest.machine.processors, 2);
+                }
+                Variation::Owners => {
+                    let owned: Vec<_> =
+                        manifest.partitions.iter().map(|partition| &partition.owns[..]).collect();
+                    assert_eq!(owned, [[1], [2]]);
                 }
             }
         }
