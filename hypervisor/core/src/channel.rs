@@ -302,7 +302,7 @@ impl System {
     /// `Connect`: makes a port and asks `partition`, which may be the caller, to join it, until `timeout`.
     ///
     /// [`Error::BadHandle`]: no such partition. [`Error::NotConnected`]: it has not started. [`Error::PeerClosed`]: it has ended, or is
-    /// ending. [`Error::InvalidArgument`]: flags that nobody knows, or that exclude each other; a size that [shared memory](mod@shared) cannot have.
+    /// ending. [`Error::InvalidArgument`]: flags that nobody knows, or that exclude each other; a size that shared memory cannot have.
     /// [`Error::TooLarge`]: more of it than 2 MiB, of some colours only. [`Error::Limit`], [`Error::NoMemory`].
     pub fn connect_within(
         &mut self,

@@ -10,7 +10,7 @@ impl System {
     /// `Disconnect`: one step of destroying a port. From the first step on the port has no name and the peer knows. What was sent to it
     /// is given back to free memory; what was sent from it can still be received. A request without an answer is withdrawn.
     ///
-    /// [`Error::BadHandle`]. [`Error::Throttled`]: of [shared memory](mod@crate::shared) that is mapped, and stays so.
+    /// [`BadHandle`](handover_abi::Error::BadHandle). [`Throttled`](handover_abi::Error::Throttled): of shared memory that is mapped, and stays so.
     pub fn disconnect(
         &mut self,
         m: &mut impl Machine,

@@ -383,7 +383,7 @@ impl crate::Partition {
         Ok((full, place.as_ref().is_some_and(Place::needs_table)))
     }
 
-    /// Puts a region in the table and, if there is a place, in the window; `page` and `table` are what [`Partition::growth`] asked for. The
+    /// Puts a region in the table and, if there is a place, in the window; `page` and `table` are what [`growth`](crate::Partition::growth) asked for. The
     /// body is charged already.
     #[inline(always)]
     pub(crate) fn hold(

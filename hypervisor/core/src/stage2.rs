@@ -15,14 +15,14 @@ pub(crate) const ENTRIES: usize = 512;
 const VALID: u64 = 1;
 /// At levels 1 and 2: a table. At level 3: a page.
 const TABLE: u64 = 1 << 1;
-/// MemAttr[3:0], bits 5:2: Device-nGnRE, and its mask.
+/// `MemAttr[3:0]`, bits 5:2: Device-nGnRE, and its mask.
 const DEVICE_NGNRE: u64 = 0b0001 << 2;
 const MEMORY_ATTRIBUTES: u64 = 0b1111 << 2;
 const S2AP_READ: u64 = 1 << 6;
 const S2AP_WRITE: u64 = 1 << 7;
 const INNER_SHAREABLE: u64 = 0b11 << 8;
 const ACCESS_FLAG: u64 = 1 << 10;
-/// XN[1:0] = 0b10: execution at neither EL1 nor EL0.
+/// `XN[1:0]` = 0b10: execution at neither EL1 nor EL0.
 const EXECUTE_NEVER: u64 = 1 << 54;
 /// Bits 58:55 are for software. In a root: a window table of the partition's, not a region.
 const OWN: u64 = 1 << 55;

@@ -186,7 +186,7 @@ const _: () = assert!(size_of::<Vgic>() < 4096);
 impl Vgic {
     /// A controller out of reset, for `processors` logical processors (1 to `PROCESSORS_MAX`). `linked` has bit n set
     /// for each PPI n that the control OS acknowledges and leaves active, so that the guest's end of interrupt
-    /// deactivates the physical interrupt n (ICH_LR<n>_EL2.HW, section 12.4); SGIs cannot be linked.
+    /// deactivates the physical interrupt n (`ICH_LR<n>_EL2.HW`, section 12.4); SGIs cannot be linked.
     pub const fn new(processors: u32, linked: u32) -> Self {
         let count = if processors < 1 {
             1

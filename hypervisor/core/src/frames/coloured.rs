@@ -5,7 +5,7 @@ use crate::colour::COLOURS_MAX;
 use crate::list::{List, Node, Nodes};
 use crate::{Colours, Pa, Palette};
 
-/// What is known of a chunk that is split by colours, beside its [`ChunkRecord`].
+/// What is known of a chunk that is split by colours, beside its `ChunkRecord`.
 #[derive(Clone, Debug)]
 pub struct ColourRecord {
     nodes: [Node; COLOURS_MAX as usize],

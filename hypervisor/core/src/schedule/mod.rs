@@ -3,11 +3,11 @@
 //! Each physical processor serves the logical ones that have their home there, the first of these that there is:
 //!
 //! 1. Who has a budget and something left of it: the earliest deadline first. A budget is a hard constant-bandwidth server: used up, it comes
-//!    again at its deadline and not before, and nobody gains by sleeping ([`Record::wake`]). Admission ([`Schedule::set`]) keeps the sum of
+//!    again at its deadline and not before, and nobody gains by sleeping (`Record::wake`). Admission ([`Schedule::set`]) keeps the sum of
 //!    budget / period on a physical processor within [`ADMITTED`], so that every deadline is met but for the time that one step at EL2 takes.
 //! 2. The rest in turn: who claims nothing, and who may go on without budget.
 //!
-//! What admission leaves free is the control OS's own budget ([`own`]): giving back what ended partitions held goes on however busy the machine is,
+//! What admission leaves free is the control OS's own budget (`own`): giving back what ended partitions held goes on however busy the machine is,
 //! and takes nobody's promised time. A physical processor that a logical one owns alone has neither rest nor own work, nor a timer but the guest's.
 //!
 //! Who claims nothing moves to a physical processor that idles, among those it is allowed; a reservation stays where it was admitted.

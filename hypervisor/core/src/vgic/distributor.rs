@@ -13,7 +13,7 @@ const IROUTER_END: u64 = IROUTER + 8 * INTID_COUNT as u64;
 const ENABLE_GRP1: u32 = 1 << 1;
 /// GICD_CTLR.ARE and .DS: affinity routing, one security state; both read as one.
 const ARE_DS: u32 = 1 << 4 | 1 << 6;
-/// GICD_TYPER: INTIDs in ITLinesNumber [4:0], 10 bits of INTID in IDbits [23:19]. No LPIs, no message-based SPIs, no
+/// GICD_TYPER: INTIDs in ITLinesNumber (bits 4:0), 10 bits of INTID in IDbits (bits 23:19). No LPIs, no message-based SPIs, no
 /// extended INTIDs, three levels of affinity.
 const TYPER_VALUE: u32 = (INTID_COUNT / 32 - 1) | 9 << 19;
 /// GICD_IROUTER.Interrupt_Routing_Mode.

@@ -5,7 +5,7 @@ use super::{Processor, bit};
 /// List registers an implementation can have (ICH_VTR_EL2.ListRegs).
 pub const LIST_REGISTERS_MAX: usize = 16;
 
-/// State: pending (ICH_LR<n>_EL2, section 12.4).
+/// State: pending (`ICH_LR<n>_EL2`, section 12.4).
 pub(super) const PENDING: u64 = 1 << 62;
 /// State: active.
 pub(super) const ACTIVE: u64 = 1 << 63;
@@ -18,7 +18,7 @@ pub(super) const EOI: u64 = 1 << 41;
 pub(super) const PRIORITY_SHIFT: u32 = 48;
 pub(super) const PHYSICAL_INTID_SHIFT: u32 = 32;
 
-/// The list registers of one logical processor: ICH_LR<n>_EL2 while the physical processor holds them, and memory
+/// The list registers of one logical processor: `ICH_LR<n>_EL2` while the physical processor holds them, and memory
 /// while it does not. `number` is always below `count`.
 pub trait ListRegisterAccess {
     /// How many there are: ICH_VTR_EL2.ListRegs + 1.

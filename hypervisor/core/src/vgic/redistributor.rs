@@ -70,7 +70,7 @@ impl Vgic {
         (owner < usize::from(self.count)).then_some((owner, offset % GICR_STRIDE))
     }
 
-    /// GICR_TYPER: Affinity_Value [63:32] and Processor_Number [23:8] are the processor's index; no LPIs.
+    /// GICR_TYPER: Affinity_Value (bits 63:32) and Processor_Number (bits 23:8) are the processor's index; no LPIs.
     fn redistributor_type(&self, owner: usize) -> u64 {
         let index = owner as u64;
         index << 32 | index << 8 | if owner + 1 == usize::from(self.count) { LAST } else { 0 }
