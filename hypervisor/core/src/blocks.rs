@@ -7,7 +7,7 @@
 use crate::Pa;
 use crate::addr::BLOCK;
 use crate::frames::Chunks;
-use crate::list::{List, Node, Nodes};
+use crate::list::{List, Node, Noded, Records};
 
 /// log2 of the smallest and of the largest block.
 const SMALLEST: u8 = 21;
@@ -22,33 +22,16 @@ pub struct BlockRecord {
     free: u8,
 }
 
-struct Records {
-    records: &'static mut [BlockRecord],
-    #[cfg(test)]
-    looks: u64,
-}
-
-impl Records {
-    #[inline]
-    fn get(&mut self, index: u32) -> Option<&mut BlockRecord> {
-        #[cfg(test)]
-        {
-            self.looks += 1;
-        }
-        self.records.get_mut(index as usize)
-    }
-}
-
-impl Nodes for Records {
-    fn node(&mut self, at: u32) -> Option<&mut Node> {
-        self.get(at).map(|record| &mut record.node)
+impl Noded for BlockRecord {
+    fn node(&mut self) -> &mut Node {
+        &mut self.node
     }
 }
 
 /// The allocator. Whoever gives a block back has zeroed it.
 pub struct Blocks {
     base: Pa,
-    records: Records,
+    records: Records<BlockRecord>,
     lists: [List; ORDERS],
     free: u64,
 }
@@ -57,11 +40,7 @@ impl Blocks {
     /// Nothing is free yet. `records` has one for each 2 MiB from `base` (2 MiB aligned) on.
     #[must_use]
     pub const fn new(base: Pa, records: &'static mut [BlockRecord]) -> Blocks {
-        let records = Records {
-            records,
-            #[cfg(test)]
-            looks: 0,
-        };
+        let records = Records::new(records);
         Blocks { base, records, lists: [const { List::new() }; ORDERS], free: 0 }
     }
 
@@ -73,7 +52,7 @@ impl Blocks {
 
     fn index(&self, pa: u64) -> Option<u32> {
         let index = u32::try_from(pa.checked_sub(self.base.get())? / BLOCK).ok()?;
-        ((index as usize) < self.records.records.len()).then_some(index)
+        ((index as usize) < self.records.len()).then_some(index)
     }
 
     fn insert(&mut self, pa: u64, order: u8) -> Option<()> {

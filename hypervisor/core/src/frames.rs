@@ -11,7 +11,7 @@ mod coloured;
 
 use crate::addr::{BLOCK, PAGE};
 use crate::colour::COLOURS_MAX;
-use crate::list::{List, Node, Nodes};
+use crate::list::{List, Node, Noded, Records};
 use crate::{Pa, Palette};
 
 pub use coloured::ColourRecord;
@@ -83,7 +83,7 @@ pub struct NotAllocated(pub Pa);
 /// The allocator.
 pub struct Frames {
     base: Pa,
-    records: Records,
+    records: Records<ChunkRecord>,
     partly_free: List,
     /// A chunk whose frames are all free, kept so that one frame going to and fro does not fetch and return a chunk each time.
     spare: Option<u32>,
@@ -91,26 +91,9 @@ pub struct Frames {
     coloured: Coloured,
 }
 
-struct Records {
-    records: &'static mut [ChunkRecord],
-    #[cfg(test)]
-    looks: u64,
-}
-
-impl Records {
-    #[inline]
-    fn get(&mut self, index: u32) -> Option<&mut ChunkRecord> {
-        #[cfg(test)]
-        {
-            self.looks += 1;
-        }
-        self.records.get_mut(index as usize)
-    }
-}
-
-impl Nodes for Records {
-    fn node(&mut self, at: u32) -> Option<&mut Node> {
-        self.get(at).map(|record| &mut record.node)
+impl Noded for ChunkRecord {
+    fn node(&mut self) -> &mut Node {
+        &mut self.node
     }
 }
 
@@ -129,11 +112,7 @@ impl Frames {
         palette: Palette,
         coloured: &'static mut [ColourRecord],
     ) -> Frames {
-        let records = Records {
-            records,
-            #[cfg(test)]
-            looks: 0,
-        };
+        let records = Records::new(records);
         let coloured = Coloured::new(palette, coloured);
         Frames { base, records, partly_free: List::new(), spare: None, free: 0, coloured }
     }

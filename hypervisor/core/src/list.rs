@@ -31,6 +31,48 @@ pub(crate) trait Nodes {
     fn node(&mut self, at: u32) -> Option<&mut Node>;
 }
 
+/// A record that lists go through.
+pub(crate) trait Noded {
+    fn node(&mut self) -> &mut Node;
+}
+
+/// Records that a list's numbers count, all in one piece.
+pub(crate) struct Records<T: 'static> {
+    records: &'static mut [T],
+    /// How often one was looked at.
+    #[cfg(test)]
+    pub(crate) looks: u64,
+}
+
+impl<T> Records<T> {
+    pub(crate) const fn new(records: &'static mut [T]) -> Records<T> {
+        Records {
+            records,
+            #[cfg(test)]
+            looks: 0,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    #[inline]
+    pub(crate) fn get(&mut self, index: u32) -> Option<&mut T> {
+        #[cfg(test)]
+        {
+            self.looks += 1;
+        }
+        self.records.get_mut(index as usize)
+    }
+}
+
+impl<T: Noded> Nodes for Records<T> {
+    fn node(&mut self, at: u32) -> Option<&mut Node> {
+        self.get(at).map(Noded::node)
+    }
+}
+
 /// Head and tail.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct List {
