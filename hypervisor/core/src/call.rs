@@ -274,7 +274,7 @@ impl System {
         let handed = self.hand(m, caller, server.partition, region, to, length)?;
         self.charge_move(m, server.partition, region);
         if self.party(caller).is_some_and(|party| party.view != 0) {
-            self.take_back(m, caller, server.partition, true);
+            self.end_borrowing(m, caller, server.partition, true);
         }
         if let Some(party) = self.party_mut(server) {
             party.serving = None;
@@ -327,6 +327,10 @@ impl System {
     ) -> Result<Handed, Failure> {
         if self.is_stuck(to.partition(), Some(caller)) {
             return Err(Error::Deadlock.into());
+        }
+        if let Some(waiting) = self.get(from).and_then(|p| p.regions.get(region)) {
+            // What cannot be taken would stand before all other calls.
+            self.check_colours(m, &waiting.body, to)?;
         }
         if region != 0 && from != caller.partition {
             // A region that is forwarded waits with the caller: its message does.

@@ -9,7 +9,7 @@ use handover_abi::{
 };
 use handover_core::bus::Bucket;
 use handover_core::traffic::Traffic;
-use handover_core::{Failure, Ipa, PAGE, Partition, PartitionIndex, Progress, System, VcpuId};
+use handover_core::{Failure, Handed, Ipa, PAGE, Partition, PartitionIndex, Progress, System, VcpuId};
 use machine::{Model, Random};
 
 const SECOND: u64 = 1_000_000_000;
@@ -347,4 +347,13 @@ fn direct_calls_count_their_regions() {
     w.system.vcpu_on(other);
     w.system.call_wait(&mut w.machine, other).unwrap();
     w.counts("forward", |w| w.system.forward(&mut w.machine, caller, word(w.port, region)));
+    w.system.reply(&mut w.machine, other, word(Port::CONTROL, 0)).unwrap();
+    // What was lent to it is passed on by it, and not by whoever has lent it.
+    let lent = w.region(server, WINDOW);
+    w.system.call_wait(&mut w.machine, caller).unwrap();
+    let handed = w.system.call(&mut w.machine, callee, word(w.back, lent).lent()).unwrap();
+    let Handed::To(_, told) = handed else { panic!("nobody takes {handed:?}") };
+    let view = u64::from(told.region().unwrap().get());
+    w.system.call_wait(&mut w.machine, other).unwrap();
+    w.counts("forward of a loan", |w| w.system.forward(&mut w.machine, caller, word(w.port, view)));
 }

@@ -9,7 +9,9 @@ use handover_abi::{
     Account, Causes, EndReason, Error, MessageWord, Name, PartitionId, Port, RegionHandle, layout,
 };
 use handover_core::colour::{last_level, way_bytes};
-use handover_core::{Failure, Ipa, PAGE, Pa, Palette, Partition, PartitionIndex, Progress, System};
+use handover_core::{
+    Failure, Handed, Ipa, PAGE, Pa, Palette, Partition, PartitionIndex, Progress, System, VcpuId,
+};
 use machine::{Model, PALETTE, books};
 
 const MIB: u64 = 1 << 20;
@@ -289,6 +291,42 @@ fn a_channel_with_colours_takes_no_other_region() {
     assert!(regions.iter().all(|pa| PALETTE.of(Pa::new(*pa)) < 4));
     w.send(client, port, Some(region)).unwrap();
     assert_eq!(error(w.create(client, PAGE, 77, 0)).error, Error::BadHandle);
+    w.end_all();
+}
+
+#[test]
+fn calls_bring_no_other_region_either() {
+    let mut w = World::new(40);
+    let [client, first, server] = [w.run(0x000f, 0), w.run(0, 0), w.run(0, 0x0300)];
+    let vcpu = |partition| VcpuId { partition, index: 0 };
+    for partition in [client, first, server] {
+        w.system.vcpu_on(vcpu(partition));
+    }
+    let limit = Failure::limit(Account::CacheColours);
+    let word = |port: u64, region| MessageWord::new(Port::new(port as u32), Some(region), 8);
+    // Nobody waits: what could not be taken would stand before all calls that come after it.
+    let (port, _) = w.join(client, server);
+    let own = w.create(client, 16 << 10, 0, AT).unwrap();
+    let before = w.machine.digest();
+    for word in [word(port, own), word(port, own).lent()] {
+        assert_eq!(w.system.call(&mut w.machine, vcpu(client), word), Err(limit));
+    }
+    assert_eq!(w.system.region_info(client, u64::from(own.get())), Ok((16 << 10, AT)));
+    assert_eq!(w.machine.digest(), before);
+    // Lent where nothing is declared, and passed on from there, to one who waits and to a queue.
+    let (plain, _) = w.join(client, first);
+    let (onward, _) = w.join(first, server);
+    for waits in [false, true] {
+        w.system.call_wait(&mut w.machine, vcpu(first)).unwrap();
+        let handed = w.system.call(&mut w.machine, vcpu(client), word(plain, own).lent()).unwrap();
+        let Handed::To(_, told) = handed else { panic!("nobody takes {handed:?}") };
+        if waits {
+            w.system.call_wait(&mut w.machine, vcpu(server)).unwrap();
+        }
+        let forwarded = w.system.forward(&mut w.machine, vcpu(first), word(onward, told.region().unwrap()));
+        assert_eq!(forwarded, Err(limit));
+        w.system.reply(&mut w.machine, vcpu(first), MessageWord::new(Port::CONTROL, None, 0)).unwrap();
+    }
     w.end_all();
 }
 

@@ -222,14 +222,20 @@ impl System {
         if party.view == 0 || word.region().map(RegionHandle::get) != Some(party.view) {
             return Err(otherwise);
         }
+        self.caller(server.partition)?.check_bus(m)?;
+        let lent =
+            self.get(caller.partition).and_then(|p| p.regions.get(party.lent)).ok_or(Error::BadHandle)?;
+        let order = lent.body.order();
+        self.check_colours(m, &lent.body, to)?;
         let next = self.server(to.partition(), caller)?;
-        let order = self.order_of(caller.partition, party.lent);
         let room = match next {
             Some(_) => Some(self.room(m, to, order, 0, 0).map_err(super::no_room)?),
             None => None,
         };
 
-        self.take_back(m, caller, server.partition, true);
+        // Its own operation, however often it passes the region on.
+        let _mapped: bool = self.take_back(m, caller, server.partition, true);
+        self.charge_move(m, server.partition, party.view);
         let handed = match (next, room) {
             (Some(next), Some(room)) => {
                 Handed::To(next, self.borrow(m, caller, next, to, word.length(), room)?)
@@ -242,21 +248,16 @@ impl System {
         Ok((caller, handed))
     }
 
-    /// Whoever has borrowed from `caller` in the partition `of` has it no more: `willing` says that it let go of it itself.
+    /// Whoever has borrowed from `caller` in the partition `of` has it no more: `willing` says that it let go of it itself. → whether all processors
+    /// had to forget where it was.
     #[cold]
-    pub(super) fn take_back(
-        &mut self,
-        m: &mut impl Machine,
-        caller: VcpuId,
-        of: PartitionIndex,
-        willing: bool,
-    ) {
-        let Some(party) = self.party_mut(caller) else { return };
+    fn take_back(&mut self, m: &mut impl Machine, caller: VcpuId, of: PartitionIndex, willing: bool) -> bool {
+        let Some(party) = self.party_mut(caller) else { return false };
         let view = core::mem::replace(&mut party.view, 0);
         let zeroes = self.zeroes;
-        let Some(p) = self.get_mut(of) else { return };
+        let Some(p) = self.get_mut(of) else { return false };
         let vmid = p.vmid;
-        let Some(region) = p.regions.get_mut(view) else { return };
+        let Some(region) = p.regions.get_mut(view) else { return false };
         let mapped = region.mapping.at != 0;
         if let (true, false, Some(zeroes)) = (mapped, willing, zeroes) {
             region.replace(m, vmid, zeroes.descriptor(region.body.order()));
@@ -265,8 +266,21 @@ impl System {
             p.accounts.release(Account::AddressSpace, slot);
             p.regions.remove(view);
         }
-        // The lender has made all processors forget.
-        if let Some(p) = self.get_mut(caller.partition).filter(|_| mapped) {
+        mapped
+    }
+
+    /// [`System::take_back`], as the lender's operation: it comes once to each loan.
+    #[cold]
+    pub(super) fn end_borrowing(
+        &mut self,
+        m: &mut impl Machine,
+        caller: VcpuId,
+        of: PartitionIndex,
+        willing: bool,
+    ) {
+        if self.take_back(m, caller, of, willing)
+            && let Some(p) = self.get_mut(caller.partition)
+        {
             p.charge_bus(m);
         }
     }
@@ -281,7 +295,7 @@ impl System {
         willing: bool,
     ) {
         if let Some(holder) = holder {
-            self.take_back(m, caller, holder.partition, willing);
+            self.end_borrowing(m, caller, holder.partition, willing);
         }
         let Some(party) = self.party_mut(caller) else { return };
         let lent = core::mem::replace(&mut party.lent, 0);
