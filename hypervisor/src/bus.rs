@@ -176,16 +176,15 @@ impl Hardware {
         let Some(shell) = self.shell(partition) else { return };
         for (index, key) in shell.vcpus.into_iter().enumerate() {
             let Some(key) = key else { continue };
+            // SAFETY: a key names a placed frame; the field is touched under the lock alone, which this is.
+            let throttled = unsafe { core::mem::take(&mut (*key.as_ptr()).throttled) };
             match self.schedule.state(&self.records, key) {
                 State::Running => {
-                    // SAFETY: a key names a placed frame; the field is touched under the lock alone, which this is.
+                    // SAFETY: as above.
                     unsafe { (*key.as_ptr()).attention |= Attention::LIMITS };
                     self.attend(partition, index);
                 }
-                // SAFETY: as above.
-                State::Blocked if unsafe { core::mem::take(&mut (*key.as_ptr()).throttled) } => {
-                    self.make_ready(key);
-                }
+                State::Blocked if throttled => self.make_ready(key),
                 _ => {}
             }
         }

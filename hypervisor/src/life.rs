@@ -221,6 +221,10 @@ pub fn reset(kernel: &mut Kernel, id: PartitionId) -> Result<Outcome, Failure> {
         if shell.restraint & Restraint::TRAPS == 0 {
             shell.restraint &= !Restraint::CONFINED;
         }
+        for key in shell.vcpus.into_iter().flatten() {
+            // SAFETY: a key names a placed frame; it is off, and the kernel is locked.
+            unsafe { (*key.as_ptr()).last_processor = 0 };
+        }
         let ring = shell.terminal.detach();
         shell.terminal = Terminal::new(shell.terminal.name());
         if let Some(ring) = ring {

@@ -289,10 +289,13 @@ pub fn give_back(mut kernel: Guard<Kernel>, caller: VcpuKey, waiting: bool) -> R
         // SAFETY: it has just been saved.
         let timer = unsafe { hardware.deadline_of(server) };
         if let Some(lender) = hardware.schedule.give_back(&mut hardware.records, here, timer) {
-            if !waiting {
-                hardware.make_ready(server);
+            if waiting {
+                return hardware.enter_here(processor, lender);
             }
-            return hardware.enter_here(processor, lender);
+            // It may have the right to run first, and nobody ran here who could be told.
+            hardware.make_ready(server);
+            let lender = hardware.enter(processor, lender);
+            return resume(kernel, lender, true);
         }
     }
     hardware.make_ready(caller);
@@ -324,10 +327,13 @@ pub fn pass_on(
         // SAFETY: it has just been saved.
         let timer = unsafe { hardware.deadline_of(server) };
         if hardware.schedule.pass_on(&mut hardware.records, here, next, timer) {
-            if !waiting {
-                hardware.make_ready(server);
+            if waiting {
+                return hardware.enter(processor, next);
             }
-            return hardware.enter(processor, next);
+            // As in `give_back`.
+            hardware.make_ready(server);
+            let next = hardware.enter(processor, next);
+            return resume(kernel, next, true);
         }
         let _same: Running = hardware.enter(processor, server);
     }

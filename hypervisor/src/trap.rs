@@ -223,16 +223,22 @@ fn system_access(mut guest: Running, access: SystemAccess) -> Running {
         return bus::maintain(guest, &access);
     }
     let written = guest.context().x.get(access.register).copied().unwrap_or(0);
-    match system_register::access(guest, &access, written) {
+    let outcome = system_register::access(guest, &access, written);
+    match outcome {
         Access::Read(value) => {
             if let Some(register) = guest.context().x.get_mut(access.register) {
                 *register = value;
             }
         }
-        Access::Written => {}
+        Access::Written | Access::Sent => {}
         Access::Undefined => return undefined(guest),
     }
     exception::skip(guest.context());
+    if outcome == Access::Sent {
+        let mut kernel = KERNEL.lock();
+        kernel.hardware.flush(guest.id());
+        return resume(kernel, guest, false);
+    }
     guest
 }
 
