@@ -219,8 +219,14 @@ impl fmt::Debug for Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        let mut closed = hvc::disconnect(self.port);
+        // Over the limit of the bus: nobody else will close it later.
+        while closed == Err(Error::Throttled) {
+            core::hint::spin_loop();
+            closed = hvc::disconnect(self.port);
+        }
         // What is still mapped keeps its slot.
-        if hvc::disconnect(self.port).is_ok() {
+        if closed.is_ok() {
             WINDOW.release(self.address);
         }
         events::forget(self.port);

@@ -22,13 +22,14 @@ static int limit_reached(struct handover *handover, u64 account)
 }
 
 /*
- * The limit of the bus is used up for so many nanoseconds. Only calls that move or destroy regions are limited, and
- * those are made where one may sleep. Who is killed need not wait, but for what nobody would destroy after it.
+ * The limit of the bus is used up for so many nanoseconds. Only calls that move, unmap or destroy memory are limited,
+ * and those are made where one may sleep. Who is killed need not wait, but for what nobody would destroy after it.
  */
 static bool wait_for_bus(u32 function, u64 nanoseconds)
 {
 	fsleep(div_u64(min_t(u64, nanoseconds, NSEC_PER_SEC), NSEC_PER_USEC) + 1);
-	return function == HANDOVER_CALL_REGION_DESTROY || !fatal_signal_pending(current);
+	return function == HANDOVER_CALL_REGION_DESTROY || function == HANDOVER_CALL_DISCONNECT ||
+	       !fatal_signal_pending(current);
 }
 
 /*

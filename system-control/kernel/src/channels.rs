@@ -132,9 +132,9 @@ impl Channels for Host<'_> {
 
     fn destroy_region(&mut self, region: Region) -> Result<(), Failure> {
         // SAFETY: as for `send`.
-        let destroyed = unsafe { hvc::region_destroy(region.handle) };
+        unsafe { hvc::region_destroy(region.handle) }?;
         self.forget_region(region);
-        Ok(destroyed?)
+        Ok(())
     }
 
     fn read_region(

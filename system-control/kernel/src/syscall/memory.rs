@@ -89,6 +89,10 @@ fn source(
     if length == 0 || !offset.is_multiple_of(PAGE) {
         return Err(Errno::INVAL);
     }
+    // No file has a byte there; what is below it can grow by all of an address space, and its offsets do not wrap.
+    if i64::try_from(offset).is_err() {
+        return Err(Errno::OVERFLOW);
+    }
     let writes = protection.contains(Protection::WRITE);
     kernel.with_files(|caller, _| caller.check_map(fd, shared, writes))??;
     if kernel.with_files(|caller, _| caller.is_message(fd))?? {

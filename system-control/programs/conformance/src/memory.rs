@@ -54,6 +54,21 @@ fn mapped_file() {
         tell("behind the file's end", shared.add(5000).read());
         tell("private", (private.read(), private.add(1).read()));
     }
+    // SAFETY: nothing is mapped: no file has such offsets.
+    let far = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            2 * PAGE,
+            libc::PROT_READ,
+            libc::MAP_PRIVATE,
+            file.as_raw_fd(),
+            -(PAGE as i64),
+        )
+    };
+    tell(
+        "at an offset that wraps",
+        (far == libc::MAP_FAILED, std::io::Error::last_os_error().raw_os_error()),
+    );
     let bytes = std::fs::read(path).unwrap();
     tell("the file", (bytes.len(), bytes[1], bytes[2]));
     std::fs::remove_file(path).unwrap();

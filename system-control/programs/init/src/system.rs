@@ -203,6 +203,10 @@ impl<'a> System<'a> {
             self.start = Start::Next(index + 1);
             // One that has gone already cannot be started: it was destroyed before its turn.
             let Some(&Some(id)) = self.ids.get(index) else { continue };
+            // Somebody at the console may have started it before its turn, or ended it.
+            if !self.is_new(id) {
+                continue;
+            }
             partition::start(&mut &self.machine, partition, content, id)?;
             if partition.ready != Ready::Started {
                 let deadline = now + std::time::Duration::from_nanos(partition.ready_timeout.0);
