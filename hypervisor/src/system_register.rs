@@ -5,17 +5,14 @@ use crate::arch::features::guest_id;
 use crate::arch::registers::MDSCR_EL1;
 use crate::kernel::KERNEL;
 use crate::timer::{self, PhysicalTimer};
-use crate::vcpu::Running;
+use crate::vcpu::{Attention, Running};
 
 /// What came of it.
-#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// The register has this value.
     Read(u64),
     /// The write has been dealt with.
     Written,
-    /// Written, and other logical processors were told of it: one of them may have to run here.
-    Sent,
     /// There is no such register.
     Undefined,
 }
@@ -34,7 +31,11 @@ pub fn access(mut guest: Running, access: &SystemAccess, value: u64) -> Access {
                 let kick = shell.vgic.send_sgi(usize::from(id.index), value);
                 kernel.hardware.kick(id.partition, kick);
             }
-            Access::Sent
+            kernel.hardware.flush(id);
+            if guest.attention() & Attention::SCHEDULE != 0 {
+                kernel.hardware.switch_after_grace();
+            }
+            Access::Written
         }
         (3, 0, 12, 11, 6 | 7) if !access.read => Access::Written,
         // ICC_SRE_EL1: system registers are the only way to the CPU interface.

@@ -223,22 +223,16 @@ fn system_access(mut guest: Running, access: SystemAccess) -> Running {
         return bus::maintain(guest, &access);
     }
     let written = guest.context().x.get(access.register).copied().unwrap_or(0);
-    let outcome = system_register::access(guest, &access, written);
-    match outcome {
+    match system_register::access(guest, &access, written) {
         Access::Read(value) => {
             if let Some(register) = guest.context().x.get_mut(access.register) {
                 *register = value;
             }
         }
-        Access::Written | Access::Sent => {}
+        Access::Written => {}
         Access::Undefined => return undefined(guest),
     }
     exception::skip(guest.context());
-    if outcome == Access::Sent {
-        let mut kernel = KERNEL.lock();
-        kernel.hardware.flush(guest.id());
-        return resume(kernel, guest, false);
-    }
     guest
 }
 

@@ -23,6 +23,7 @@ mod stage;
 mod steal;
 mod subject;
 mod verbs;
+mod wakes;
 
 use handover_guest::{entry, hvc, println};
 use stage::{Stage, Verdict};
@@ -50,6 +51,7 @@ const CASES: &[Case] = &[
     ("storm", bus::storm),
     ("steal", steal::run),
     ("alone", alone::run),
+    ("wakes", wakes::run),
 ];
 
 /// `x0` is the address of the boot information.

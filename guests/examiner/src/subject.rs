@@ -10,7 +10,7 @@ use crate::stage::{Stage, Verdict};
 /// The partition, and the channel that it takes orders from.
 pub(crate) struct Subject {
     pub(crate) id: PartitionId,
-    channel: Channel,
+    pub(crate) channel: Channel,
 }
 
 impl Subject {

@@ -9,6 +9,9 @@ pub const SERVICE: u32 = 1;
 /// See [`Order::Broadcast`].
 pub const MASKED: u64 = 1 << 63;
 
+/// See [`Order::Interrupt`].
+pub const CALLS: u64 = 1 << 62;
+
 /// What the subject is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
@@ -37,6 +40,14 @@ pub enum Order {
     Steal = 9,
     /// Asks for a service that nobody answers for, with a timeout of so many nanoseconds. → how many it took, and 1 if the request was given up then.
     Request = 10,
+    /// Has its spinning processor wait for SGIs from now on, sleeps so many nanoseconds, sends it one, and goes on for so many without a trap. → its count
+    /// before it sent, and when the other had taken it. With more than [`CALLS`] it makes calls instead.
+    Interrupt = 11,
+    /// Spins for so many nanoseconds, calls the examiner, and spins for so many without a trap. → its count when it called, when it had the reply, and at the
+    /// end; and the first word of the reply.
+    Call = 12,
+    /// Takes a call, spins for so many nanoseconds without a trap, and replies with the call's words. → its count when it had taken the call, and at the end.
+    Serve = 13,
 }
 
 impl Order {
@@ -55,6 +66,9 @@ impl Order {
             Order::Unmap,
             Order::Steal,
             Order::Request,
+            Order::Interrupt,
+            Order::Call,
+            Order::Serve,
         ]
         .into_iter()
         .find(|&order| order as u64 == word)

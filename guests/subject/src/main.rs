@@ -6,8 +6,8 @@
 
 use core::{
     arch::asm,
-    ptr,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    ptr, slice,
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -18,13 +18,13 @@ use handover_guest::{
         Call, CounterNumber,
         layout::{STOLEN_TIME_BASE, VIRTUAL_TIMER_INTID, WINDOW_BASE},
     },
-    entry, events, fault, hvc,
+    calls, entry, events, fault, hvc,
     interrupts::{self, Trigger},
     println, processor,
     signals::{self, Signal},
     timer,
 };
-use subject::{MASKED, Order, SERVICE};
+use subject::{CALLS, MASKED, Order, SERVICE};
 
 entry!(main);
 
@@ -36,6 +36,12 @@ static TICKS: AtomicU64 = AtomicU64::new(0);
 /// What [`Order::Unmap`] works on; 0: nothing yet.
 static REGION: AtomicU32 = AtomicU32::new(0);
 static TICKED: AtomicU64 = AtomicU64::new(0);
+/// The spinning processor waits for SGIs.
+static LISTENS: AtomicBool = AtomicBool::new(false);
+/// Its count when it last took one; 0: not yet.
+static TAKEN: AtomicU64 = AtomicU64::new(0);
+/// What it is sent.
+const SGI: u32 = 1;
 
 fn main(boot: Boot) -> Result<(), Error> {
     for (index, entry) in [(1, spin as fn(usize)), (2, wait)] {
@@ -60,7 +66,11 @@ fn main(boot: Boot) -> Result<(), Error> {
     loop {
         let message = channel.receive_wait()?;
         let order = *message.short.words();
-        let answer = Short::from_words(obey(order)?);
+        let answer = Short::from_words(match Order::from_word(order[0]) {
+            Some(Order::Call) => call(&mut channel, order[1], order[2])?,
+            Some(Order::Serve) => serve(&mut channel, order[1])?,
+            _ => obey(order)?,
+        });
         match Order::from_word(order[0]) {
             Some(Order::Region) => channel.send((Region::create(order[1] as usize)?, answer))?,
             _ => channel.send(answer)?,
@@ -91,7 +101,7 @@ fn obey([order, a, b, ..]: [u64; 16]) -> Result<[u64; 16], Error> {
                 }
             }
         }
-        Some(Order::Region) => {}
+        Some(Order::Region | Order::Call | Order::Serve) => {}
         Some(Order::Kick) => answer[0] = hvc::watchdog_kick()?,
         Some(Order::AwaitShutdown) => loop {
             if let Some(Signal::ShutdownRequest { nanoseconds }) = signals::next()? {
@@ -138,18 +148,88 @@ fn obey([order, a, b, ..]: [u64; 16]) -> Result<[u64; 16], Error> {
             let first = CounterNumber::new(a).ok_or(Error::InvalidArgument)?;
             answer = hvc::counters_read(None, None, first)?;
         }
+        Some(Order::Interrupt) => answer[..2].copy_from_slice(&interrupt(a, b)?),
         Some(Order::Sleep) => {
             answer[0] = timer::now();
-            let ticks = TICKS.load(Ordering::Relaxed);
-            timer::set_deadline(timer::after(Duration::from_nanos(a)));
-            while TICKS.load(Ordering::Relaxed) == ticks {
-                interrupts::wait();
-            }
+            sleep(a);
             answer[1] = timer::now();
             // Events that came meanwhile are looked at by the next wait.
             while events::next()?.is_some() {}
         }
     }
+    Ok(answer)
+}
+
+/// Waits by WFI for so many nanoseconds.
+fn sleep(nanoseconds: u64) {
+    let ticks = TICKS.load(Ordering::Relaxed);
+    timer::set_deadline(timer::after(Duration::from_nanos(nanoseconds)));
+    while TICKS.load(Ordering::Relaxed) == ticks {
+        interrupts::wait();
+    }
+}
+
+/// Goes on for so many nanoseconds without a trap.
+fn spin_for(nanoseconds: u64) {
+    let end = timer::after(Duration::from_nanos(nanoseconds));
+    while timer::now() < end {}
+}
+
+fn interrupt(pause: u64, then: u64) -> Result<[u64; 2], Error> {
+    LISTENS.store(true, Ordering::Relaxed);
+    sleep(pause);
+    TAKEN.store(0, Ordering::Relaxed);
+    let sent = timer::now();
+    // SAFETY: ICC_SGI1R_EL1: an interrupt to affinity 0.0.0.1 that the processor there expects.
+    unsafe {
+        asm!("msr icc_sgi1r_el1, {}", "isb", in(reg) u64::from(SGI) << 24 | 1 << 1, options(nostack, preserves_flags));
+    }
+    if then >= CALLS {
+        let end = timer::after(Duration::from_nanos(then - CALLS));
+        while timer::now() < end {
+            hvc::identify()?;
+        }
+    } else {
+        spin_for(then);
+    }
+    Ok([sent, TAKEN.load(Ordering::Relaxed)])
+}
+
+/// Takes SGIs and does nothing else.
+fn listen() -> ! {
+    if let Err(error) =
+        interrupts::enable(SGI, Trigger::Edge, |_| TAKEN.store(timer::now(), Ordering::Relaxed))
+    {
+        println!("subject: no SGI: {error}");
+    }
+    loop {
+        interrupts::wait();
+    }
+}
+
+fn call(channel: &mut Channel, before: u64, after: u64) -> Result<[u64; 16], Error> {
+    let mut answer = [0; 16];
+    spin_for(before);
+    let mut short = Short::from_words([0; 16]);
+    answer[0] = timer::now();
+    drop(channel.call(None, &mut short)?);
+    answer[1] = timer::now();
+    spin_for(after);
+    answer[2] = timer::now();
+    answer[3] = short.words()[0];
+    Ok(answer)
+}
+
+fn serve(channel: &mut Channel, nanoseconds: u64) -> Result<[u64; 16], Error> {
+    let mut answer = [0; 16];
+    let mut short = Short::from_words([0; 16]);
+    while calls::wait(slice::from_mut(channel), &mut short)?.is_none() {
+        while interrupts::take() {}
+    }
+    answer[0] = timer::now();
+    spin_for(nanoseconds);
+    answer[1] = timer::now();
+    calls::reply(None, &short)?;
     Ok(answer)
 }
 
@@ -181,6 +261,9 @@ fn unmap(times: u64) -> Result<[u64; 3], Error> {
 
 fn spin(processors: usize) {
     loop {
+        if LISTENS.load(Ordering::Relaxed) {
+            listen();
+        }
         let spins = SPINS.fetch_add(1, Ordering::Relaxed);
         if processors > 3 && spins.is_multiple_of(1 << 12) {
             // Refused as long as it is on.

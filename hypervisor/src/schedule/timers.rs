@@ -8,6 +8,11 @@ use crate::kernel::{Hardware, Kernel};
 use crate::processor;
 use crate::vcpu::{InCall, VcpuKey};
 
+/// So many fit into a second of what one that has sent an SGI may still run before the sibling that it woke, which goes first, takes its place: 50 µs.
+/// Operating systems send SGIs with a lock held that the receiver takes first. If the receiver came at once, it would spend its budget on waiting for a
+/// lock whose holder does not run; locks are held for some µs, or some ten with traps in between. A sender that waits for an answer loses the grace by it.
+const GRACES_PER_SECOND: u64 = 20_000;
+
 /// When requests are given up.
 pub struct Requests {
     /// When the next one is, as a physical count; `u64::MAX` if none has a timeout.
@@ -59,6 +64,13 @@ impl Hardware {
             CNTHP_CVAL_EL2.set(due);
             CNTHP_CTL_EL2.set(1);
         }
+    }
+
+    /// A sibling that the running one has sent an SGI goes first, but not at once: at the running one's next trap that asks what concerns it, or after
+    /// the grace.
+    pub fn switch_after_grace(&mut self) {
+        let grace = CNTFRQ_EL0.get() / GRACES_PER_SECOND;
+        self.lower_timer(processor::this().index(), CNTPCT_EL0.get().saturating_add(grace));
     }
 
     /// Sets when a request is given up next. An earlier one comes into this processor's timer, where who has made it runs, if nobody owns it alone.
