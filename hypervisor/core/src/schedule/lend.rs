@@ -125,27 +125,44 @@ impl<K: Copy + PartialEq> Schedule<K> {
     }
 
     /// Who has lent its processor and time takes them back from whoever has them, and waits. Who has them goes on with its own, at home; if who
-    /// has borrowed from it in turn may not be there, that ends as well. Returns the physical processors that are to look at their queues again.
-    pub fn recall<R: Records<Key = K>>(&mut self, records: &mut R, mut lender: K, now: u64) -> u16 {
-        let mut pokes = 0;
-        while let Some((borrower, poke)) = self.take_back(records, lender, now) {
-            pokes |= poke.processor();
-            let home = records.get(borrower).home();
-            if Self::allowed_with(records, borrower) & bit(home) != 0 {
-                break;
-            }
-            lender = borrower;
+    /// has borrowed from it in turn may not be there, that ends as well, down to the first with whom all may be at home. Returns the physical processor
+    /// that is to look at its queues again.
+    pub fn recall<R: Records<Key = K>>(&mut self, records: &mut R, lender: K, now: u64) -> u16 {
+        let Some(first) = records.get(lender).borrower else { return 0 };
+        let payer = Self::payer(records, lender);
+        let next = Self::first_at_home(records, first);
+        let mut last = lender;
+        while last != next
+            && let Some(borrower) = records.get_mut(last).borrower.take()
+        {
+            records.get_mut(borrower).lender = None;
+            last = borrower;
         }
-        pokes
+        self.succeed(records, payer, next, now).processor()
     }
 
-    fn take_back<R: Records<Key = K>>(&mut self, records: &mut R, lender: K, now: u64) -> Option<(K, Poke)> {
-        let payer = Self::payer(records, lender);
-        let borrower = records.get_mut(lender).borrower.take()?;
-        records.get_mut(borrower).lender = None;
+    /// The first from `first` on, among those who run in each other's time, whose home may serve it and all after it; the last, if there is none.
+    fn first_at_home<R: Records<Key = K>>(records: &R, first: K) -> K {
+        let mut key = Self::runner(records, first);
+        let (mut allowed, mut found) = (u16::MAX, key);
+        loop {
+            let record = records.get(key);
+            allowed &= record.reservation.allowed;
+            if allowed & bit(record.home()) != 0 {
+                found = key;
+            }
+            match record.lender {
+                Some(lender) if key != first => key = lender,
+                _ => return found,
+            }
+        }
+    }
+
+    /// `borrower`, which neither runs nor wants to in its own time, goes on as `payer` would have, which waits.
+    fn succeed<R: Records<Key = K>>(&mut self, records: &mut R, payer: K, borrower: K, now: u64) -> Poke {
         let record = records.get_mut(payer);
         let (processor, timer) = (usize::from(record.home), record.timer);
-        let poke = match record.state {
+        match record.state {
             State::Running => {
                 self.leave(records, processor, now);
                 records.get_mut(payer).state = State::Blocked;
@@ -166,7 +183,7 @@ impl<K: Copy + PartialEq> Schedule<K> {
             State::Ready => {
                 self.dequeue(records, payer);
                 records.get_mut(payer).state = State::Blocked;
-                self.make_ready(records, borrower, now)
+                self.wake(records, borrower, now)
             }
             State::Off | State::Blocked => {
                 let home = usize::from(records.get(borrower).home);
@@ -178,8 +195,7 @@ impl<K: Copy + PartialEq> Schedule<K> {
                 self.set_wake(records, borrower, home);
                 Poke::Timer(home)
             }
-        };
-        Some((borrower, poke))
+        }
     }
 }
 

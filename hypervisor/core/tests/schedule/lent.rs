@@ -1,7 +1,7 @@
 //! Processors and time that are lent, passed on, given back and recalled while everything else goes on, against chains kept naively: who pays is who
 //! has lent, who runs is who has borrowed last.
 
-use handover_core::schedule::{Claim, Reservation, State};
+use handover_core::schedule::{Claim, Pick, Reservation, State};
 
 use super::machine::Random;
 use super::{ANY, Guest, Habit, Simulation, densest, reserved, reserved_of};
@@ -86,43 +86,47 @@ impl Simulation {
     }
 
     /// Cuts a chain behind who has lent, if it has: who pays for it is in this state. What is cut off goes on at home, as far as all of it may be there.
-    fn cut(&mut self, lender: usize, state: State, random: &mut Random) -> bool {
-        let Some(borrower) = self.cut_once(lender, state, random) else { return false };
-        let home = self.table.0[borrower].home();
-        let mut all = self.lent.get(&borrower).into_iter().flatten();
-        if all.any(|&key| self.guests[key].reservation.allowed & 1 << home == 0) {
-            self.cut(borrower, state, random);
-        }
-        true
-    }
-
-    fn cut_once(&mut self, lender: usize, state: State, random: &mut Random) -> Option<usize> {
+    /// Returns who pays for that.
+    fn cut(&mut self, lender: usize, state: State, random: &mut Random) -> Option<usize> {
         let payer = self.payer(lender);
         let chain = self.lent.get(&payer).cloned().unwrap_or_default();
         let at = chain.iter().position(|&key| key == lender).map_or(0, |index| index + 1);
-        let (&borrower, after) = chain[at..].split_first()?;
+        let off = &chain[at..];
+        let fits = |index: &usize| {
+            let home = self.table.0[off[*index]].home();
+            off[*index..].iter().all(|&key| self.guests[key].reservation.allowed & 1 << home != 0)
+        };
+        let first = (0..off.len()).find(fits).or(off.len().checked_sub(1))?;
+        let next = off[first];
         self.lent.insert(payer, chain[..at].to_vec());
-        self.lent.insert(borrower, after.to_vec());
+        self.lent.insert(next, off[first + 1..].to_vec());
         self.lent.retain(|_, chain| !chain.is_empty());
+        for &key in &off[..first] {
+            self.pause(key, random);
+        }
         if state == State::Blocked {
-            self.pause(borrower, random);
+            self.pause(next, random);
         } else {
             self.pause(payer, random);
-            Simulation::renew(&mut self.guests[borrower], self.now);
+            Simulation::renew(&mut self.guests[next], self.now);
         }
         if let Some(here) = self.running.iter_mut().find(|running| **running == Some(payer)) {
-            *here = Some(borrower);
-            self.guests[borrower].runs.push((self.now, self.now));
+            *here = Some(next);
+            self.guests[next].runs.push((self.now, self.now));
         }
-        Some(borrower)
+        Some(next)
     }
 
     fn recall(&mut self, lender: usize, random: &mut Random) -> bool {
-        let done = self.cut(lender, self.table.0[self.payer(lender)].state(), random);
+        let state = self.table.0[self.payer(lender)].state();
+        let next = self.cut(lender, state, random);
         let pokes = self.schedule.recall(&mut self.table, lender, self.now);
-        assert!(done || pokes == 0);
+        match next {
+            Some(next) => assert_eq!(self.table.0[next].state(), state, "what is cut off goes on as it was"),
+            None => assert_eq!(pokes, 0),
+        }
         self.look(pokes);
-        done
+        next.is_some()
     }
 
     /// Another claim: it has lent nothing then, and borrowed nothing.
@@ -136,7 +140,7 @@ impl Simulation {
                 Some(at) if at > 0 => chain[at - 1],
                 _ => payer,
             };
-            self.cut(lender, if cut { State::Blocked } else { state }, random);
+            self.cut(lender, if cut.is_some() { State::Blocked } else { state }, random);
         }
         let guest = &mut self.guests[key];
         guest.reservation = reservation;
@@ -211,6 +215,31 @@ fn calls_on_lent_time_among_everything_else() {
         }
     }
     assert!(seen.iter().all(|&count| count > 300), "{seen:?}");
+}
+
+/// A caller takes its time back while nobody runs in it: who runs for the one that it has called wants to run in that one's time.
+#[test]
+fn who_was_ready_in_lent_time_stays_ready() {
+    for depth in 1..4 {
+        let mut simulation = Simulation::new(1);
+        let caller = simulation.add(Habit::Spin, Claim::BestEffort, ANY).unwrap();
+        simulation.run(10);
+        let chain: Vec<_> = (0..depth)
+            .map(|_| simulation.add(Habit::Sleep(1, u64::MAX / 2), Claim::BestEffort, ANY).unwrap())
+            .collect();
+        simulation.run(200_000);
+        assert_eq!(simulation.running[0], Some(caller));
+        for &server in &chain {
+            assert!(simulation.lend(0, server), "{depth}");
+        }
+        let now = simulation.now;
+        let Simulation { schedule, table, .. } = &mut simulation;
+        let _ = schedule.preempt(table, 0, now);
+        assert_eq!(schedule.state(table, chain[depth - 1]), State::Ready);
+        schedule.recall(table, caller, now);
+        assert_eq!(schedule.state(table, chain[depth - 1]), State::Ready, "{depth}");
+        assert_eq!(schedule.pick(table, 0, now), Pick::Run(chain[depth - 1]));
+    }
 }
 
 #[test]
