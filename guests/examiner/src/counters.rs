@@ -1,15 +1,17 @@
 //! What the control OS counts is what happened: a subject does known things so often, and the counters say so exactly.
 
 use alloc::{format, string::String};
+use core::time::Duration;
 
 use handover_guest::{
     PartitionId,
     abi::{Call, Counter, CounterNumber, Error},
-    hvc, println,
+    hvc, println, timer,
 };
 use subject::Order;
 
 use crate::{
+    pause::sleep_until,
     stage::{Stage, Verdict, ensure},
     subject::Subject,
 };
@@ -85,6 +87,61 @@ fn refusals(subject: &Subject) -> Verdict {
         ensure!(result[1..] == registers[1..], "{arguments:x?}: it failed and changed a register");
     }
     Ok(())
+}
+
+/// One wait for the timer.
+const NAP: [Counter; 4] =
+    [Counter::Waits, Counter::Switches, Counter::Interrupts, Counter::ListRegisterUpdates];
+
+/// What is caused, and what that counts as, each once for one.
+const CAUSES: &[(Counter, &[Counter])] = &[
+    (Counter::Calls, &[Counter::Calls]),
+    (Counter::FirmwareCalls, &[Counter::FirmwareCalls]),
+    (Counter::Waits, &NAP),
+    (Counter::FloatTraps, &[Counter::FloatTraps, NAP[0], NAP[1], NAP[2], NAP[3]]),
+    (Counter::SystemRegisters, &[Counter::SystemRegisters]),
+    (Counter::DataAborts, &[Counter::DataAborts, Counter::AbortsGiven]),
+    (Counter::InstructionAborts, &[Counter::InstructionAborts, Counter::AbortsGiven]),
+    (Counter::Undefined, &[Counter::Undefined]),
+    (Counter::Interrupts, &[Counter::Interrupts, Counter::ListRegisterUpdates]),
+    (Counter::DistributorAccesses, &[Counter::DistributorAccesses, Counter::DataAborts]),
+    (Counter::ConsoleAccesses, &[Counter::ConsoleAccesses, Counter::DataAborts]),
+    // The memory is taken, and given back.
+    (Counter::TranslationFlushes, &[Counter::TranslationFlushes, Counter::Calls, Counter::Calls]),
+];
+
+/// Each exit is counted under its reason, and nothing else is. On one physical processor, which leaves nothing to chance.
+pub(crate) fn exits(stage: &mut Stage) -> Verdict {
+    const TIMES: u64 = 20;
+    let mut subject = Subject::run(stage)?;
+    let id = subject.id;
+    let all = || -> Result<[u64; Counter::ALL.len()], String> {
+        // It waits for the next order by then.
+        sleep_until(timer::after(Duration::from_millis(10)))?;
+        let mut found = [0; Counter::ALL.len()];
+        for (value, &counter) in found.iter_mut().zip(Counter::ALL) {
+            *value = read(id, None, Named(counter))?;
+        }
+        Ok(found)
+    };
+    for &(cause, effects) in CAUSES {
+        // Once for what is set up on the way.
+        subject.ask(Order::Exits, cause as u64, 1)?;
+        let start = all()?;
+        subject.ask(Order::Exits, cause as u64, 0)?;
+        let none = all()?;
+        subject.ask(Order::Exits, cause as u64, TIMES)?;
+        let end = all()?;
+        for (index, &counter) in Counter::ALL.iter().enumerate() {
+            let (without, with) = (none[index] - start[index], end[index] - none[index]);
+            let expected = TIMES * effects.iter().filter(|effect| **effect == counter).count() as u64;
+            ensure!(
+                with - without == expected,
+                "{TIMES} {cause}: {with} {counter} instead of {without} + {expected}"
+            );
+        }
+    }
+    subject.end(stage)
 }
 
 /// The processors' counters add up to the partition's, which are the same as the partition sees itself.

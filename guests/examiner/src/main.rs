@@ -38,6 +38,7 @@ const CASES: &[Case] = &[
     ("pause", pause::run),
     ("copies", copies::run),
     ("counters", counters::run),
+    ("exits", counters::exits),
     ("verbs", verbs::run),
     ("cycles", cycles::run),
     ("costs", costs::run),

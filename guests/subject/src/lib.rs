@@ -48,6 +48,8 @@ pub enum Order {
     Call = 12,
     /// Takes a call, spins for so many nanoseconds without a trap, and replies with the call's words. → its count when it had taken the call, and at the end.
     Serve = 13,
+    /// Does what the counter of this number counts, so many times.
+    Exits = 14,
 }
 
 impl Order {
@@ -69,6 +71,7 @@ impl Order {
             Order::Interrupt,
             Order::Call,
             Order::Serve,
+            Order::Exits,
         ]
         .into_iter()
         .find(|&order| order as u64 == word)

@@ -4,6 +4,8 @@
 #![no_std]
 #![no_main]
 
+mod exits;
+
 use core::{
     arch::asm,
     ptr, slice,
@@ -148,6 +150,7 @@ fn obey([order, a, b, ..]: [u64; 16]) -> Result<[u64; 16], Error> {
             let first = CounterNumber::new(a).ok_or(Error::InvalidArgument)?;
             answer = hvc::counters_read(None, None, first)?;
         }
+        Some(Order::Exits) => exits::cause(a, b)?,
         Some(Order::Interrupt) => answer[..2].copy_from_slice(&interrupt(a, b)?),
         Some(Order::Sleep) => {
             answer[0] = timer::now();

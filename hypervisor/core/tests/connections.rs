@@ -203,6 +203,56 @@ fn requests_are_given_up_in_order_and_in_bounded_steps() {
     w.finish(&[a, b]);
 }
 
+/// As many signals wait as the senders' accounts pay for, whatever the receiver has; one event says that there are some.
+#[test]
+fn signals_wait_as_many_as_their_senders_pay_for() {
+    let mut w = World::new();
+    let [a, b, server] = [(); 3].map(|()| w.partition(1));
+    for &account in Account::ALL {
+        let id = w.id(server);
+        w.system.set_limit(&w.machine, id, account as u64, 0).unwrap();
+    }
+    let used = |w: &World, ix| {
+        Account::ALL.iter().map(|&account| w.system.partition(ix).unwrap().accounts().used(account)).collect()
+    };
+    let nothing: Vec<u64> = used(&w, server);
+    let limit = 64 * PAGE;
+    let (id, to) = (w.id(a), u64::from(w.id(server).get()));
+    w.system.set_limit(&w.machine, id, Account::ControlMemory as u64, limit).unwrap();
+    w.machine.interrupts.clear();
+    let mut sent = Vec::new();
+    let refused = loop {
+        match w.system.connect_within(&mut w.machine, a, to, word(RequestFlags::empty()), None) {
+            Ok(port) => sent.push((a, port)),
+            Err(failure) => break failure,
+        }
+        // Another's signals among them are another's to pay for.
+        if sent.len().is_multiple_of(100) {
+            sent.push((b, w.request(b, server, word(RequestFlags::empty()), None)));
+        }
+    };
+    assert_eq!(refused, Failure { error: Error::Limit, detail: Account::ControlMemory as u64 });
+    assert!(sent.len() > 1000, "{} for {limit} bytes", sent.len());
+    assert_eq!(w.machine.interrupts.len(), 1, "only an empty queue is an edge");
+    let event = w.system.event_next(server).unwrap();
+    assert_eq!((event.port, event.causes), (Port::CONTROL, Causes::SIGNAL));
+    assert_eq!(error(w.system.event_next(server)), Error::WouldBlock);
+    assert_eq!(used(&w, server), nothing);
+    // In order; taking one makes no room, answering it does not cost the sender anything more.
+    for &(client, port) in &sent {
+        let signal = w.system.signal_next(server).unwrap();
+        assert_eq!(signal.partition, w.id(client));
+        w.system.refuse(&mut w.machine, server, signal.token, 1).unwrap();
+        assert!(w.causes(client, port).contains(Causes::REFUSED));
+    }
+    assert_eq!(error(w.system.signal_next(server)), Error::WouldBlock);
+    // Emptied, it tells of the next one.
+    w.machine.interrupts.clear();
+    w.request(b, server, word(RequestFlags::empty()), None);
+    assert_eq!(w.system.event_next(server).unwrap().causes, Causes::SIGNAL);
+    w.finish(&[a, b, server]);
+}
+
 #[test]
 fn a_one_way_channel_goes_one_way() {
     for client_sends in [true, false] {

@@ -603,6 +603,14 @@ fn bare_metal() -> Vec<Case> {
             icount: false,
         },
         Case {
+            name: "examine-exits",
+            manifest: examine_subject!(1, 1, "exits"),
+            lines: &[Has("system-control", "examiner: exits ok"), Lacks("", "panic")],
+            status: 0,
+            limit: 240,
+            icount: true,
+        },
+        Case {
             name: "examine-verbs",
             manifest: examine_subject!(2, 2, "verbs"),
             lines: &[Has("system-control", "examiner: verbs ok"), Lacks("", "panic")],
