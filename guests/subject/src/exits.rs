@@ -53,10 +53,10 @@ fn once(counter: Counter) -> Result<(), Error> {
             // SAFETY: nothing is there, and the fault is caught.
             _ = fault::catch(|| unsafe { asm!("blr {}", in(reg) EXECUTABLE, clobber_abi("C")) });
         }
-        // SAFETY: it is undefined, and the fault is caught.
         Counter::Undefined => {
+            // SAFETY: SMC is undefined, and the fault is caught.
             _ = fault::catch(|| unsafe {
-                asm!(".inst 0xd4000003", clobber_abi("C")); // smc #0
+                asm!(".inst 0xd4000003", clobber_abi("C"));
             })
         }
         Counter::Interrupts => {
