@@ -20,7 +20,7 @@ pub enum Then {
     Wait,
 }
 
-/// Something concerns the caller, which may not go on, or not here: that first, and then the same `hvc` again.
+/// Something concerns the caller, which may not go on, or not here, or the call goes in steps: that first, and then the same `hvc` again.
 #[cold]
 fn again(kernel: Guard<Kernel>, mut guest: Running) -> Running {
     let context = guest.context();
@@ -31,6 +31,10 @@ fn again(kernel: Guard<Kernel>, mut guest: Running) -> Running {
 #[cold]
 fn failed(kernel: Guard<Kernel>, mut guest: Running, call: Call, failure: Failure) -> Running {
     let counters = guest.counters();
+    if failure == Failure::AGAIN {
+        counters.not_called(call);
+        return again(kernel, guest);
+    }
     fail(guest.context(), counters, call, failure);
     resume(kernel, guest, false)
 }

@@ -45,6 +45,12 @@ impl Counters {
         add(&self.calls[call.position()], 1);
     }
 
+    /// It has not come to its end after all.
+    #[cold]
+    pub fn not_called(&self, call: Call) {
+        add(&self.calls[call.position()], u64::MAX);
+    }
+
     /// And it has failed.
     #[inline(always)]
     pub fn failed(&self, call: Call, error: Error) {

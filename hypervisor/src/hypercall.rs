@@ -75,6 +75,7 @@ pub fn other(mut guest: Running) -> Running {
         Ok(Call::Reply) => call::reply(guest, Then::GoOn),
         Ok(Call::Forward) => call::forward(guest, Then::GoOn),
         Ok(Call::ForwardAndWait) => call::forward(guest, Then::Wait),
+        Ok(Call::Send) => send_in_steps(guest),
         Ok(call) => locked(guest, call),
         Err(_) => {
             guest.counters().count(Counter::FirmwareCalls);
@@ -104,6 +105,10 @@ fn hot(
     let context = guest.context();
     match rule(system, hardware, who, context, counters) {
         Ok(()) => context.x[0] = 0,
+        Err(Failure::AGAIN) => {
+            counters.not_called(call);
+            return Called { guest, how: How::NOT_HERE };
+        }
         Err(failure) => fail(context, counters, call, failure),
     }
     Called { guest, how: How::done(guest.attention()) }
@@ -126,6 +131,30 @@ pub extern "C" fn send(guest: Running) -> Called {
         counters.add(Counter::BytesSent, bytes);
         Ok(())
     })
+}
+
+/// A `Send` that has not come to its end at once: the next step.
+#[cold]
+fn send_in_steps(mut guest: Running) -> Running {
+    let who = guest.id().partition;
+    let mut kernel = KERNEL.lock();
+    let Kernel { system, hardware } = &mut *kernel;
+    let counters = guest.counters();
+    let context = guest.context();
+    match system.send(hardware, who, MessageWord::from_register(context.x[1]), short(context)) {
+        Err(Failure::AGAIN) => context.pc = context.pc.wrapping_sub(4),
+        result => {
+            counters.call(Call::Send);
+            match result {
+                Ok(bytes) => {
+                    counters.add(Counter::BytesSent, bytes);
+                    context.x[0] = 0;
+                }
+                Err(failure) => fail(context, counters, Call::Send, failure),
+            }
+        }
+    }
+    resume(kernel, guest, false)
 }
 
 /// `Receive`, as for [`version`].

@@ -2,11 +2,12 @@
 
 use handover_abi::layout::EVENT_INTID;
 use handover_abi::{Error, MessageWord, Port, RegionHandle};
-use handover_core::maintenance::{Capabilities as MaintenanceCapabilities, Step};
+use handover_core::maintenance::{CacheStep, Capabilities as MaintenanceCapabilities, Step};
 use handover_core::schedule::Schedule;
 use handover_core::vgic::Kick;
 use handover_core::{
-    Colours, Interrupt, Machine, Maintenance, PARTITIONS_MAX, Pa, PartitionIndex, Progress, System, VcpuId,
+    CacheMaintenance, Colours, Interrupt, Machine, Maintenance, PARTITIONS_MAX, Pa, PartitionIndex, Progress,
+    System, VcpuId,
 };
 
 use crate::arch;
@@ -160,7 +161,11 @@ impl Hardware {
     }
 
     fn maintenance(&self) -> MaintenanceCapabilities {
-        MaintenanceCapabilities { tlb_range: self.capabilities.tlb_range }
+        MaintenanceCapabilities {
+            tlb_range: self.capabilities.tlb_range,
+            forced_write_back: self.capabilities.forced_write_back,
+            cache_line: arch::cache::line(),
+        }
     }
 }
 
@@ -168,6 +173,10 @@ impl Hardware {
 const fn range_operand(at: u64, scale: u8, num: u8) -> u64 {
     (at >> 12 & 0x1f_ffff_ffff) | 1 << 46 | (scale as u64 & 3) << 44 | (num as u64 & 31) << 39
 }
+
+/// Of no concern for what is one entry.
+const ONE_ENTRY: MaintenanceCapabilities =
+    MaintenanceCapabilities { tlb_range: false, forced_write_back: true, cache_line: 64 };
 
 #[inline(always)]
 fn carry_out(maintenance_step: Step) {
@@ -200,8 +209,16 @@ impl Machine for Hardware {
         // shared memory that the other end leaves, and then has to expect that its bytes change.
         unsafe { arch::zero(pa.get(), size) };
         if !self.capabilities.forced_write_back {
-            arch::clean(pa.get(), size);
+            self.clean(CacheMaintenance::Range { at: pa, size });
+            self.clean(CacheMaintenance::Complete);
         }
+    }
+
+    fn clean(&mut self, op: CacheMaintenance) {
+        op.perform(self.maintenance(), |step| match step {
+            CacheStep::CleanInvalidate { at } => arch::cache::clean_invalidate(at.get()),
+            CacheStep::DsbSy => arch::cache::dsb_sy(),
+        });
     }
 
     #[inline]
@@ -224,7 +241,7 @@ impl Machine for Hardware {
             if let Some(Some(shell)) = self.shells.get_mut(usize::from(vmid).wrapping_sub(1)) {
                 shell.unlinks = shell.unlinks.wrapping_add(1);
             }
-            stage2::with_vmid(vmid, || op.perform(MaintenanceCapabilities { tlb_range: false }, carry_out));
+            stage2::with_vmid(vmid, || op.perform(ONE_ENTRY, carry_out));
         } else {
             self.maintain_rest(vmid, op);
         }

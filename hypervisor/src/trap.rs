@@ -36,6 +36,8 @@ impl How {
     pub const CALL: u64 = 0x200;
     /// A `ReplyAndWait`, of which nothing has happened.
     pub const REPLY_AND_WAIT: u64 = 0x300;
+    /// As [`How::UNDECIDED`].
+    pub const NOT_HERE: How = How(How::UNDECIDED);
     /// Nothing: the guest goes on.
     pub const GO_ON: How = How(0);
 

@@ -13,13 +13,18 @@ use std::{
 };
 
 /// How the machine runs.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Options {
     /// One instruction is one nanosecond, and the same build runs the same way each time.
     pub(crate) icount: bool,
     /// Stops before the first instruction and waits for a debugger at this TCP port of this host.
     pub(crate) gdb: Option<u16>,
+    /// QEMU's name for the processors.
+    pub(crate) cpu: &'static str,
 }
+
+/// Processors with everything that QEMU knows.
+pub(crate) const CPU: &str = "max";
 
 /// Something that happens while the machine runs.
 #[derive(Debug)]
@@ -167,7 +172,7 @@ fn base(qemu: &Qemu, resources: &Resources, options: Options, machine: &str) -> 
         // Without `sleep=off` idle time would pass as the host's clock has it.
         command.args(["-icount", "shift=0,sleep=off", "-seed", "1", "-rtc", "base=2026-01-01,clock=vm"]);
     }
-    command.args(["-M", &machine, "-cpu", "max", "-accel", accelerator]);
+    command.args(["-M", &machine, "-cpu", options.cpu, "-accel", accelerator]);
     command.args([
         "-smp",
         &resources.processors.to_string(),

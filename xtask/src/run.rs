@@ -81,7 +81,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     let image = image::make(workspace, &manifest, &folder, "image")?;
     let qemu = qemu::find(&Host::this(), &workspace.output_folder("provision")?)?;
     let gdb = options.gdb.as_deref().map(|name| debugger(&image, &manifest, name)).transpose()?;
-    let how = machine::Options { icount: options.icount, gdb };
+    let how = machine::Options { icount: options.icount, gdb, cpu: machine::CPU };
     let logs = workspace.output("log");
     let mut log = Log::create(&logs)?;
 

@@ -149,7 +149,7 @@ fn length_of(word: MessageWord) -> Result<u8, Failure> {
 fn region_of(p: &Partition, m: &impl Machine, word: MessageWord) -> Result<u32, Failure> {
     let Some(handle) = word.region() else { return Ok(0) };
     Region::held(&p.regions, handle.get())?;
-    p.check_bus(m)?;
+    p.check_bus_for(m, handle.get())?;
     Ok(handle.get())
 }
 
@@ -224,6 +224,17 @@ impl System {
         caller: VcpuId,
         word: MessageWord,
     ) -> Result<Handed, Failure> {
+        let result = self.call_now(m, caller, word);
+        self.handed_over(m, caller.partition, word, result)
+    }
+
+    #[inline(always)]
+    fn call_now(
+        &mut self,
+        m: &mut impl Machine,
+        caller: VcpuId,
+        word: MessageWord,
+    ) -> Result<Handed, Failure> {
         let length = length_of(word)?;
         let p = self.caller(caller.partition)?;
         let number = word.port().get();
@@ -253,6 +264,17 @@ impl System {
     /// [`Error::BadHandle`]: there is no claim, perhaps because the caller has given up; or no such port. Otherwise as for [`System::call`].
     #[inline]
     pub fn forward(
+        &mut self,
+        m: &mut impl Machine,
+        server: VcpuId,
+        word: MessageWord,
+    ) -> Result<(VcpuId, Handed), Failure> {
+        let result = self.forward_now(m, server, word);
+        self.handed_over(m, server.partition, word, result)
+    }
+
+    #[inline(always)]
+    fn forward_now(
         &mut self,
         m: &mut impl Machine,
         server: VcpuId,
@@ -331,6 +353,7 @@ impl System {
         if let Some(waiting) = self.get(from).and_then(|p| p.regions.get(region)) {
             // What cannot be taken would stand before all other calls.
             self.check_colours(m, &waiting.body, to)?;
+            self.clean_region(m, from, region, false)?;
         }
         if region != 0 && from != caller.partition {
             // A region that is forwarded waits with the caller: its message does.
@@ -410,6 +433,7 @@ impl System {
         let region_record = *self.get(from).and_then(|p| p.regions.get(region)).ok_or(Error::BadHandle)?;
         let body = region_record.body;
         self.check_colours(m, &body, to)?;
+        self.clean_region(m, from, region, false)?;
         // What one partition hands to itself is charged to it already.
         let (memory, control) = if from == to.partition() { (0, 0) } else { (body.size(), body.control()) };
         let Room { place, page, table } = self.room(m, to, body.order(), memory, control)?;
@@ -464,6 +488,17 @@ impl System {
     /// region. [`Error::QueueFull`]: the caller has no room for the region. [`Error::Throttled`]: with a region.
     #[inline]
     pub fn reply(
+        &mut self,
+        m: &mut impl Machine,
+        server: VcpuId,
+        word: MessageWord,
+    ) -> Result<Delivered, Failure> {
+        let result = self.reply_now(m, server, word);
+        self.handed_over(m, server.partition, word, result)
+    }
+
+    #[inline(always)]
+    fn reply_now(
         &mut self,
         m: &mut impl Machine,
         server: VcpuId,

@@ -12,6 +12,10 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// No failure: the call is not finished, and belongs executed again with the same arguments, like [`Progress::Again`]. Comes of calls that hand a region
+    /// over, where stage 2 does not force write-back. No call has this otherwise.
+    pub const AGAIN: Failure = Failure { error: Error::WouldBlock, detail: u64::MAX };
+
     /// A limit of the named account is in the way.
     #[must_use]
     pub const fn limit(account: Account) -> Failure {

@@ -60,7 +60,7 @@ pub use colour::{Colours, Palette};
 pub use device::{DEVICES_MAX, Device, Interrupt};
 pub use failure::{Failure, Progress};
 pub use machine::Machine;
-pub use maintenance::Maintenance;
+pub use maintenance::{CacheMaintenance, Maintenance};
 pub use message::copy_filled as copy_message;
 pub use partition::{Partition, PartitionIndex, Phase};
 pub use stage2::{Attributes, Span};

@@ -2,7 +2,7 @@
 
 use handover_abi::{Error, RegionHandle};
 
-use crate::{Colours, Interrupt, Maintenance, Pa, PartitionIndex, Progress, VcpuId};
+use crate::{CacheMaintenance, Colours, Interrupt, Maintenance, Pa, PartitionIndex, Progress, VcpuId};
 
 /// What the rules need of the machine. Physical addresses passed in are always ones that [`Machine::allocate`] handed out.
 pub trait Machine {
@@ -12,8 +12,10 @@ pub trait Machine {
     fn allocate_coloured(&mut self, colours: Colours) -> Option<Pa>;
     /// Takes back what `allocate` or (as of order 12) `allocate_coloured` gave. It is all zeroes again.
     fn free(&mut self, pa: Pa, order: u8);
-    /// Zeroes `size` bytes, a multiple of 4096.
+    /// Zeroes `size` bytes, a multiple of 4096, and carries out [`CacheMaintenance::perform`] for them, and for its completion.
     fn zero(&mut self, pa: Pa, size: u64);
+    /// Makes memory and caches agree: carries out [`CacheMaintenance::perform`].
+    fn clean(&mut self, op: CacheMaintenance);
     /// Reads a descriptor; `index` is below 512.
     fn entry(&self, table: Pa, index: usize) -> u64;
     /// Writes a descriptor in one single-copy atomic store; `index` is below 512.

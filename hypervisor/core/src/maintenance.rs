@@ -1,6 +1,6 @@
-//! TLB maintenance and barriers as data: what must happen after a descriptor changed, in which order.
+//! TLB and cache maintenance and barriers as data: what must happen after a descriptor changed, or before another partition sees memory, in which order.
 
-use crate::{Ipa, PAGE};
+use crate::{Ipa, PAGE, Pa};
 
 /// What changed in a stage-2 translation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,10 @@ pub enum Maintenance {
 pub struct Capabilities {
     /// FEAT_TLBIRANGE: `TLBI RIPAS2E1IS`.
     pub tlb_range: bool,
+    /// FEAT_S2FWB: guests cannot look past the caches.
+    pub forced_write_back: bool,
+    /// Bytes of a data cache line, the smallest in the system: a power of two.
+    pub cache_line: u64,
 }
 
 /// One instruction. The TLB instructions apply to the VMID that the maintenance is for.
@@ -108,5 +112,91 @@ impl Maintenance {
             }
         }
         step(Step::Isb);
+    }
+}
+
+/// Memory that a partition has reached, or the control OS has written, and that another partition may reach next, by whatever attributes its own
+/// translation gives it.
+///
+/// Where stage 2 does not force write-back, what a guest wrote may be in the caches and not in memory, or in memory and not in the caches, where an
+/// older line may stand before it (Arm ARM B2.10, mismatched attributes). So the lines are written back and go. The control OS has all memory mapped
+/// write-back and may bring them in again at any time, but then they are what memory holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheMaintenance {
+    /// The lines of some memory.
+    Range {
+        /// First byte, a multiple of 4096.
+        at: Pa,
+        /// Bytes, a multiple of 4096.
+        size: u64,
+    },
+    /// All that this processor has begun is done. A barrier waits for no other's maintenance, so each step of a call ends with it: the next may be another
+    /// processor's.
+    Complete,
+}
+
+/// One instruction of cache maintenance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheStep {
+    /// `DC CIVAC`: cleans and invalidates the line of this address to the point of coherency.
+    CleanInvalidate {
+        /// First byte of the line.
+        at: Pa,
+    },
+    /// `DSB SY`: the lines are done for every observer (Arm ARM D7.5.9).
+    DsbSy,
+}
+
+impl CacheMaintenance {
+    /// Calls `step` for each instruction, in order: none where stage 2 forces write-back.
+    #[inline]
+    pub fn perform(self, capabilities: Capabilities, mut step: impl FnMut(CacheStep)) {
+        if capabilities.forced_write_back {
+            return;
+        }
+        match self {
+            CacheMaintenance::Range { at, size } => {
+                for offset in (0..size).step_by(capabilities.cache_line.max(1) as usize) {
+                    step(CacheStep::CleanInvalidate { at: at.plus(offset) });
+                }
+            }
+            CacheMaintenance::Complete => step(CacheStep::DsbSy),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use std::vec::Vec;
+
+    fn steps(forced_write_back: bool, cache_line: u64) -> Vec<CacheStep> {
+        let mut steps = Vec::new();
+        let capabilities = Capabilities { tlb_range: true, forced_write_back, cache_line };
+        for op in
+            [CacheMaintenance::Range { at: Pa::new(0x8000_0000), size: 2 * PAGE }, CacheMaintenance::Complete]
+        {
+            op.perform(capabilities, |step| steps.push(step));
+        }
+        steps
+    }
+
+    #[test]
+    fn every_line_goes_once_and_then_all_are_waited_for() {
+        for line in [16, 64, 2048] {
+            let steps = steps(false, line);
+            assert_eq!(steps.len() as u64, 2 * PAGE / line + 1);
+            assert_eq!(steps.last(), Some(&CacheStep::DsbSy));
+            for (n, step) in (0..2 * PAGE / line).zip(&steps) {
+                assert_eq!(*step, CacheStep::CleanInvalidate { at: Pa::new(0x8000_0000 + n * line) });
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_cleaned_where_write_back_is_forced() {
+        assert_eq!(steps(true, 64), []);
     }
 }

@@ -27,7 +27,44 @@ impl System {
     /// [`Error::InvalidArgument`]: longer than 128 bytes. [`Error::BadHandle`], [`Error::NotConnected`], [`Error::TimedOut`], [`Error::PeerClosed`],
     /// [`Error::QueueFull`], [`Error::Denied`]: only the peer sends. [`Error::Throttled`]: with a region. [`Error::Limit`]: of [`Account::CacheColours`], the region has other
     /// colours than the channel; [`Error::NoMemory`].
+    #[inline]
     pub fn send(
+        &mut self,
+        m: &mut impl Machine,
+        who: PartitionIndex,
+        word: MessageWord,
+        data: &[u64; SHORT_WORDS],
+    ) -> Result<u64, Failure> {
+        if self.attributes.fwb {
+            self.send_now(m, who, word, data)
+        } else {
+            self.send_cleaned(m, who, word, data)
+        }
+    }
+
+    /// [`System::send`] where the caches of a region belong cleaned before.
+    #[cold]
+    #[inline(never)]
+    fn send_cleaned(
+        &mut self,
+        m: &mut impl Machine,
+        who: PartitionIndex,
+        word: MessageWord,
+        data: &[u64; SHORT_WORDS],
+    ) -> Result<u64, Failure> {
+        let port = self.caller_ref(who)?.ports.get(word.port().get()).filter(|port| port.connected().is_ok());
+        let peer = port.and_then(|port| self.port_at(port.peer));
+        let gets_through = peer.is_some_and(|peer| peer.queue.count < peer.depth);
+        let cleaned = match word.region().filter(|_| gets_through) {
+            Some(handle) => self.clean_held(m, who, handle.get()),
+            None => Ok(()),
+        };
+        let sent = cleaned.and_then(|()| self.send_now(m, who, word, data));
+        self.handed_over(m, who, word, sent)
+    }
+
+    #[inline(always)]
+    fn send_now(
         &mut self,
         m: &mut impl Machine,
         who: PartitionIndex,
@@ -44,7 +81,7 @@ impl System {
         let peer = port.peer;
         if let Some(handle) = word.region() {
             Region::held(&p.regions, handle.get())?;
-            p.check_bus(m)?;
+            p.check_bus_for(m, handle.get())?;
         }
         let grow = p.entries.is_full();
         let at = self.port_at(peer).ok_or(Error::PeerClosed)?;

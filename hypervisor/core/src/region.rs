@@ -20,6 +20,7 @@
 //! Free memory is all zeroes, so a region is cleared on its way out, 64 KiB a step, and making one clears nothing.
 
 mod body;
+mod clean;
 
 use handover_abi::{Account, Error, RegionHandle, region_order};
 
@@ -56,6 +57,8 @@ pub(crate) struct Region {
     /// The table by which it is lent, once it was; 0: none.
     pub(crate) view: Pa,
     pub(crate) standing: Standing,
+    /// Where stage 2 does not force write-back: how far the caches of it [are cleaned](mod@clean), in pages.
+    cleaned: u32,
 }
 
 impl Default for Region {
@@ -66,7 +69,7 @@ impl Default for Region {
 
 impl Region {
     pub(crate) const fn new(body: Body, mapping: Mapping) -> Region {
-        Region { body, mapping, view: Pa::new(0), standing: Standing::Held }
+        Region { body, mapping, view: Pa::new(0), standing: Standing::Held, cleaned: clean::ALL }
     }
 
     /// The region that a guest names and may do with what it likes. [`Error::BadHandle`]: none, or one on its way out. [`Error::Denied`]: it is lent to it.
@@ -119,6 +122,7 @@ impl Region {
             self.mapping.suspend(m, vmid, self.body.order(), self.body.leaves());
         }
         self.standing = Standing::Lent;
+        self.cleaned = clean::ALL;
     }
 
     /// It is its holder's alone again, mapped where it was.
@@ -314,6 +318,7 @@ impl System {
         let mapping = p.link(m, place, table, region.body.descriptor());
         if let Some(region) = p.regions.get_mut(handle) {
             region.mapping = mapping;
+            region.cleaned = clean::ALL;
         }
         Ok(())
     }
@@ -339,6 +344,7 @@ impl System {
             p.regions.remove(handle);
         } else if let Some(region) = p.regions.get_mut(handle) {
             region.mapping = Mapping::NONE;
+            region.cleaned = 0;
         }
         Ok(())
     }

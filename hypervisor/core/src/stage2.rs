@@ -349,6 +349,11 @@ impl Mapping {
         }
     }
 
+    /// Whether it is out of reach by [`Mapping::suspend`].
+    pub(crate) fn is_suspended(self, m: &impl Machine, order: u8) -> bool {
+        self.at != 0 && !is_valid(m.entry(self.table, self.index(order)))
+    }
+
     /// Undoes [`Mapping::suspend`], if that was done.
     pub(crate) fn resume(self, m: &mut impl Machine, vmid: u16, order: u8) {
         if self.at == 0 {

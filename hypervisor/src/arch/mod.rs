@@ -26,11 +26,6 @@ pub fn interrupt_pending() -> bool {
     registers::ISR_EL1.get() != 0
 }
 
-/// Bytes of a data cache line, the smallest in the system (`CTR_EL0.DminLine`).
-fn cache_line() -> u64 {
-    4 << (registers::CTR_EL0.get() >> 16 & 0xf)
-}
-
 /// Zeroes memory, by `DC ZVA` where that is allowed (Arm ARM C6.2.92).
 ///
 /// # Safety
@@ -60,15 +55,15 @@ pub unsafe fn zero(start: u64, size: u64) {
 
 /// Cleans and invalidates memory to the point of coherency, so that a guest that runs with its caches off sees it.
 pub fn clean(start: u64, size: u64) {
-    let line = cache_line();
+    let line = cache::line();
     let mut at = start & !(line - 1);
     while at < start + size {
-        // SAFETY: cleaning changes no value; the range is memory mapped at EL2.
-        unsafe { asm!("dc civac, {}", in(reg) at, options(nostack, preserves_flags)) };
+        cache::clean_invalidate(at);
         at += line;
     }
-    // SAFETY: a barrier, and the invalidation of instruction caches, which hold no state.
-    unsafe { asm!("dsb sy", "ic ialluis", "dsb ish", "isb", options(nostack, preserves_flags)) }
+    cache::dsb_sy();
+    // SAFETY: instruction caches hold no state.
+    unsafe { asm!("ic ialluis", "dsb ish", "isb", options(nostack, preserves_flags)) }
 }
 
 /// Invalidates data cache lines without writing them back.
@@ -76,7 +71,7 @@ pub fn clean(start: u64, size: u64) {
 /// # Safety
 /// Nothing in `start..start + size`, whole lines, was written with the caches on since it was last cleaned.
 pub unsafe fn discard(start: u64, size: u64) {
-    let line = cache_line();
+    let line = cache::line();
     let mut at = start;
     while at < start + size {
         // SAFETY: by the caller, no line holds anything that memory does not.

@@ -79,7 +79,8 @@ impl Bench<'_> {
     }
 
     fn command(&self, image: &Image, manifest: &Manifest) -> Command {
-        machine::command(self.qemu, image, &manifest.machine, machine::Options { icount: true, gdb: None })
+        let how = machine::Options { icount: true, gdb: None, cpu: machine::CPU };
+        machine::command(self.qemu, image, &manifest.machine, how)
     }
 
     /// What the guests of a manifest measure.

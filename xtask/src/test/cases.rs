@@ -11,6 +11,14 @@ pub(crate) fn all() -> Vec<Case> {
     [bare_metal(), damage::cases(), linux()].concat()
 }
 
+/// The cases on processors where stage 2 does not force write-back (FEAT_S2FWB): regions are cleaned before they go to another partition.
+const WITHOUT_S2FWB: &[&str] = &["messages-cleaned", "calls-cleaned", "fuzz-cleaned"];
+
+/// QEMU's name for the processors of a case.
+pub(super) fn cpu(case: &str) -> &'static str {
+    if WITHOUT_S2FWB.contains(&case) { "cortex-a76" } else { crate::machine::CPU }
+}
+
 /// Two bare-metal guests that measure messages, as other cases' bystanders; they need two partitions' 16 MiB each.
 macro_rules! bench_pair {
     () => {
@@ -448,6 +456,20 @@ fn bare_metal() -> Vec<Case> {
             icount: false,
         },
         Case {
+            name: "messages-cleaned",
+            manifest: include_str!("../../../manifests/bench.toml"),
+            lines: &[
+                Has("", "caches are cleaned at each move"),
+                Has("client", "bench: echo_2m "),
+                Has("client", "bench: echo_64m "),
+                Has("client", "bench: direct_echo_2m "),
+                Has("system-control", "client has exited with status 0"),
+            ],
+            status: 0,
+            limit: 600,
+            icount: false,
+        },
+        Case {
             name: "one-dies",
             manifest: concat!(
                 machine!("256 MiB", "[]"),
@@ -503,6 +525,14 @@ fn bare_metal() -> Vec<Case> {
             icount: false,
         },
         Case { name: "calls", manifest: calls!(2), lines: CALLED, status: 0, limit: 240, icount: false },
+        Case {
+            name: "calls-cleaned",
+            manifest: calls!(2),
+            lines: CALLED,
+            status: 0,
+            limit: 240,
+            icount: false,
+        },
         Case {
             name: "calls-in-turn",
             manifest: calls!(1),
@@ -856,6 +886,14 @@ fn bare_metal() -> Vec<Case> {
         Case {
             name: "fuzz",
             manifest: fuzz!(2, "seed=11 steps=60000", "seed=12 steps=30000"),
+            lines: FUZZED,
+            status: 0,
+            limit: 600,
+            icount: false,
+        },
+        Case {
+            name: "fuzz-cleaned",
+            manifest: fuzz!(2, "seed=31 steps=60000", "seed=32 steps=30000"),
             lines: FUZZED,
             status: 0,
             limit: 600,

@@ -77,6 +77,7 @@ impl System {
         let server = self.server(to.partition(), caller)?;
         let region = *self.get(from).and_then(|p| p.regions.get(handle)).ok_or(Error::BadHandle)?;
         self.check_colours(m, &region.body, to)?;
+        self.clean_region(m, from, handle, word.is_kept())?;
         let needs_view = region.needs_view();
         let view = self.prepare_loan(m, from, needs_view)?;
         let control = u64::from(needs_view && from == to.partition()) * PAGE;

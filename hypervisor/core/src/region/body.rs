@@ -4,7 +4,7 @@ use core::num::NonZeroU32;
 
 use crate::addr::{BLOCK, GIB};
 use crate::stage2::{self, ENTRIES, Kind};
-use crate::{Attributes, Colours, Machine, PAGE, Pa};
+use crate::{Attributes, CacheMaintenance, Colours, Machine, PAGE, Pa};
 
 pub(super) const PAGE_ORDER: u8 = 12;
 pub(super) const BLOCK_ORDER: u8 = 21;
@@ -124,26 +124,50 @@ impl Body {
     }
 
     /// One step of zeroing it where it is, whoever reaches it meanwhile, taking its cost from `budget` (pages). → whether all of it was.
-    pub(crate) fn zero(&mut self, m: &mut impl Machine, budget: &mut u32) -> bool {
-        let pages = (self.size() / PAGE) as u32;
-        let leaf = if stage2::is_table(self.descriptor) { leaf_order(self.order()) } else { self.order() };
+    pub(crate) fn zero<M: Machine>(&mut self, m: &mut M, budget: &mut u32) -> bool {
+        self.cleared = self.for_runs(m, self.cleared, budget, M::zero);
+        self.cleared == self.page_count()
+    }
+
+    /// One step of cleaning the caches of it, of which `done` pages are. → how many are now.
+    pub(crate) fn clean<M: Machine>(&self, m: &mut M, done: u32, budget: &mut u32) -> u32 {
+        let done =
+            self.for_runs(m, done, budget, |m, at, size| m.clean(CacheMaintenance::Range { at, size }));
+        m.clean(CacheMaintenance::Complete);
+        done
+    }
+
+    /// Its pages.
+    pub(crate) fn page_count(&self) -> u32 {
+        (self.size() / PAGE) as u32
+    }
+
+    /// Calls `act` with the address and size of each run of pages from the page numbered `done` on, taking them from `budget`. → where it has come to.
+    fn for_runs<M: Machine>(
+        &self,
+        m: &mut M,
+        mut done: u32,
+        budget: &mut u32,
+        act: impl Fn(&mut M, Pa, u64),
+    ) -> u32 {
+        let pages = self.page_count();
+        let is_table = stage2::is_table(self.descriptor);
+        let leaf = if is_table { leaf_order(self.order()) } else { self.order() };
         let leaf_pages = 1u32 << (leaf - PAGE_ORDER);
-        while *budget > 0 && self.cleared < pages {
-            let within = self.cleared % leaf_pages;
+        while *budget > 0 && done < pages {
+            let within = done % leaf_pages;
             let now = leaf_pages.wrapping_sub(within).min(*budget);
-            let base = match stage2::is_table(self.descriptor) {
+            let base = match is_table {
                 true => {
-                    let entry =
-                        m.entry(stage2::address(self.descriptor), (self.cleared / leaf_pages) as usize);
-                    stage2::address(entry)
+                    stage2::address(m.entry(stage2::address(self.descriptor), (done / leaf_pages) as usize))
                 }
                 false => stage2::address(self.descriptor),
             };
-            m.zero(base.plus(u64::from(within) * PAGE), u64::from(now) * PAGE);
-            self.cleared = self.cleared.wrapping_add(now);
+            act(m, base.plus(u64::from(within) * PAGE), u64::from(now) * PAGE);
+            done = done.wrapping_add(now);
             *budget = budget.wrapping_sub(now);
         }
-        self.cleared == pages
+        done
     }
 
     /// Starts zeroing at its start again.

@@ -111,7 +111,9 @@ impl Chaos {
                     1 if word.region().is_some() => (word.lent().kept(), "call, showing"),
                     _ => (word, "call"),
                 };
-                let result = self.system.call(&mut self.machine, id, word);
+                let result = in_steps(&mut self.random, &mut self.steps, || {
+                    self.system.call(&mut self.machine, id, word)
+                });
                 let handed = self.judge(name, result, &before);
                 self.handed(handed);
             }
@@ -119,7 +121,9 @@ impl Chaos {
                 let Some(id) = self.ready(if owing.is_empty() { &on } else { &owing }) else { return };
                 let number = self.likely_port(id.partition);
                 let (word, before) = (self.call_word(number), self.state());
-                let result = self.system.forward(&mut self.machine, id, word);
+                let result = in_steps(&mut self.random, &mut self.steps, || {
+                    self.system.forward(&mut self.machine, id, word)
+                });
                 let handed = self.judge("forward", result, &before);
                 if handed.is_some_and(|(_, handed)| matches!(handed, Handed::To(_, word) if word.is_lent())) {
                     self.count("forward of what is lent");
@@ -131,11 +135,15 @@ impl Chaos {
                 let Some(id) = self.ready(if owing.is_empty() { &on } else { &owing }) else { return };
                 let (word, before) = (self.call_word(0), self.state());
                 if kind < 18 {
-                    let result = self.system.reply(&mut self.machine, id, word);
+                    let result = in_steps(&mut self.random, &mut self.steps, || {
+                        self.system.reply(&mut self.machine, id, word)
+                    });
                     let replied = self.judge("reply", result, &before).is_some();
                     self.answered(id, replied);
                 } else {
-                    let result = self.system.reply_and_wait(&mut self.machine, id, word);
+                    let result = in_steps(&mut self.random, &mut self.steps, || {
+                        self.system.reply_and_wait(&mut self.machine, id, word)
+                    });
                     let waited = self.judge("reply_and_wait", result, &before);
                     self.answered(id, waited.is_some());
                     self.waited(id, waited.map(|(_, waited)| waited));

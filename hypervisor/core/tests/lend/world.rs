@@ -3,7 +3,8 @@
 
 use handover_abi::{Account, EndReason, Error, MessageWord, Name, PartitionId, Port, RegionHandle, layout};
 use handover_core::{
-    Delivered, Failure, Handed, Ipa, PAGE, Pa, Partition, PartitionIndex, Progress, System, VcpuId, Waited,
+    Attributes, Delivered, Failure, Handed, Ipa, PAGE, Pa, Partition, PartitionIndex, Progress, System,
+    VcpuId, Waited,
 };
 
 use crate::machine::{Model, books};
@@ -34,6 +35,8 @@ impl World {
 
     pub fn with(machine: Model) -> World {
         let mut w = World { system: System::new(), machine, partitions: Vec::new(), channels: Vec::new() };
+        let fwb = w.machine.capabilities.forced_write_back;
+        w.system.set_attributes(Attributes { fwb });
         w.system.prepare_lending(&mut w.machine).unwrap();
         for _ in 0..3 {
             let shell = Box::leak(Box::new(Partition::new()));

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub mod books;
+pub mod cache;
 pub mod devices;
 pub mod interface;
 pub mod tlb;
@@ -15,9 +16,11 @@ use handover_abi::{Error, RegionHandle};
 use handover_core::frames::{ChunkRecord, Chunks, ColourRecord, Frames};
 use handover_core::maintenance::{Capabilities, Step};
 use handover_core::{
-    Colours, Interrupt, Ipa, Machine, Maintenance, PAGE, Pa, Palette, PartitionIndex, Progress, VcpuId,
+    CacheMaintenance, Colours, Interrupt, Ipa, Machine, Maintenance, PAGE, Pa, Palette, PartitionIndex,
+    Progress, VcpuId,
 };
 
+use cache::{Cache, View};
 use tlb::{Tlb, Visible};
 
 /// Where the model's memory starts: not at zero, and not where guests see theirs.
@@ -130,6 +133,8 @@ pub struct Model {
     pub dirty: BTreeMap<u64, u64>,
     pub tables: Tables,
     pub tlb: Tlb,
+    /// Looked at where stage 2 does not force write-back.
+    pub cache: Cache,
     /// Frames that hold records, by the address of the records.
     records: HashMap<usize, Pa>,
     /// With the INTID, 0 for the event interrupt.
@@ -144,11 +149,15 @@ pub struct Model {
     /// The clock.
     pub now: u64,
     pub steps: u64,
+    /// Those of cache maintenance.
+    pub cache_steps: u64,
     pub zeroed: u64,
     pub capabilities: Capabilities,
     /// Which step is left out, to see whether anybody notices.
     pub omit: Option<u64>,
-    /// A table's frame was freed while walkers might still see what it held.
+    /// The same of cache maintenance.
+    pub omit_cache: Option<u64>,
+    /// A table's frame was freed while walkers might still see what it held, or memory before its zeroes were certain to be all there is.
     pub freed_early: bool,
     /// After how many more allocations there is nothing left.
     pub allowance: Option<u32>,
@@ -175,6 +184,7 @@ impl Model {
             dirty: BTreeMap::new(),
             tables: Tables::default(),
             tlb: Tlb::default(),
+            cache: Cache::default(),
             records: HashMap::new(),
             interrupts: Vec::new(),
             routes: BTreeMap::new(),
@@ -183,9 +193,11 @@ impl Model {
             failed_calls: Vec::new(),
             now: 0,
             steps: 0,
+            cache_steps: 0,
             zeroed: 0,
-            capabilities: Capabilities { tlb_range },
+            capabilities: Capabilities { tlb_range, forced_write_back: true, cache_line: PAGE },
             omit: None,
+            omit_cache: None,
             freed_early: false,
             allowance: None,
             calls: 0,
@@ -269,8 +281,27 @@ impl Model {
 
     /// A guest's store.
     pub fn write(&mut self, pa: Pa, value: u64) {
+        self.write_through(pa, value, View::WriteBack);
+    }
+
+    /// A guest's store by a mapping of that kind.
+    pub fn write_through(&mut self, pa: Pa, value: u64, view: View) {
         assert!(self.owner(pa).is_some(), "a guest writes to free memory at {pa:x?}");
         self.dirty.insert(pa.get() & !(PAGE - 1), value);
+        if !self.capabilities.forced_write_back {
+            self.cache.store(pa, value, view);
+        }
+    }
+
+    fn maintain_cache(&mut self, op: CacheMaintenance) {
+        let mut steps = Vec::new();
+        op.perform(self.capabilities, |step| steps.push(step));
+        for step in steps {
+            if self.omit_cache != Some(self.cache_steps) {
+                self.cache.execute(step);
+            }
+            self.cache_steps += 1;
+        }
     }
 
     /// A guest's load.
@@ -300,7 +331,7 @@ impl Model {
     }
 
     pub fn check_tlb(&self) {
-        assert!(!self.freed_early, "a table's frame was freed while walkers might still see what it held");
+        assert!(!self.freed_early, "memory was freed before its maintenance was complete");
         if self.steps > 0
             && let Err(stale) = self.tlb.check(&self.tables)
         {
@@ -342,6 +373,7 @@ impl Machine for Model {
         self.boundary(Some((pa, 1 << order)), true);
         assert_eq!(self.allocated.remove(&pa.get()), Some(order), "{pa:x?} was not allocated so");
         self.assert_zero(pa, 1 << order);
+        self.freed_early |= self.cache.is_pending(pa, 1 << order);
         self.freed_early |= self.tables.late.iter().any(|(table, ..)| *table == pa.get());
         self.hash ^= mix([pa.get(), u64::from(order), 1]);
         match order {
@@ -365,7 +397,23 @@ impl Machine for Model {
                     self.tables.set(Pa::new(page), index, 0);
                 }
             }
+            if !self.capabilities.forced_write_back {
+                self.cache.store(Pa::new(page), 0, View::WriteBack);
+            }
         }
+        self.maintain_cache(CacheMaintenance::Range { at: pa, size });
+        self.maintain_cache(CacheMaintenance::Complete);
+    }
+
+    fn clean(&mut self, op: CacheMaintenance) {
+        assert!(!self.capabilities.forced_write_back, "cleaned where nobody looks past the caches");
+        self.boundary(None, false);
+        if let CacheMaintenance::Range { at, size } = op {
+            assert!(size.is_multiple_of(PAGE) && size <= 16 * PAGE, "{size} bytes in one step");
+            let (start, order) = self.owner(at).expect("cleaned, but not allocated");
+            assert!(at.get() + size <= start + (1 << order));
+        }
+        self.maintain_cache(op);
     }
 
     fn entry(&self, table: Pa, index: usize) -> u64 {
