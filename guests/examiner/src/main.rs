@@ -9,6 +9,7 @@ extern crate alloc;
 
 mod alone;
 mod bus;
+mod claims;
 mod colours;
 mod copies;
 mod costs;
@@ -52,6 +53,7 @@ const CASES: &[Case] = &[
     ("storm", bus::storm),
     ("steal", steal::run),
     ("alone", alone::run),
+    ("claims", claims::run),
     ("wakes", wakes::run),
 ];
 

@@ -673,6 +673,14 @@ fn bare_metal() -> Vec<Case> {
             icount: true,
         },
         Case {
+            name: "examine-claims",
+            manifest: concat!(examine_subject!(2, 1, "claims"), hostile!("spinning", "spin", 1)),
+            lines: &[Has("system-control", "examiner: claims ok"), Lacks("", "panic")],
+            status: 0,
+            limit: 240,
+            icount: true,
+        },
+        Case {
             name: "examine-wakes",
             manifest: examine_subject!(1, 2, "wakes"),
             lines: &[Has("system-control", "examiner: wakes ok"), Lacks("", "panic")],
