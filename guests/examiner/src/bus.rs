@@ -34,6 +34,7 @@ pub(crate) fn run(stage: &mut Stage) -> Verdict {
     refused(&subject)?;
     unlimited(&mut subject)?;
     in_time(&mut subject)?;
+    alone(&mut subject)?;
     interrupted(&mut subject)?;
     regions(&mut subject)?;
     changed(&mut subject)?;
@@ -102,6 +103,23 @@ fn in_time(subject: &mut Subject) -> Verdict {
     spend(Duration::from_millis(11));
     let (took, _) = broadcast(subject, 100)?;
     ensure!(took < 2 * MS, "100 at once took {took} ns");
+    Ok(())
+}
+
+/// What it says of one processor is no operation, whether it traps (where broadcasts cannot be told apart: no FEAT_EVT) or not.
+fn alone(subject: &mut Subject) -> Verdict {
+    const TIMES: u64 = 1000;
+    let look = |subject: &Subject| -> Result<[u64; 3], String> {
+        let [traps, broadcasts, waits] = [Counter::SystemRegisters, Counter::Broadcasts, Counter::BusWaits];
+        Ok([counter(subject, traps)?, counter(subject, broadcasts)?, counter(subject, waits)?])
+    };
+    let before = look(subject)?;
+    subject.ask(Order::Maintain, TIMES, 0)?;
+    let after = look(subject)?;
+    let traps = after[0] - before[0];
+    ensure!(traps == 0 || traps == TIMES, "{traps} of {TIMES} have trapped");
+    ensure!(after[1..] == before[1..], "they were broadcasts: {before:?}, {after:?}");
+    println!("examiner: maintenance of its own processor traps: {}", traps == TIMES);
     Ok(())
 }
 

@@ -50,6 +50,8 @@ pub enum Order {
     Serve = 13,
     /// Does what the counter of this number counts, so many times.
     Exits = 14,
+    /// Does TLB maintenance for its own processor alone, so many times.
+    Maintain = 15,
 }
 
 impl Order {
@@ -72,6 +74,7 @@ impl Order {
             Order::Call,
             Order::Serve,
             Order::Exits,
+            Order::Maintain,
         ]
         .into_iter()
         .find(|&order| order as u64 == word)

@@ -150,6 +150,10 @@ fn obey([order, a, b, ..]: [u64; 16]) -> Result<[u64; 16], Error> {
             let first = CounterNumber::new(a).ok_or(Error::InvalidArgument)?;
             answer = hvc::counters_read(None, None, first)?;
         }
+        Some(Order::Maintain) => (0..a).for_each(|_| {
+            // SAFETY: TLB maintenance and barriers change no memory and no register.
+            unsafe { asm!("tlbi vmalle1", "dsb nsh", "isb", options(nostack, preserves_flags)) };
+        }),
         Some(Order::Exits) => exits::cause(a, b)?,
         Some(Order::Interrupt) => answer[..2].copy_from_slice(&interrupt(a, b)?),
         Some(Order::Sleep) => {
