@@ -1,4 +1,4 @@
-//! A Linux guest that is asked to end, and one that does not say that it is well.
+//! A Linux guest that is asked to end, one that does not say that it is well, and one that is ended as it boots.
 
 use alloc::format;
 use core::time::Duration;
@@ -10,7 +10,10 @@ use handover_guest::{
     println, timer,
 };
 
-use crate::stage::{Stage, Verdict, ensure};
+use crate::{
+    lifecycle::held,
+    stage::{Stage, Verdict, ensure},
+};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -53,5 +56,26 @@ pub(crate) fn watchdog(stage: &mut Stage) -> Verdict {
     let (reason, _) = stage.reap(id)?;
     ensure!(reason == EndReason::Watchdog, "without a kick it ended by {reason}");
     println!("examiner: it ended after {} s", (timer::now() - start) / timer::frequency());
+    Ok(())
+}
+
+/// It is ended at any moment of its boot, first on one processor and then on all; what it held is there again each time.
+pub(crate) fn killed(stage: &mut Stage) -> Verdict {
+    let mut before = None;
+    for milliseconds in [1, 20, 90, 210, 330, 480, 650, 900] {
+        let id = stage.run("linux")?;
+        sleep(Duration::from_millis(milliseconds))?;
+        let ran = |processor| hvc::processor_read(id, processor).map(|status| u32::from(status.used != 0));
+        let on: Result<u32, _> = (0..4).map(ran).sum();
+        let on = on.map_err(|error| format!("{id} cannot be read: {error}"))?;
+        hvc::partition_stop(id).map_err(|error| format!("{id} cannot be stopped: {error}"))?;
+        let end = stage.reap(id)?;
+        ensure!(end == (EndReason::Stopped, 0), "after {milliseconds} ms: it ended by {end:?}");
+        println!("examiner: ended after {milliseconds} ms, when {on} of its processors had run");
+        // The first leaves this partition's own tables and its heap as large as they get.
+        let after = held()?;
+        let before = before.get_or_insert_with(|| after.clone());
+        ensure!(*before == after, "after {milliseconds} ms: held before {before:?}, after {after:?}");
+    }
     Ok(())
 }

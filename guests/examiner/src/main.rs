@@ -48,6 +48,7 @@ const CASES: &[Case] = &[
     ("shares", shares::run),
     ("linux-shutdown", linux::shutdown),
     ("linux-watchdog", linux::watchdog),
+    ("linux-killed", linux::killed),
     ("bus", bus::run),
     ("traffic", bus::traffic),
     ("storm", bus::storm),

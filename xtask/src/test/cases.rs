@@ -989,6 +989,23 @@ fn linux() -> Vec<Case> {
             icount: true,
         },
         Case {
+            name: "linux-killed",
+            manifest: concat!(
+                "[system-control]\nkernel = \"guest:examiner\"\ncommand-line = \"case=linux-killed\"\n",
+                "[machine]\nprocessors = 2\nmemory = \"512 MiB\"\n",
+                linux!("linux", 4, "", "")
+            ),
+            lines: &[
+                Has("system-control", "when 1 of its processors had run"),
+                Has("system-control", "when 4 of its processors had run"),
+                Has("system-control", "examiner: linux-killed ok"),
+                Lacks("", "panic"),
+            ],
+            status: 0,
+            limit: 480,
+            icount: true,
+        },
+        Case {
             name: "linux-four-on-two",
             manifest: concat!(
                 machine!("512 MiB", "[\"linux\"]"),
