@@ -5,32 +5,49 @@ use alloc::{
     sync::Arc,
 };
 
-use crate::{Errno, Page, Sink, Source, page::PAGE, transfer::put_zeroes};
+use crate::{
+    Errno, Page, Sink, Source,
+    page::PAGE,
+    quota::{Payer, Quota},
+    transfer::put_zeroes,
+};
 
 /// The largest size of a file.
 pub(crate) const SIZE_MAX: u64 = i64::MAX as u64;
 
-/// Pages that files in memory use together, and may use.
+/// Pages that files in memory use together and may use, and who pays for another one.
 #[derive(Debug)]
-pub(crate) struct Budget {
-    pub(crate) used: u64,
-    pub(crate) limit: u64,
+pub(crate) struct Budget<'a> {
+    pub(crate) pages: &'a mut Quota,
+    pub(crate) payer: Payer,
 }
 
-impl Budget {
-    fn page(&mut self) -> Result<Arc<Page>, Errno> {
-        if self.used >= self.limit {
+/// A page that is there, and the user who pays for it.
+#[derive(Debug)]
+struct Held {
+    page: Arc<Page>,
+    payer: u8,
+}
+
+impl Budget<'_> {
+    fn page(&mut self) -> Result<Held, Errno> {
+        if !self.pages.take(self.payer, 1) {
             return Err(Errno::NOSPC);
         }
-        self.used += 1;
-        Ok(Arc::new(Page::zeroed()))
+        Ok(Held { page: Arc::new(Page::zeroed()), payer: self.payer.user() as u8 })
+    }
+}
+
+impl Held {
+    fn release(self, pages: &mut Quota) {
+        pages.give_back(self.payer.into(), 1);
     }
 }
 
 /// A file's bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Contents {
-    pages: BTreeMap<u64, Arc<Page>>,
+    pages: BTreeMap<u64, Held>,
     size: u64,
 }
 
@@ -43,9 +60,14 @@ impl Contents {
         self.size
     }
 
-    /// Pages that it holds.
+    /// How many pages it has.
     pub(crate) fn held(&self) -> u64 {
         self.pages.len() as u64
+    }
+
+    /// Gives its pages back.
+    pub(crate) fn release(self, pages: &mut Quota) {
+        self.pages.into_values().for_each(|held| held.release(pages));
     }
 
     pub(crate) fn read(&self, at: u64, sink: &mut dyn Sink) -> Result<usize, Errno> {
@@ -55,7 +77,7 @@ impl Contents {
             let (index, offset) = place(at + done as u64);
             let wanted = (PAGE - offset).min((end - at) as usize - done);
             let put = match self.pages.get(&index) {
-                Some(page) => sink.put_shared(page.bytes(offset, wanted)),
+                Some(held) => sink.put_shared(held.page.bytes(offset, wanted)),
                 None => put_zeroes(sink, wanted),
             };
             match put {
@@ -74,7 +96,7 @@ impl Contents {
 
     pub(crate) fn write(
         &mut self,
-        budget: &mut Budget,
+        budget: &mut Budget<'_>,
         at: u64,
         source: &mut dyn Source,
     ) -> Result<usize, Errno> {
@@ -107,33 +129,33 @@ impl Contents {
 
     fn write_page(
         &mut self,
-        budget: &mut Budget,
+        budget: &mut Budget<'_>,
         index: u64,
         offset: usize,
         wanted: usize,
         source: &mut dyn Source,
     ) -> Result<usize, Errno> {
-        if let Some(page) = self.pages.get(&index) {
-            return source.take_shared(page.bytes(offset, wanted));
+        if let Some(held) = self.pages.get(&index) {
+            return source.take_shared(held.page.bytes(offset, wanted));
         }
-        let page = budget.page()?;
-        let taken = source.take_shared(page.bytes(offset, wanted));
+        let held = budget.page()?;
+        let taken = source.take_shared(held.page.bytes(offset, wanted));
         match taken {
             Ok(bytes) if bytes > 0 => {
-                self.pages.insert(index, page);
+                self.pages.insert(index, held);
             }
-            _ => budget.used -= 1,
+            _ => held.release(budget.pages),
         }
         taken
     }
 
-    pub(crate) fn truncate(&mut self, budget: &mut Budget, size: u64) {
+    pub(crate) fn truncate(&mut self, budget: &mut Budget<'_>, size: u64) {
         if size < self.size {
             let (index, offset) = place(size);
             let gone = self.pages.split_off(&(index + u64::from(offset > 0)));
-            budget.used -= gone.len() as u64;
-            if let Some(page) = self.pages.get(&index) {
-                page.clear_from(offset);
+            gone.into_values().for_each(|held| held.release(budget.pages));
+            if let Some(held) = self.pages.get(&index) {
+                held.page.clear_from(offset);
             }
         }
         self.size = size;
@@ -142,14 +164,14 @@ impl Contents {
     /// Makes sure that the pages of a range are there, and the file reaches to its end if it is to `grow`.
     pub(crate) fn allocate(
         &mut self,
-        budget: &mut Budget,
+        budget: &mut Budget<'_>,
         at: u64,
         end: u64,
         grow: bool,
     ) -> Result<(), Errno> {
         let (first, last) = (at / PAGE as u64, (end - 1) / PAGE as u64);
         let there = self.pages.range(first..=last).count() as u64;
-        if (last - first + 1) - there > budget.limit - budget.used.min(budget.limit) {
+        if (last - first + 1) - there > budget.pages.room(budget.payer) {
             return Err(Errno::NOSPC);
         }
         for index in first..=last {
@@ -166,18 +188,19 @@ impl Contents {
     /// A page to map. Where nothing was written, one is made if the mapping is to be shared.
     pub(crate) fn page(
         &mut self,
-        budget: &mut Budget,
+        budget: &mut Budget<'_>,
         index: u64,
         shared: bool,
     ) -> Result<Option<Arc<Page>>, Errno> {
-        if let Some(page) = self.pages.get(&index) {
-            return Ok(Some(page.clone()));
+        if let Some(held) = self.pages.get(&index) {
+            return Ok(Some(held.page.clone()));
         }
         if !shared {
             return Ok(None);
         }
-        let page = budget.page()?;
-        self.pages.insert(index, page.clone());
+        let held = budget.page()?;
+        let page = held.page.clone();
+        self.pages.insert(index, held);
         Ok(Some(page))
     }
 

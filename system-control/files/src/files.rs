@@ -19,7 +19,9 @@ use crate::{
     mount::{Mount, MountKind},
     node::{Body, Inode, Node},
     open::{Object, Open},
+    pair::Pair,
     pipe::Pipe,
+    quota::{Payer, Quota},
     socket::Socket,
     system::System,
     terminal::{Terminal, TerminalSignal},
@@ -36,7 +38,7 @@ pub struct Limits {
     pub inodes: usize,
     /// Open descriptions.
     pub opens: usize,
-    /// Pipes, counters and lists to wait for, each.
+    /// Pipes, pairs of sockets, counters and lists to wait for, each.
     pub pipes: usize,
     /// Sockets.
     pub sockets: usize,
@@ -63,6 +65,7 @@ pub(crate) enum Waitable {
     Counter(u32),
     Epoll(u32),
     Socket(u32),
+    Pair(u32),
     Control,
 }
 
@@ -81,6 +84,7 @@ pub struct Files {
     pub(crate) counters: Arena<Counter>,
     pub(crate) epolls: Arena<Epoll>,
     pub(crate) sockets: Arena<Socket>,
+    pub(crate) pairs: Arena<Pair>,
     /// The sockets behind ports, and behind the services that they are bound to.
     pub(crate) ports: BTreeMap<Port, u32>,
     pub(crate) services: BTreeMap<ServiceId, u32>,
@@ -93,13 +97,16 @@ pub struct Files {
     pub(crate) message_directory: u32,
     pub(crate) next_message: u64,
     pub(crate) mounts: Vec<Mount>,
-    pub(crate) budget: Budget,
+    /// Pages of files in memory.
+    pub(crate) budget: Quota,
+    /// Who pays for what is made now.
+    pub(crate) payer: Payer,
     pub(crate) terminal: Terminal,
     wakeups: VecDeque<WaitKey>,
     /// Number of the next inode.
     pub(crate) next: u64,
     /// Names in all directories.
-    pub(crate) names: usize,
+    pub(crate) names: Quota,
 }
 
 /// The tree's root.
@@ -120,6 +127,7 @@ impl Files {
             counters: Arena::new(limits.pipes),
             epolls: Arena::new(limits.pipes),
             sockets: Arena::new(limits.sockets),
+            pairs: Arena::new(limits.pipes),
             ports: BTreeMap::new(),
             services: BTreeMap::new(),
             signals: Signals::default(),
@@ -128,11 +136,12 @@ impl Files {
             message_directory: ROOT,
             next_message: 1,
             mounts: Vec::new(),
-            budget: Budget { used: 0, limit: limits.pages },
+            budget: Quota::new(limits.pages),
+            payer: Payer::ROOT,
             terminal: Terminal::new(),
             wakeups: VecDeque::new(),
             next: 1,
-            names: 0,
+            names: Quota::new(limits.inodes as u64),
         };
         files.mount_root(archive)?;
         files.mount_standard()?;
@@ -215,6 +224,11 @@ impl Files {
         Some(path)
     }
 
+    /// Says on whose account is what is made from now on.
+    pub fn set_payer(&mut self, payer: Payer) {
+        self.payer = payer;
+    }
+
     // Open descriptions.
 
     pub(crate) fn open(&self, number: u32) -> Result<&Open, Errno> {
@@ -228,7 +242,7 @@ impl Files {
     /// Makes an open description with one reference, which keeps its node.
     pub(crate) fn make_open(&mut self, open: Open) -> Result<u32, Errno> {
         let (node, object) = (open.node, open.object);
-        let number = self.opens.insert(open).ok_or(Errno::NFILE)?;
+        let number = self.opens.insert(self.payer, open).ok_or(Errno::NFILE)?;
         if let Some(node) = node {
             self.hold_node(node);
         }
@@ -260,6 +274,7 @@ impl Files {
             Object::Counter(counter) => _ = self.counters.remove(counter),
             Object::Epoll(epoll) => _ = self.epolls.remove(epoll),
             Object::Socket(socket) => self.close_socket(socket, system),
+            Object::Pair(end) => self.close_pair(end),
             Object::File | Object::Path | Object::Device(_) => {}
         }
         if let Some(node) = open.node {
@@ -268,9 +283,11 @@ impl Files {
     }
 
     /// A file in memory's bytes, with what it may grow by.
-    pub(crate) fn contents(&mut self, number: u32) -> Result<(&mut Contents, &mut Budget), Errno> {
+    pub(crate) fn contents(&mut self, number: u32) -> Result<(&mut Contents, Budget<'_>), Errno> {
         match self.inodes.get_mut(number) {
-            Some(Inode { body: Body::Memory(contents), .. }) => Ok((contents, &mut self.budget)),
+            Some(Inode { body: Body::Memory(contents), .. }) => {
+                Ok((contents, Budget { pages: &mut self.budget, payer: self.payer }))
+            }
             _ => Err(Errno::INVAL),
         }
     }

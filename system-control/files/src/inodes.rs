@@ -36,14 +36,14 @@ impl Files {
 
     /// Makes an inode that nothing leads to yet.
     pub(crate) fn make(&mut self, mount: u8, permissions: u32, now: Time, body: Body) -> Result<u32, Errno> {
-        if !self.inodes.has_room() {
+        if !self.inodes.has_room(self.payer) {
             return Err(Errno::NOSPC);
         }
         let inode = Inode {
             number: self.next_number(),
             mount,
             permissions: permissions & 0o7777,
-            user: 0,
+            user: self.payer.user(),
             group: 0,
             links: 0,
             holders: 0,
@@ -54,7 +54,7 @@ impl Files {
             left: None,
             body,
         };
-        self.inodes.insert(inode).ok_or(Errno::NOSPC)
+        self.inodes.insert(self.payer, inode).ok_or(Errno::NOSPC)
     }
 
     /// Pages that a symbolic link's target counts as: a long one is no part of the inode.
@@ -64,12 +64,13 @@ impl Files {
 
     /// Room for another name of an inode that has one: of these there may be as many as inodes.
     pub(crate) fn room_for_name(&self) -> Result<(), Errno> {
-        if self.names < self.inodes.limit() { Ok(()) } else { Err(Errno::NOSPC) }
+        if self.names.room(self.payer) > 0 { Ok(()) } else { Err(Errno::NOSPC) }
     }
 
     /// Has a directory's entry lead to an inode.
     pub(crate) fn link(&mut self, directory: u32, name: &[u8], inode: u32, now: Time) -> Result<(), Errno> {
         let name: Arc<[u8]> = name.into();
+        let payer = self.payer;
         let record = self.inode_mut(inode)?;
         let is_directory = record.directory().is_some();
         record.links += if is_directory { 2 } else { 1 };
@@ -78,18 +79,18 @@ impl Files {
         let parent = self.inode_mut(directory)?;
         parent.links += u32::from(is_directory);
         parent.touch(now);
-        parent.directory_mut().ok_or(Errno::NOTDIR)?.insert(&name, Node::Inode(inode));
-        self.names += 1;
+        parent.directory_mut().ok_or(Errno::NOTDIR)?.insert(&name, Node::Inode(inode), payer.user() as u8);
+        self.names.charge(payer.user(), 1);
         Ok(())
     }
 
     /// Takes an entry out of a directory; the inode goes when nothing else keeps it.
     pub(crate) fn unlink(&mut self, directory: u32, name: &[u8], now: Time) -> Result<(), Errno> {
         let parent = self.inode_mut(directory)?;
-        let node = parent.directory_mut().ok_or(Errno::NOTDIR)?.remove(name).ok_or(Errno::NOENT)?;
+        let (node, payer) = parent.directory_mut().ok_or(Errno::NOTDIR)?.remove(name).ok_or(Errno::NOENT)?;
         parent.touch(now);
         let Node::Inode(number) = node else { return Ok(()) };
-        self.names = self.names.saturating_sub(1);
+        self.names.give_back(payer.into(), 1);
         let inode = self.inode_mut(number)?;
         inode.changed = now;
         let is_directory = inode.directory().is_some();
@@ -137,9 +138,9 @@ impl Files {
         while self.inodes.get(number).is_some_and(|inode| inode.links == 0 && inode.holders == 0) {
             let Some(Inode { body, left, .. }) = self.inodes.remove(number) else { return };
             match body {
-                Body::Memory(contents) => self.budget.used -= contents.held(),
+                Body::Memory(contents) => contents.release(&mut self.budget),
                 Body::Message(message) => _ = self.messages.remove(message),
-                Body::Link(target) => self.budget.used -= Files::link_pages(&target),
+                Body::Link(target, payer) => self.budget.give_back(payer.into(), Files::link_pages(&target)),
                 _ => {}
             }
             let Some(parent) = left else { return };

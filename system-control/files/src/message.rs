@@ -102,20 +102,24 @@ impl Files {
         owner: u32,
         now: Time,
     ) -> Result<u32, Errno> {
-        if !self.messages.has_room() {
+        if !self.messages.has_room(self.payer) {
             return Err(Errno::NOSPC);
         }
         let mount = self.inode(directory)?.mount;
         let inode = self.make(mount, permissions, now, Body::Message(0))?;
         let message = Message { state: State::Empty, size: 0, owner, inode };
-        let number = self.messages.insert(message).ok_or(Errno::NOSPC)?;
+        let number = self.messages.insert(self.payer, message).ok_or(Errno::NOSPC)?;
         self.inode_mut(inode)?.body = Body::Message(number);
         Ok(inode)
     }
 
     /// That a file for a message that has come could be made now.
     pub(crate) fn room_for_message(&self) -> Result<(), Errno> {
-        if self.messages.has_room() && self.inodes.has_room() { Ok(()) } else { Err(Errno::NOBUFS) }
+        if self.messages.has_room(self.payer) && self.inodes.has_room(self.payer) {
+            Ok(())
+        } else {
+            Err(Errno::NOBUFS)
+        }
     }
 
     /// The name that the next message's file will have in `/msg`.

@@ -167,7 +167,7 @@ impl Files {
             }
             S_IFREG => Body::Archive(file.data),
             S_IFLNK if file.data.is_empty() || file.data.contains(&0) => return Err(Errno::INVAL),
-            S_IFLNK => Body::Link(file.data.to_vec()),
+            S_IFLNK => Body::Link(file.data.to_vec(), 0),
             S_IFIFO => Body::Fifo(None),
             S_IFCHR => Body::Device(Device::Absent, 0),
             S_IFBLK => Body::Device(Device::Absent, 1 << 63),
@@ -229,7 +229,7 @@ impl Files {
             self.link(devices, name.as_bytes(), made, time)?;
         }
         for (name, target) in LINKS {
-            let made = self.make(mount, 0o777, time, Body::Link(target.into()))?;
+            let made = self.make(mount, 0o777, time, Body::Link(target.into(), 0))?;
             self.link(devices, name.as_bytes(), made, time)?;
         }
         self.mount(devices, "shm", MountKind::Memory, 0o1777)?;
@@ -238,7 +238,8 @@ impl Files {
         self.message_directory = self.mount(ROOT, "msg", MountKind::Messages, 0o755)?;
         self.mounts.push(Mount { kind: MountKind::Processes, path: "/proc".into() });
         let root = self.inode_mut(ROOT)?;
-        root.directory_mut().ok_or(Errno::NOTDIR)?.insert(&b"proc"[..].into(), Node::Proc(proc::Entry::Root));
+        let root = root.directory_mut().ok_or(Errno::NOTDIR)?;
+        root.insert(&b"proc"[..].into(), Node::Proc(proc::Entry::Root), 0);
         Ok(())
     }
 

@@ -34,10 +34,20 @@ pub enum Device {
     Absent,
 }
 
+/// A name in a directory.
+#[derive(Debug)]
+struct Name {
+    node: Node,
+    /// Its place in the list.
+    place: u64,
+    /// The user who pays for it.
+    payer: u8,
+}
+
 /// A directory's entries.
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
-    entries: BTreeMap<Arc<[u8]>, (Node, u64)>,
+    entries: BTreeMap<Arc<[u8]>, Name>,
     /// In the order in which they were made, which is how they are listed: a place in the list stays good while others go.
     order: BTreeMap<u64, Arc<[u8]>>,
     next: u64,
@@ -45,24 +55,25 @@ pub(crate) struct Directory {
 
 impl Directory {
     pub(crate) fn get(&self, name: &[u8]) -> Option<Node> {
-        self.entries.get(name).map(|&(node, _)| node)
+        self.entries.get(name).map(|entry| entry.node)
     }
 
     /// Adds an entry, or has the one of that name lead elsewhere.
-    pub(crate) fn insert(&mut self, name: &Arc<[u8]>, node: Node) {
-        if let Some((there, _)) = self.entries.get_mut(name) {
-            *there = node;
+    pub(crate) fn insert(&mut self, name: &Arc<[u8]>, node: Node, payer: u8) {
+        if let Some(there) = self.entries.get_mut(name) {
+            there.node = node;
             return;
         }
-        self.entries.insert(name.clone(), (node, self.next));
+        self.entries.insert(name.clone(), Name { node, place: self.next, payer });
         self.order.insert(self.next, name.clone());
         self.next += 1;
     }
 
-    pub(crate) fn remove(&mut self, name: &[u8]) -> Option<Node> {
-        let (node, place) = self.entries.remove(name)?;
+    /// What the entry led to, and the user who has paid for it.
+    pub(crate) fn remove(&mut self, name: &[u8]) -> Option<(Node, u8)> {
+        let Name { node, place, payer } = self.entries.remove(name)?;
         self.order.remove(&place);
-        Some(node)
+        Some((node, payer))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -84,7 +95,8 @@ pub(crate) enum Body {
     Archive(&'static [u8]),
     /// A file in memory.
     Memory(Contents),
-    Link(Vec<u8>),
+    /// A symbolic link's target, and the user who pays for it.
+    Link(Vec<u8>, u8),
     Device(Device, u64),
     /// A named pipe, with the pipe behind it while it is open.
     Fifo(Option<u32>),
@@ -122,7 +134,7 @@ impl Inode {
         match self.body {
             Body::Directory(_) => S_IFDIR,
             Body::Archive(_) | Body::Memory(_) | Body::Message(_) => S_IFREG,
-            Body::Link(_) => S_IFLNK,
+            Body::Link(..) => S_IFLNK,
             Body::Device(Device::Absent, device) if device >> 63 != 0 => S_IFBLK,
             Body::Device(..) => S_IFCHR,
             Body::Fifo(_) => S_IFIFO,

@@ -6,6 +6,7 @@ use linux_raw_sys::general::{O_ACCMODE, O_APPEND, O_NONBLOCK, O_RDONLY, O_RDWR, 
 
 use crate::{
     node::{Device, Node},
+    pair::PairEnd,
     pipe::End,
 };
 
@@ -24,6 +25,8 @@ pub(crate) enum Object {
     Counter(u32),
     Epoll(u32),
     Socket(u32),
+    /// One of two sockets that are connected.
+    Pair(PairEnd),
 }
 
 impl Object {

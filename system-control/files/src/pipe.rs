@@ -1,15 +1,12 @@
 //! Pipes.
 
-use alloc::vec::Vec;
-
 use crate::{
     Errno, Sink, Source,
     files::{Files, Waitable},
     node::Body,
+    ring::Ring,
 };
 
-/// Bytes that a pipe holds.
-pub(crate) const CAPACITY: usize = 65_536;
 /// A write of up to so many bytes goes in at once, or not at all.
 pub(crate) const ATOMIC: usize = 4096;
 
@@ -32,12 +29,10 @@ impl End {
     }
 }
 
-/// A pipe: a ring of bytes, which grows up to its capacity when it is first filled.
+/// A pipe.
 #[derive(Debug, Default)]
 pub(crate) struct Pipe {
-    ring: Vec<u8>,
-    start: usize,
-    length: usize,
+    ring: Ring,
     pub(crate) readers: u32,
     pub(crate) writers: u32,
     /// Whether there ever was a writer: a named pipe without one is not yet at its end.
@@ -59,73 +54,11 @@ impl Pipe {
     }
 
     pub(crate) fn length(&self) -> usize {
-        self.length
+        self.ring.length()
     }
 
     pub(crate) fn room(&self) -> usize {
-        CAPACITY - self.length
-    }
-
-    fn read(&mut self, sink: &mut dyn Sink) -> Result<usize, Errno> {
-        let mut done = 0;
-        while self.length > 0 && sink.room() > 0 {
-            let part = self.length.min(self.ring.len() - self.start);
-            match sink.put(&self.ring[self.start..self.start + part]) {
-                Ok(taken) => {
-                    done += taken;
-                    self.length -= taken;
-                    self.start = (self.start + taken) % self.ring.len();
-                    if taken < part {
-                        break;
-                    }
-                }
-                Err(errno) if done == 0 => return Err(errno),
-                Err(_) => break,
-            }
-        }
-        if self.length == 0 {
-            self.start = 0;
-        }
-        Ok(done)
-    }
-
-    fn write(&mut self, source: &mut dyn Source) -> Result<usize, Errno> {
-        let wanted = source.remaining().min(self.room());
-        self.grow(self.length + wanted)?;
-        let mut done = 0;
-        while done < wanted {
-            let at = (self.start + self.length) % self.ring.len();
-            let part = (self.ring.len() - at).min(wanted - done);
-            match source.take(&mut self.ring[at..at + part]) {
-                Ok(taken) => {
-                    done += taken;
-                    self.length += taken;
-                    if taken < part {
-                        break;
-                    }
-                }
-                Err(errno) if done == 0 => return Err(errno),
-                Err(_) => break,
-            }
-        }
-        Ok(done)
-    }
-
-    /// Makes the ring large enough for so many bytes.
-    fn grow(&mut self, bytes: usize) -> Result<(), Errno> {
-        if bytes <= self.ring.len() {
-            return Ok(());
-        }
-        let size = bytes.next_power_of_two().clamp(ATOMIC, CAPACITY);
-        let mut ring = Vec::new();
-        ring.try_reserve_exact(size).map_err(|_| Errno::NOMEM)?;
-        let tail = self.length.min(self.ring.len() - self.start);
-        ring.extend_from_slice(&self.ring[self.start..self.start + tail]);
-        ring.extend_from_slice(&self.ring[..self.length - tail]);
-        ring.resize(size, 0);
-        self.ring = ring;
-        self.start = 0;
-        Ok(())
+        self.ring.room()
     }
 }
 
@@ -139,11 +72,11 @@ impl Files {
             return Ok(0);
         }
         let pipe = self.pipe(number)?;
-        if pipe.length == 0 {
+        if pipe.length() == 0 {
             return if pipe.writers == 0 && pipe.had_writer { Ok(0) } else { Err(Errno::AGAIN) };
         }
         let was_full = pipe.room() < ATOMIC;
-        let done = pipe.read(sink)?;
+        let done = pipe.ring.read(usize::MAX, sink)?;
         if was_full && pipe.room() >= ATOMIC {
             pipe.changes += 1;
             self.wake(Waitable::Pipe(number));
@@ -163,7 +96,7 @@ impl Files {
         if pipe.room() == 0 || atomic && pipe.room() < source.remaining() {
             return Err(Errno::AGAIN);
         }
-        let done = pipe.write(source)?;
+        let done = pipe.ring.write(source)?;
         pipe.changes += 1;
         self.wake(Waitable::Pipe(number));
         Ok(done)
@@ -172,7 +105,7 @@ impl Files {
     /// Makes a pipe that has no ends yet.
     pub(crate) fn make_pipe(&mut self, inode: Option<u32>) -> Result<u32, Errno> {
         let number = self.next_number();
-        self.pipes.insert(Pipe { inode, number, ..Pipe::default() }).ok_or(Errno::NFILE)
+        self.pipes.insert(self.payer, Pipe { inode, number, ..Pipe::default() }).ok_or(Errno::NFILE)
     }
 
     /// An end is closed; with the last one, the pipe goes.

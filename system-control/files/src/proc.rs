@@ -49,6 +49,17 @@ impl Entry {
         }
     }
 
+    /// The process that it tells of.
+    pub(crate) fn process(self) -> Option<u32> {
+        match self {
+            Entry::Root | Entry::Myself | Entry::Whole(_) => None,
+            Entry::Process(process)
+            | Entry::Part(process, _)
+            | Entry::Descriptors(process)
+            | Entry::Descriptor(process, _) => Some(process),
+        }
+    }
+
     pub(crate) fn parent(self) -> Option<Entry> {
         match self {
             Entry::Root => None,
@@ -189,6 +200,10 @@ impl Caller<'_> {
                         let number = self.files.socket(socket).ok()?.number;
                         format!("socket:[{number}]").into_bytes()
                     }
+                    Object::Pair(end) => {
+                        let number = self.files.pairs.get(end.pair)?.number;
+                        format!("socket:[{number}]").into_bytes()
+                    }
                     Object::Counter(_) => b"anon_inode:[eventfd]".to_vec(),
                     Object::Epoll(_) => b"anon_inode:[eventpoll]".to_vec(),
                     _ => self.files.path(open.node?).unwrap_or_else(|| b"(deleted)".to_vec()),
@@ -242,7 +257,7 @@ impl Caller<'_> {
             }
             3 => {
                 let (total, free) = (machine.memory_total / 1024, machine.memory_free / 1024);
-                let files = self.files.budget.used * 4;
+                let files = self.files.budget.used() * 4;
                 writeln!(
                     text,
                     "MemTotal: {total:>12} kB\nMemFree: {free:>13} kB\nMemAvailable: {free:>8} kB\nBuffers: {0:>13} kB\n\
@@ -301,11 +316,12 @@ fn status_lines(process: u32, status: &ProcessStatus) -> Vec<u8> {
         'T' => "stopped",
         _ => "sleeping",
     };
+    let user = status.user;
     let mut text = b"Name:\t".to_vec();
     text.extend_from_slice(&status.name);
     text.extend(
         format!(
-            "\nState:\t{} ({state})\nTgid:\t{process}\nPid:\t{process}\nPPid:\t{}\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\n\
+            "\nState:\t{} ({state})\nTgid:\t{process}\nPid:\t{process}\nPPid:\t{}\nUid:\t{user}\t{user}\t{user}\t{user}\nGid:\t0\t0\t0\t0\n\
              VmSize:\t{:>8} kB\nVmRSS:\t{:>8} kB\nThreads:\t{}\n",
             status.state,
             status.parent,

@@ -55,6 +55,7 @@ impl Files {
             Object::Counter(counter) => Waitable::Counter(counter),
             Object::Epoll(epoll) => Waitable::Epoll(epoll),
             Object::Socket(socket) => Waitable::Socket(socket),
+            Object::Pair(end) => Waitable::Pair(end.pair),
             Object::File | Object::Path | Object::Device(_) => return None,
         };
         Some(WaitKey(what))
@@ -70,6 +71,7 @@ impl Files {
             Object::Counter(counter) => self.counters.get(counter).map(|counter| counter.changes),
             Object::Epoll(epoll) => self.epolls.get(epoll).map(|epoll| epoll.changes),
             Object::Socket(socket) => self.sockets.get(socket).map(|socket| socket.changes),
+            Object::Pair(end) => self.pairs.get(end.pair).map(|pair| pair.changes),
             Object::File | Object::Path | Object::Device(_) => None,
         };
         changes.unwrap_or_default()
@@ -107,6 +109,9 @@ impl Files {
                 }
             }
             Object::Socket(socket) => self.socket_readiness(socket, system),
+            Object::Pair(end) => {
+                self.pairs.get(end.pair).map_or(Readiness::INVALID, |pair| pair.readiness(end.second))
+            }
         }
     }
 

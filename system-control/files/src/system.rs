@@ -44,6 +44,8 @@ pub struct ProcessStatus {
     pub group: u32,
     /// Its session.
     pub session: u32,
+    /// Its user.
+    pub user: u32,
     /// Threads.
     pub threads: u32,
     /// Processor time in the program, in hundredths of a second.

@@ -221,7 +221,7 @@ impl Caller<'_> {
     fn follow(&self, node: Node) -> Result<Option<Step>, Errno> {
         match node {
             Node::Inode(number) => match &self.files.inode(number)?.body {
-                Body::Link(target) => Ok(Some(Step::Text(target.clone()))),
+                Body::Link(target, _) => Ok(Some(Step::Text(target.clone()))),
                 _ => Ok(None),
             },
             Node::Proc(Entry::Descriptor(_, fd)) => {

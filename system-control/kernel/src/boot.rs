@@ -10,7 +10,7 @@ use handover_guest::{
         archive::PAGE,
         boot::{BootInfo, MAGIC},
     },
-    entry, heap, hvc, mapping, println, start,
+    entry, hvc, mapping, println, start,
 };
 use handover_kernel::frames::Frames;
 use handover_loader::{control::Control, cpio::Archive, hypercalls::Hypercalls};
@@ -22,7 +22,7 @@ use crate::{
     arch::{self, table::zeroed},
     asids::Asids,
     first::First,
-    interrupt,
+    heap, interrupt,
     kernel::{self, Kernel},
 };
 
@@ -93,11 +93,8 @@ fn kernel(mut frames: Frames, files: Files, first: First) -> Result<Kernel, Stri
     // Of the machine's memory, most is for partitions, which a program makes.
     let machine =
         hvc::machine_info().map_err(|error| alloc::format!("the machine tells nothing: {error}"))?;
-    let limits = kernel::Limits {
-        space: frames.total() / 4 * 3,
-        reserve: 512 << 10,
-        regions: machine.free_memory / 4,
-    };
+    let limits =
+        kernel::Limits { space: frames.total() / 4 * 3, call: 512 << 10, regions: machine.free_memory / 4 };
     Ok(Kernel::new(frames, Asids::new(), ChaCha20Rng::from_seed(seeds.random), limits, nowhere, files, first))
 }
 
@@ -115,7 +112,7 @@ fn divide_memory(info: &BootInfo) -> Result<Frames, String> {
     let middle = begin + (size / 3).next_multiple_of(PAGE);
     // SAFETY: this partition's memory behind the image, which the start code maps read-write, but for the last page with `BootInfo`;
     // `main` is called once, so it is given once, and the frames are what is left.
-    unsafe { heap::add(begin..middle) };
+    unsafe { heap::init(begin..middle) };
     Ok(Frames::new(&(middle..end)))
 }
 

@@ -90,6 +90,7 @@ system_calls! {
     Pselect6 = __NR_pselect6 "pselect6",
 
     Socket = __NR_socket "socket",
+    Socketpair = __NR_socketpair "socketpair",
     Bind = __NR_bind "bind",
     Listen = __NR_listen "listen",
     Accept = __NR_accept "accept",
@@ -121,6 +122,7 @@ system_calls! {
     Setuid = __NR_setuid "setuid",
     Setgid = __NR_setgid "setgid",
     Getgroups = __NR_getgroups "getgroups",
+    Setgroups = __NR_setgroups "setgroups",
     SetTidAddress = __NR_set_tid_address "set_tid_address",
     Clone = __NR_clone "clone",
     Execve = __NR_execve "execve",

@@ -27,7 +27,7 @@ fn bytes(region: &Region, offset: u64, length: u64) -> &[AtomicU8] {
 impl Host<'_> {
     /// The calling process may not hold so much more.
     fn check_room(&self, bytes: u64) -> Result<(), Failure> {
-        if self.regions.holdings.has_room(self.caller, bytes) { Ok(()) } else { Err(Error::Limit.into()) }
+        if self.regions.holdings.has_room(self.payer, bytes) { Ok(()) } else { Err(Error::Limit.into()) }
     }
 
     /// A region is this partition's no more: it was sent or destroyed.
@@ -47,7 +47,7 @@ impl Host<'_> {
         })?;
         let region = word.region().map(|handle| Region { handle, address, bytes: 1 << word.order() });
         match region {
-            Some(region) => self.regions.holdings.add(address, region.bytes, self.caller),
+            Some(region) => self.regions.holdings.add(address, region.bytes, self.payer),
             None => window::release(address),
         }
         let mut short = [0; SHORT_MAX];
@@ -125,7 +125,7 @@ impl Channels for Host<'_> {
         let order = region_order(bytes).ok_or(Error::InvalidArgument)?;
         let address = window::claim(order).ok_or(Error::InUse)?;
         let handle = hvc::region_create(bytes, address).inspect_err(|_| window::release(address))?;
-        self.regions.holdings.add(address, bytes, self.caller);
+        self.regions.holdings.add(address, bytes, self.payer);
         self.regions.made();
         Ok(Region { handle, address, bytes })
     }

@@ -3,14 +3,20 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use handover_files::{Payer, Quota};
+
 use crate::layout::PAGE;
 
-/// A range of physical memory, by frames of 4 KiB. A frame that two address spaces share is given back when both have let go.
-#[derive(Debug, Default)]
+/// A range of physical memory, by frames of 4 KiB. A frame that two address spaces share is given back when both have let go; until then the
+/// user pays for it who took it.
+#[derive(Debug)]
 pub struct Frames {
     base: u64,
     holders: Vec<u32>,
+    payers: Vec<u8>,
     free: Vec<u32>,
+    quota: Quota,
+    payer: Payer,
 }
 
 impl Frames {
@@ -21,7 +27,10 @@ impl Frames {
         Frames {
             base: memory.start,
             holders: alloc::vec![0; count as usize],
+            payers: alloc::vec![0; count as usize],
             free: (0..count).rev().collect(),
+            quota: Quota::new(count.into()),
+            payer: Payer::ROOT,
         }
     }
 
@@ -37,10 +46,31 @@ impl Frames {
         self.holders.len() as u64
     }
 
+    /// Says who pays for frames from now on.
+    pub fn set_payer(&mut self, payer: Payer) {
+        self.payer = payer;
+    }
+
+    /// How many more may be taken now.
+    #[must_use]
+    pub fn room(&self) -> u64 {
+        self.quota.room(self.payer)
+    }
+
+    /// Frames that a user pays for.
+    #[must_use]
+    pub fn own(&self, user: u32) -> u64 {
+        self.quota.own(user)
+    }
+
     /// Takes a frame; its physical address.
     pub fn take(&mut self) -> Option<u64> {
+        if !self.quota.take(self.payer, 1) {
+            return None;
+        }
         let index = self.free.pop()?;
         *self.holders.get_mut(index as usize)? = 1;
+        *self.payers.get_mut(index as usize)? = self.payer.user() as u8;
         Some(self.base + u64::from(index) * PAGE)
     }
 
@@ -77,6 +107,8 @@ impl Frames {
             1 => {
                 *holders = 0;
                 self.free.push(index as u32);
+                let payer = self.payers.get(index).copied().unwrap_or(0);
+                self.quota.give_back(payer.into(), 1);
                 true
             }
             _ => {
@@ -104,6 +136,23 @@ mod tests {
         assert!(!frames.release(taken[1]), "nobody has it");
         assert_eq!(frames.free(), 1);
         assert_eq!(frames.take(), Some(taken[1]));
+    }
+
+    #[test]
+    fn who_took_a_frame_pays_until_it_is_free() {
+        let mut frames = Frames::new(&(0x4000_0000..0x4000_8000));
+        let [one, two] = [1, 2].map(|user| Payer::new(user, 3, 8));
+        frames.set_payer(one);
+        let taken: Vec<u64> = core::iter::from_fn(|| frames.take()).collect();
+        assert_eq!((taken.len(), frames.room(), frames.own(1)), (3, 0, 3));
+        frames.set_payer(two);
+        frames.share(taken[0]);
+        assert!(!frames.release(taken[0]) && frames.own(1) == 3 && frames.own(2) == 0);
+        assert_eq!(core::iter::from_fn(|| frames.take()).count(), 3);
+        assert!(frames.release(taken[0]) && frames.own(1) == 2 && frames.take().is_none());
+        frames.set_payer(Payer::ROOT);
+        assert_eq!(core::iter::from_fn(|| frames.take()).count(), 3);
+        assert_eq!(frames.free(), 0);
     }
 
     #[test]

@@ -2,54 +2,46 @@
 
 use alloc::collections::BTreeMap;
 
+use handover_files::{Payer, Quota};
+
 /// A region that is held.
 #[derive(Clone, Copy, Debug)]
 struct Held {
     bytes: u64,
-    owner: u32,
+    user: u32,
 }
 
-/// What is held, by the address in the window. Nobody may have more than three quarters of what there may be, so that others can go on
-/// beside one who gives nothing back.
+/// What is held, by the address in the window, and on whose account.
 #[derive(Clone, Debug)]
 pub struct Holdings {
-    limit: u64,
-    total: u64,
+    quota: Quota,
     held: BTreeMap<u64, Held>,
-    used: BTreeMap<u32, u64>,
 }
 
 impl Holdings {
     /// Nothing is held; at most `limit` bytes may be.
     #[must_use]
     pub fn new(limit: u64) -> Holdings {
-        Holdings { limit, total: 0, held: BTreeMap::new(), used: BTreeMap::new() }
+        Holdings { quota: Quota::new(limit), held: BTreeMap::new() }
     }
 
-    /// Whether a process may get so many bytes more.
+    /// Whether a user may get so many bytes more.
     #[must_use]
-    pub fn has_room(&self, owner: u32, bytes: u64) -> bool {
-        let used = self.used.get(&owner).copied().unwrap_or_default();
-        bytes <= self.limit.saturating_sub(self.total) && bytes <= (self.limit / 4 * 3).saturating_sub(used)
+    pub fn has_room(&self, payer: Payer, bytes: u64) -> bool {
+        bytes <= self.quota.room(payer)
     }
 
-    /// A process has got a region.
-    pub fn add(&mut self, address: u64, bytes: u64, owner: u32) {
+    /// A user has got a region.
+    pub fn add(&mut self, address: u64, bytes: u64, payer: Payer) {
         self.remove(address);
-        self.held.insert(address, Held { bytes, owner });
-        self.total += bytes;
-        *self.used.entry(owner).or_default() += bytes;
+        self.held.insert(address, Held { bytes, user: payer.user() });
+        self.quota.charge(payer.user(), bytes);
     }
 
     /// A region is held no more.
     pub fn remove(&mut self, address: u64) {
-        let Some(Held { bytes, owner }) = self.held.remove(&address) else { return };
-        self.total -= bytes;
-        if let Some(used) = self.used.get_mut(&owner) {
-            *used -= bytes;
-            if *used == 0 {
-                self.used.remove(&owner);
-            }
+        if let Some(Held { bytes, user }) = self.held.remove(&address) {
+            self.quota.give_back(user, bytes);
         }
     }
 }
@@ -59,27 +51,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_who_gives_nothing_back_leaves_others_a_quarter() {
+    fn one_who_gives_nothing_back_leaves_others_theirs() {
         let mut holdings = Holdings::new(16);
-        for address in 0..12 {
-            assert!(holdings.has_room(1, 1));
-            holdings.add(address, 1, 1);
+        let [one, two] = [1, 2].map(|user| Payer::new(user, 8, 16));
+        for address in 0..8 {
+            assert!(holdings.has_room(one, 1));
+            holdings.add(address, 1, one);
         }
-        assert!(!holdings.has_room(1, 1) && holdings.has_room(2, 4) && !holdings.has_room(2, 5));
-        holdings.add(12, 4, 2);
-        assert!(!holdings.has_room(3, 1));
+        assert!(!holdings.has_room(one, 1) && holdings.has_room(two, 6) && !holdings.has_room(two, 7));
+        holdings.add(12, 6, two);
+        assert!(!holdings.has_room(two, 1) && holdings.has_room(Payer::ROOT, 2));
         holdings.remove(3);
         holdings.remove(3);
-        assert!(holdings.has_room(1, 1) && !holdings.has_room(1, 2) && !holdings.has_room(3, 2));
+        assert!(holdings.has_room(one, 1) && !holdings.has_room(one, 2));
         (0..13).for_each(|address| holdings.remove(address));
-        assert!(holdings.used.is_empty() && holdings.total == 0 && holdings.has_room(1, 12));
+        assert!(holdings.quota.used() == 0 && holdings.held.is_empty() && holdings.has_room(Payer::ROOT, 16));
     }
 
     #[test]
     fn a_place_taken_again_counts_once() {
         let mut holdings = Holdings::new(100);
-        holdings.add(7, 10, 1);
-        holdings.add(7, 20, 2);
-        assert!(holdings.has_room(1, 75) && !holdings.has_room(2, 56) && !holdings.has_room(3, 81));
+        let [one, two] = [1, 2].map(|user| Payer::new(user, 100, 100));
+        holdings.add(7, 10, one);
+        holdings.add(7, 20, two);
+        assert!(
+            holdings.has_room(one, 68) && !holdings.has_room(one, 69) && holdings.has_room(Payer::ROOT, 80)
+        );
     }
 }

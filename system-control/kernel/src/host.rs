@@ -2,8 +2,8 @@
 
 use alloc::{format, vec::Vec};
 
-use handover_files::{Clock, Console, MachineStatus, ProcessStatus, Processes, Random, Time};
-use handover_guest::{console, heap};
+use handover_files::{Clock, Console, MachineStatus, Payer, ProcessStatus, Processes, Random, Time};
+use handover_guest::console;
 use handover_kernel::{
     areas::Protection,
     clock::{Nanoseconds, SECOND},
@@ -12,6 +12,7 @@ use handover_kernel::{
 use rand_chacha::{ChaCha20Rng, rand_core::RngCore};
 
 use crate::{
+    heap,
     kernel::Statistics,
     memory::Stuff,
     region::Regions,
@@ -29,6 +30,8 @@ pub struct Host<'a> {
     pub regions: &'a mut Regions,
     /// The calling process.
     pub caller: Pid,
+    /// Who pays for what is made.
+    pub payer: Payer,
     /// Since the start.
     pub now: Nanoseconds,
     /// Between 1970 and the start.
@@ -76,6 +79,7 @@ impl Host<'_> {
             parent: process.parent,
             group: process.group,
             session: process.session,
+            user: process.user,
             threads: process.threads.len() as u32,
             user_time: process.used / TICK,
             system_time: 0,

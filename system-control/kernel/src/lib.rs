@@ -23,5 +23,6 @@ pub mod signal;
 pub mod signal_frame;
 pub mod stack;
 pub mod timers;
+pub mod users;
 
 pub use handover_files::Errno;

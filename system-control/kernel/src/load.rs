@@ -4,7 +4,6 @@ use alloc::{rc::Rc, vec::Vec};
 
 use handover_kernel::{
     Errno,
-    areas::Protection,
     elf::{self, HEAD},
     layout::{PAGE, STACK_SIZE, STACK_TOP},
     registers::Registers,
@@ -115,6 +114,7 @@ fn load_program(
     let plan = elf::plan(head, size)?;
     let mut random = [0; 16];
     kernel.random.fill_bytes(&mut random);
+    let user = kernel.payer().user().into();
     let auxiliary = [
         (auxvec::AT_PHDR, plan.headers),
         (auxvec::AT_PHENT, plan.header_size),
@@ -123,8 +123,8 @@ fn load_program(
         (auxvec::AT_ENTRY, plan.entry),
         (auxvec::AT_HWCAP, capabilities()),
         (auxvec::AT_CLKTCK, 100),
-        (auxvec::AT_UID, 0),
-        (auxvec::AT_EUID, 0),
+        (auxvec::AT_UID, user),
+        (auxvec::AT_EUID, user),
         (auxvec::AT_GID, 0),
         (auxvec::AT_EGID, 0),
         (auxvec::AT_SECURE, 0),
@@ -181,8 +181,7 @@ fn fill(
             space.write(frames, segment.tail.start, &zeroes)?;
         }
     }
-    let writable = Protection::READ | Protection::WRITE;
-    space.map_area(frames, Place::Free(STACK_TOP - STACK_SIZE), STACK_SIZE, writable, Stuff::Anonymous)?;
+    space.add_stack(STACK_TOP - STACK_SIZE..STACK_TOP)?;
     space.write(frames, image.pointer, &image.bytes)?;
     space.set_break(plan.end);
     Ok(())

@@ -16,6 +16,8 @@ mod channels;
 #[cfg(target_os = "none")]
 mod first;
 #[cfg(target_os = "none")]
+mod heap;
+#[cfg(target_os = "none")]
 mod host;
 #[cfg(target_os = "none")]
 mod interrupt;

@@ -72,6 +72,8 @@ pub struct Thread {
     pub pid: Pid,
     /// Itself.
     pub tid: Tid,
+    /// On whose turn and account it runs.
+    pub user: u32,
     pub state: State,
     /// FP and SIMD, while it is not the one whose registers are loaded.
     pub vectors: Box<Vectors>,
@@ -131,11 +133,14 @@ pub struct Process {
     pub parent: Pid,
     pub group: Pid,
     pub session: Pid,
+    pub user: u32,
     pub threads: Vec<Tid>,
     /// `None` once it has ended.
     pub space: Option<Rc<RefCell<Space>>>,
     /// `None` once it has ended.
     pub descriptors: Option<Rc<RefCell<Descriptors>>>,
+    /// What its limit of descriptors may become.
+    pub descriptors_max: u64,
     pub actions: Rc<RefCell<Actions>>,
     pub pending: Pending,
     /// Set when it has ended and its parent has not asked yet.
@@ -184,6 +189,12 @@ impl Tasks {
                 return self.next;
             }
         }
+    }
+
+    /// How many threads and processes a user has.
+    pub fn count(&self, user: u32) -> (usize, usize) {
+        let threads = self.threads.values().filter(|thread| thread.user == user).count();
+        (threads, self.processes.values().filter(|process| process.user == user).count())
     }
 
     /// The children of a process.

@@ -2,7 +2,7 @@
 
 use crate::{
     BUDGET_MIN, COLOURS, Duration, KernelSource, MAX_DEVICES, MAX_NAME, MAX_PHYSICAL, MAX_PROCESSORS,
-    MEMORY_GRANULE, Manifest, MemorySize, PERIOD_MAX, Partition, Program, REQUESTS,
+    MAX_PROGRAMS, MEMORY_GRANULE, Manifest, MemorySize, PERIOD_MAX, Partition, Program, REQUESTS,
 };
 use alloc::{format, string::String};
 
@@ -181,6 +181,20 @@ impl Manifest {
 
     fn check_program(&self, index: usize, program: &Program) -> Result<(), Problem> {
         let at = |key| Place::Program(index, Key::Value(key));
+        if index >= MAX_PROGRAMS {
+            return wrong(
+                Place::Program(index, Key::Table),
+                format!("there can be {MAX_PROGRAMS} programs at most"),
+            );
+        }
+        if program.memory.is_some_and(|memory| memory.0 == 0 || memory.0 > self.system_control.memory_size())
+        {
+            let what = format!(
+                "system-control has {} for all its programs",
+                MemorySize(self.system_control.memory_size())
+            );
+            return wrong(at("memory"), what);
+        }
         let name = program.name();
         let key = if program.name.is_some() { "name" } else { "path" };
         check_name(name, "program", at(key))?;
@@ -267,18 +281,6 @@ impl Manifest {
                 if !named && !device.contains(',') {
                     let what = format!("`{device}` names no device: write `NODE@ADDRESS` or `VENDOR,MODEL`");
                     return wrong(place(element), what);
-                }
-            }
-            // Who is given it as it is asked for, nobody knows yet.
-            for (element, device) in partition.devices_on_request.iter().enumerate() {
-                let place = Place::Partition(index, Key::Element("devices-on-request", element));
-                if !device.contains(['@', ',']) {
-                    let what = format!("`{device}` names no device: write `NODE@ADDRESS` or `VENDOR,MODEL`");
-                    return wrong(place, what);
-                }
-                if partition.devices.len() + element >= MAX_DEVICES {
-                    let what = format!("`{}` may have more than {MAX_DEVICES} devices", partition.name);
-                    return wrong(place, what);
                 }
             }
             if partition.devices.len() > MAX_DEVICES {

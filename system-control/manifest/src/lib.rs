@@ -41,6 +41,8 @@ pub const MAX_PHYSICAL: u32 = 16;
 pub const BUDGET_MIN: Duration = Duration(100_000);
 /// The longest period.
 pub const PERIOD_MAX: Duration = Duration(1_000_000_000);
+/// The most programs: each has a user of its own, of 1 to 63.
+pub const MAX_PROGRAMS: usize = 63;
 /// The most bytes of a partition's or a service's name.
 pub const MAX_NAME: usize = 15;
 /// Memory that stays with the control OS and system-control where that has no more than [`SYSTEM_CONTROL_MEMORY`], in bytes.
@@ -159,9 +161,6 @@ pub struct Partition {
     /// (`arm,pl031`, the first one that nobody has).
     #[serde(default)]
     pub devices: Vec<String>,
-    /// Devices that it may ask for as it runs, named alike; each request is for the next of them.
-    #[serde(default)]
-    pub devices_on_request: Vec<String>,
     /// Time that each of its logical processors is sure to get, and gets no more than, in each `period`: [`BUDGET_MIN`] to the period. Without it
     /// they take what others leave.
     #[serde(default)]
@@ -224,7 +223,6 @@ impl Partition {
             provides: Vec::new(),
             uses: Vec::new(),
             devices: Vec::new(),
-            devices_on_request: Vec::new(),
             budget: None,
             period: None,
             work_conserving: false,

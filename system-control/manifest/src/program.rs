@@ -3,7 +3,7 @@
 use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
-use crate::{BUSYBOX, Duration};
+use crate::{BUSYBOX, Duration, MemorySize};
 
 /// How often something is started again, unless the manifest says otherwise.
 pub const RESTART_LIMIT: u32 = 3;
@@ -69,6 +69,10 @@ pub struct Program {
     /// Services it may connect to.
     #[serde(default)]
     pub uses: Vec<String>,
+    /// What it and those that it starts may have in memory, together; without it, as much as each other program. Of what the kernel keeps for
+    /// programs, they may have as much in proportion.
+    #[serde(default)]
+    pub memory: Option<MemorySize>,
     /// It decides guests' requests for resources. One program at most does.
     #[serde(default)]
     pub decides: bool,
@@ -89,6 +93,7 @@ impl Program {
             restart_limit: u32::MAX,
             provides: Vec::new(),
             uses: Vec::new(),
+            memory: None,
             decides: false,
             console: true,
         }
@@ -166,6 +171,7 @@ mod tests {
             restart_limit: 0,
             provides: Vec::new(),
             uses: Vec::new(),
+            memory: None,
             decides: false,
             console: false,
         };

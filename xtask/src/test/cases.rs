@@ -421,6 +421,23 @@ macro_rules! petitioner {
     };
 }
 
+/// A program that takes what it can get, and keeps it, before the partitions start.
+macro_rules! reckless {
+    ($name:literal, $way:literal, $more:literal) => {
+        concat!(
+            "[[program]]\npath = \"program:reckless\"\nname = \"",
+            $name,
+            "\"\nprovides = [\"",
+            $name,
+            "\"]\narguments = [\"keep\", \"",
+            $way,
+            "\"]\n",
+            $more,
+            "\n"
+        )
+    };
+}
+
 /// A program that decides guests' requests.
 macro_rules! decides {
     ($path:literal, $arguments:literal) => {
@@ -1196,7 +1213,8 @@ fn linux() -> Vec<Case> {
         },
         Case {
             name: "unix-reckless",
-            manifest: unix!("\"reckless\"", "/bin/reckless"),
+            manifest: "[system-control]\nprograms = [\"reckless\"]\ncommand-line = \"/bin/reckless\"\nmemory = \"64 MiB\"\n\
+                       [machine]\nprocessors = 1\nmemory = \"128 MiB\"\n",
             lines: &[Same("system-control", RECKLESS)],
             status: 0,
             limit: 240,
@@ -1257,7 +1275,7 @@ fn linux() -> Vec<Case> {
             name: "init-dies",
             manifest: concat!(
                 init!("[\"client\"]"),
-                "[[program]]\npath = \"busybox\"\nname = \"killer\"\n\
+                "[[program]]\npath = \"busybox\"\nname = \"killer\"\nconsole = true\n\
                  arguments = [\"sh\", \"-c\", \"for i in 1 2; do test -e /run/$i || { touch /run/$i; sleep 0.0$((i - 1)); kill -9 1; }; done\"]\n",
                 bench_pair!()
             ),
@@ -1398,36 +1416,6 @@ fn linux() -> Vec<Case> {
             status: 0,
             limit: 240,
             icount: true,
-        },
-        Case {
-            name: "requests-for-a-device",
-            manifest: concat!(
-                "end-with = [\"first\", \"second\"]\n[machine]\nprocessors = 1\nmemory = \"160 MiB\"\n",
-                "[requests]\ndefault = \"grant\"\n",
-                device_user!(
-                    "first",
-                    "devices-on-request = [\"pl031@9010000\"]\nuses = [\"requests\"]\n",
-                    "case=asked"
-                ),
-                device_user!(
-                    "second",
-                    "devices-on-request = [\"arm,pl031\"]\nuses = [\"requests\"]\n",
-                    "case=asked"
-                ),
-            ),
-            lines: &[
-                Has("first", "rtc: asked for a device: Ok(1)"),
-                Has("first", "rtc: an alarm, 1 interrupt"),
-                Has("first", "rtc: asked for another: Err(BadHandle)"),
-                Has("first", "rtc: asked ok"),
-                Has("second", "rtc: asked for a device: Ok(1)"),
-                Has("second", "rtc: an alarm, 1 interrupt"),
-                Has("second", "rtc: asked ok"),
-                Lacks("", "panic"),
-            ],
-            status: 0,
-            limit: 240,
-            icount: false,
         },
         Case {
             name: "init-clients-come-again",
@@ -1617,6 +1605,39 @@ fn linux() -> Vec<Case> {
                 Has("system-control", "] talker: line 100"),
                 Has("talker", "petitioner: 103 lines written"),
                 Has("system-control", "talker has exited with status 0"),
+            ],
+            status: 0,
+            limit: 240,
+            icount: false,
+        },
+        Case {
+            name: "reckless-beside",
+            manifest: concat!(
+                "end-with = [\"talker\"]\n[system-control]\nmemory = \"64 MiB\"\n",
+                "[machine]\nprocessors = 2\nmemory = \"256 MiB\"\n",
+                reckless!("one", "takes all memory", "memory = \"6 MiB\""),
+                reckless!("two", "has the kernel keep what it can", ""),
+                reckless!("three", "forks until it cannot, and all loop", ""),
+                reckless!("four", "fills the file system", ""),
+                reckless!("five", "makes sockets until it cannot", ""),
+                reckless!("six", "makes messages until it cannot", ""),
+                "[[program]]\npath = \"program:log\"\nprovides = [\"log\"]\nmemory = \"4 MiB\"\n",
+                "[[program]]\npath = \"program:monitor\"\n",
+                petitioner!("talker", "log", "uses = [\"log\"]"),
+            ),
+            lines: &[
+                Count("system-control", "  ID NAME            STATE", 1),
+                Has("system-control", "] talker: line 100"),
+                Has("talker", "petitioner: 103 lines written"),
+                Has("system-control", "talker has exited with status 0"),
+                // They stay, and init has been able to tell.
+                Lacks("system-control", "program one has"),
+                Lacks("system-control", "program two has"),
+                Lacks("system-control", "program three has"),
+                Lacks("system-control", "program four has"),
+                Lacks("system-control", "program five has"),
+                Lacks("system-control", "program six has"),
+                Lacks("system-control", "cannot be"),
             ],
             status: 0,
             limit: 240,

@@ -39,8 +39,10 @@ impl Caller<'_> {
             Node::Inode(number) => number,
             Node::Proc(entry) => {
                 let now = self.system.now();
+                let process = entry.process().and_then(|process| self.system.process(process));
                 return Ok(Metadata {
                     device: DEVICE_PROC,
+                    user: process.map_or(0, |process| process.user),
                     inode: entry.number(),
                     mode: entry.mode(),
                     links: if entry.mode() & S_IFMT == S_IFDIR { 2 } else { 1 },
@@ -56,7 +58,7 @@ impl Caller<'_> {
             Body::Directory(_) => (PAGE as u64, 0),
             Body::Archive(bytes) => (bytes.len() as u64, (bytes.len() as u64).div_ceil(PAGE as u64)),
             Body::Memory(contents) => (contents.size(), contents.held()),
-            Body::Link(target) => (target.len() as u64, 0),
+            Body::Link(target, _) => (target.len() as u64, 0),
             &Body::Message(message) => {
                 let message = self.files.message(message)?;
                 (message.size(), message.held() / PAGE as u64)
@@ -98,8 +100,12 @@ impl Caller<'_> {
                     ..Metadata::default()
                 })
             }
-            (None, Object::Socket(socket)) => {
-                let inode = self.files.socket(socket)?.number;
+            (None, Object::Socket(_) | Object::Pair(_)) => {
+                let inode = match open.object {
+                    Object::Socket(socket) => self.files.socket(socket)?.number,
+                    Object::Pair(end) => self.files.pairs.get(end.pair).map_or(0, |pair| pair.number),
+                    _ => 0,
+                };
                 Ok(Metadata {
                     device: DEVICE_PIPES,
                     inode,
@@ -331,8 +337,8 @@ impl Caller<'_> {
         match kind {
             MountKind::Archive => status.flags = READ_ONLY,
             MountKind::Memory => {
-                status.blocks = self.files.budget.limit;
-                status.free_blocks = self.files.budget.limit.saturating_sub(self.files.budget.used);
+                status.blocks = self.files.budget.whole();
+                status.free_blocks = self.files.budget.room(self.files.payer);
                 status.inodes = self.files.inodes.limit() as u64;
                 status.free_inodes = (self.files.inodes.limit() - self.files.inodes.len()) as u64;
             }

@@ -86,7 +86,7 @@ impl Caller<'_> {
                 Ok(0)
             }
             linux_raw_sys::general::F_GETPIPE_SZ if matches!(open.object, Object::Pipe { .. }) => {
-                Ok(crate::pipe::CAPACITY as u64)
+                Ok(crate::ring::CAPACITY as u64)
             }
             linux_raw_sys::general::F_GETPIPE_SZ => Err(Errno::BADF),
             _ => Err(Errno::INVAL),
@@ -194,6 +194,9 @@ impl Caller<'_> {
         match (open.object, open.node) {
             (Object::Pipe { pipe, .. }, _) => {
                 Ok(self.files.pipes.get(pipe).map_or(0, |pipe| pipe.length() as u64))
+            }
+            (Object::Pair(end), _) => {
+                Ok(self.files.pairs.get(end.pair).map_or(0, |pair| pair.available(end.second) as u64))
             }
             (Object::Device(Device::Terminal), _) => Ok(self.files.terminal.available() as u64),
             (Object::File, Some(node @ Node::Inode(inode)))

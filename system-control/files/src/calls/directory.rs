@@ -70,11 +70,13 @@ impl Caller<'_> {
         }
         let (parent, name) = self.place_for_new(folder, path, false)?;
         let pages = Files::link_pages(target);
-        if self.files.budget.used + pages > self.files.budget.limit {
+        let payer = self.files.payer;
+        if !self.files.budget.take(payer, pages) {
             return Err(Errno::NOSPC);
         }
-        self.make_in(parent, &name, 0o777, Body::Link(target.to_vec()))?;
-        self.files.budget.used += pages;
+        let link = Body::Link(target.to_vec(), payer.user() as u8);
+        self.make_in(parent, &name, 0o777, link)
+            .inspect_err(|_| self.files.budget.give_back(payer.user(), pages))?;
         Ok(())
     }
 
@@ -192,7 +194,7 @@ impl Caller<'_> {
         let node = if path.is_empty() { self.node_of(folder)? } else { self.find(folder, path, false)? };
         let target = match node {
             Node::Inode(number) => match &self.files.inode(number)?.body {
-                Body::Link(target) => target.clone(),
+                Body::Link(target, _) => target.clone(),
                 _ if path.is_empty() => return Err(Errno::NOENT),
                 _ => return Err(Errno::INVAL),
             },

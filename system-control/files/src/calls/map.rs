@@ -34,11 +34,11 @@ impl Caller<'_> {
             let region = message.region()?.filter(|_| start < message.size());
             return Ok(region.map(|region| PageSource::Region { region, offset: start }));
         }
-        let (contents, budget) = self.files.contents(number).map_err(|_| Errno::NODEV)?;
+        let (contents, mut budget) = self.files.contents(number).map_err(|_| Errno::NODEV)?;
         if start >= contents.size() {
             return Ok(None);
         }
-        Ok(Some(match contents.page(budget, index, shared)? {
+        Ok(Some(match contents.page(&mut budget, index, shared)? {
             Some(page) => PageSource::Memory(page),
             None => PageSource::Zero,
         }))

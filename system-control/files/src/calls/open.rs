@@ -186,7 +186,7 @@ impl Caller<'_> {
             };
         };
         let object = match self.files.inode(number)?.body {
-            Body::Link(_) => return Err(Errno::LOOP),
+            Body::Link(..) => return Err(Errno::LOOP),
             Body::Device(crate::Device::Absent, _) => return Err(Errno::NXIO),
             Body::Device(device, _) => Object::Device(device),
             Body::Fifo(_) => return self.open_fifo(number, kept),

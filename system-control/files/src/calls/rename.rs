@@ -176,7 +176,7 @@ impl Caller<'_> {
             record.changed = now;
             let parent = self.files.inode_mut(at.parent)?;
             parent.touch(now);
-            parent.directory_mut().ok_or(Errno::NOTDIR)?.insert(&name, Node::Inode(inode));
+            parent.directory_mut().ok_or(Errno::NOTDIR)?.insert(&name, Node::Inode(inode), 0);
         }
         let is_directory = |caller: &Caller<'_>, inode| caller.files.directory(inode).is_ok();
         let (source, target) = (is_directory(self, source), is_directory(self, target));

@@ -4,8 +4,8 @@ use handover_abi::{PartitionId, RequestFlags};
 use linux_raw_sys::{
     general::{O_CLOEXEC, O_NONBLOCK, O_RDWR},
     net::{
-        SHUT_RD, SHUT_RDWR, SHUT_WR, SO_ACCEPTCONN, SO_DOMAIN, SO_ERROR, SO_PROTOCOL, SO_REUSEADDR, SO_TYPE,
-        SOCK_SEQPACKET, SOL_SOCKET,
+        AF_UNIX, SHUT_RD, SHUT_RDWR, SHUT_WR, SO_ACCEPTCONN, SO_DOMAIN, SO_ERROR, SO_PROTOCOL, SO_RCVBUF,
+        SO_REUSEADDR, SO_SNDBUF, SO_TYPE, SOCK_SEQPACKET, SOL_SOCKET,
     },
 };
 
@@ -16,6 +16,8 @@ use crate::{
     files::Waitable,
     interface::{AF_HANDOVER, Address, HANDOVER_MAP, HANDOVER_REFUSAL, SOL_HANDOVER},
     open::{Object, Open},
+    pair::{Kind, Pair, PairEnd},
+    ring::CAPACITY,
     socket::{BACKLOG_MAX, Request, Socket, SocketState},
 };
 
@@ -23,6 +25,8 @@ impl Caller<'_> {
     pub(super) fn socket_of(&self, fd: Fd) -> Result<u32, Errno> {
         match self.open_of(fd)?.1.object {
             Object::Socket(number) => Ok(number),
+            // Connected for good.
+            Object::Pair(_) => Err(Errno::OPNOTSUPP),
             Object::Path => Err(Errno::BADF),
             _ => Err(Errno::NOTSOCK),
         }
@@ -34,11 +38,66 @@ impl Caller<'_> {
     ///
     /// [`Errno::BADF`].
     pub fn is_socket(&self, fd: Fd) -> Result<bool, Errno> {
-        Ok(matches!(self.open_of(fd)?.1.object, Object::Socket(_)))
+        Ok(matches!(self.open_of(fd)?.1.object, Object::Socket(_) | Object::Pair(_)))
+    }
+
+    /// The pair that a socket is of, and which of the two it is.
+    fn pair_of(&self, fd: Fd) -> Result<Option<PairEnd>, Errno> {
+        match self.open_of(fd)?.1.object {
+            Object::Pair(end) => Ok(Some(end)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether a socket is one of a pair.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::BADF`].
+    pub fn is_pair(&self, fd: Fd) -> Result<bool, Errno> {
+        Ok(self.pair_of(fd)?.is_some())
+    }
+
+    /// `socketpair`, of the domain `AF_UNIX`.
+    ///
+    /// # Errors
+    ///
+    /// Linux's. [`Errno::OPNOTSUPP`] for message channels, [`Errno::AFNOSUPPORT`] for other domains.
+    pub fn socketpair(&mut self, domain: u32, kind: u32, protocol: u32) -> Result<[Fd; 2], Errno> {
+        let flags = kind & (O_CLOEXEC | O_NONBLOCK);
+        match domain {
+            AF_UNIX => {}
+            domain if domain == u32::from(AF_HANDOVER) => return Err(Errno::OPNOTSUPP),
+            _ => return Err(Errno::AFNOSUPPORT),
+        }
+        let kind = Kind::of(kind & !flags).ok_or(Errno::SOCKTNOSUPPORT)?;
+        if protocol > AF_UNIX {
+            return Err(Errno::PROTONOSUPPORT);
+        }
+        let first = self.descriptors.lowest(0)?;
+        self.descriptors.lowest(first + 1)?;
+        let number = self.files.next_number();
+        let pair = self.files.pairs.insert(self.files.payer, Pair::new(kind, number)).ok_or(Errno::NFILE)?;
+        let mut ends = [0; 2];
+        for (place, second) in [false, true].into_iter().enumerate() {
+            let object = Object::Pair(PairEnd { pair, second });
+            let made = self.files.make_open(Open::new(object, None, O_RDWR | flags & O_NONBLOCK));
+            match made.and_then(|open| self.install(open, flags & O_CLOEXEC != 0)) {
+                Ok(fd) => ends[place] = fd,
+                Err(errno) => {
+                    if second {
+                        self.close(ends[0])?;
+                    }
+                    self.files.pairs.remove(pair);
+                    return Err(errno);
+                }
+            }
+        }
+        Ok(ends)
     }
 
     fn install_socket(&mut self, socket: Socket, flags: u32) -> Result<(Fd, u32), Errno> {
-        let number = self.files.sockets.insert(socket).ok_or(Errno::NFILE)?;
+        let number = self.files.sockets.insert(self.files.payer, socket).ok_or(Errno::NFILE)?;
         match self.files.make_open(Open::new(Object::Socket(number), None, O_RDWR | flags & O_NONBLOCK)) {
             Ok(open) => Ok((self.install(open, flags & O_CLOEXEC != 0)?, number)),
             Err(failed) => {
@@ -136,7 +195,7 @@ impl Caller<'_> {
         let number = self.socket_of(fd)?;
         let service = self.files.socket(number)?.service;
         self.descriptors.lowest(0)?;
-        if !self.files.sockets.has_room() || !self.files.opens.has_room() {
+        if !self.files.sockets.has_room(self.files.payer) || !self.files.opens.has_room(self.files.payer) {
             return Err(Errno::NFILE);
         }
         loop {
@@ -218,10 +277,13 @@ impl Caller<'_> {
     ///
     /// [`Errno::NOTCONN`], [`Errno::INVAL`].
     pub fn shutdown(&mut self, fd: Fd, how: u32) -> Result<(), Errno> {
-        let number = self.socket_of(fd)?;
         if !matches!(how, SHUT_RD | SHUT_WR | SHUT_RDWR) {
             return Err(Errno::INVAL);
         }
+        if let Some(end) = self.pair_of(fd)? {
+            return self.files.shut_pair_down(end, how != SHUT_WR, how != SHUT_RD);
+        }
+        let number = self.socket_of(fd)?;
         let socket = self.files.socket_mut(number)?;
         match socket.state {
             SocketState::Listening { .. } => self.files.stop_listening(number, self.system),
@@ -274,6 +336,16 @@ impl Caller<'_> {
     ///
     /// [`Errno::NOPROTOOPT`] for options that there are not.
     pub fn getsockopt(&mut self, fd: Fd, level: u32, option: u32) -> Result<u32, Errno> {
+        if let Some(end) = self.pair_of(fd)? {
+            let kind = self.files.pairs.get(end.pair).ok_or(Errno::BADF)?.kind;
+            return match (level, option) {
+                (SOL_SOCKET, SO_TYPE) => Ok(kind.number()),
+                (SOL_SOCKET, SO_DOMAIN) => Ok(AF_UNIX),
+                (SOL_SOCKET, SO_SNDBUF | SO_RCVBUF) => Ok(CAPACITY as u32),
+                (SOL_SOCKET, SO_ERROR | SO_PROTOCOL | SO_REUSEADDR | SO_ACCEPTCONN) => Ok(0),
+                _ => Err(Errno::NOPROTOOPT),
+            };
+        }
         let number = self.socket_of(fd)?;
         let socket = self.files.socket_mut(number)?;
         match (level, option) {

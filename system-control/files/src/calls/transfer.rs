@@ -71,6 +71,7 @@ impl Caller<'_> {
             Object::Pipe { pipe, .. } => self.files.read_pipe(pipe, sink),
             Object::Counter(counter) => self.files.read_counter(counter, sink),
             Object::Socket(socket) => self.read_socket(socket, sink),
+            Object::Pair(end) => self.files.read_pair(end, sink),
             Object::Epoll(_) => Err(Errno::INVAL),
         }
     }
@@ -194,6 +195,7 @@ impl Caller<'_> {
             Object::Pipe { pipe, .. } => self.files.write_pipe(pipe, source),
             Object::Counter(counter) => self.files.write_counter(counter, source),
             Object::Socket(socket) => self.write_socket(socket, source),
+            Object::Pair(end) => self.files.write_pair(end, source),
             Object::Epoll(_) => Err(Errno::INVAL),
         }
     }
@@ -237,9 +239,9 @@ impl Caller<'_> {
             self.files.inode_mut(number)?.touch(now);
             return Ok(written);
         }
-        let (contents, budget) = self.files.contents(number)?;
+        let (contents, mut budget) = self.files.contents(number)?;
         let at = at.unwrap_or(contents.size());
-        let done = contents.write(budget, at, source)?;
+        let done = contents.write(&mut budget, at, source)?;
         if done > 0 {
             self.files.inode_mut(number)?.touch(now);
         }
@@ -346,8 +348,8 @@ impl Caller<'_> {
         if let Some(message) = self.files.message_of(number) {
             self.files.resize_message(message, size, self.system)?;
         } else {
-            let (contents, budget) = self.files.contents(number)?;
-            contents.truncate(budget, size);
+            let (contents, mut budget) = self.files.contents(number)?;
+            contents.truncate(&mut budget, size);
         }
         self.files.inode_mut(number)?.touch(now);
         Ok(())
@@ -378,8 +380,8 @@ impl Caller<'_> {
         };
         let end = offset.checked_add(length).filter(|&end| end <= SIZE_MAX).ok_or(Errno::FBIG)?;
         let now = self.system.now();
-        let (contents, budget) = self.files.contents(number).map_err(|_| Errno::NODEV)?;
-        contents.allocate(budget, offset, end, mode & FALLOC_FL_KEEP_SIZE == 0)?;
+        let (contents, mut budget) = self.files.contents(number).map_err(|_| Errno::NODEV)?;
+        contents.allocate(&mut budget, offset, end, mode & FALLOC_FL_KEEP_SIZE == 0)?;
         self.files.inode_mut(number)?.touch(now);
         Ok(())
     }

@@ -71,7 +71,7 @@ impl Caller<'_> {
         }
         self.descriptors.lowest(0)?;
         let counter = Counter { value: value.into(), semaphore: flags & SEMAPHORE != 0, changes: 0 };
-        let counter = self.files.counters.insert(counter).ok_or(Errno::NFILE)?;
+        let counter = self.files.counters.insert(self.files.payer, counter).ok_or(Errno::NFILE)?;
         let open = Open::new(Object::Counter(counter), None, O_RDWR | flags & O_NONBLOCK);
         match self.files.make_open(open) {
             Ok(open) => self.install(open, flags & O_CLOEXEC != 0),
@@ -92,7 +92,7 @@ impl Caller<'_> {
             return Err(Errno::INVAL);
         }
         self.descriptors.lowest(0)?;
-        let epoll = self.files.epolls.insert(Epoll::default()).ok_or(Errno::NFILE)?;
+        let epoll = self.files.epolls.insert(self.files.payer, Epoll::default()).ok_or(Errno::NFILE)?;
         match self.files.make_open(Open::new(Object::Epoll(epoll), None, O_RDWR)) {
             Ok(open) => self.install(open, flags & EPOLL_CLOEXEC != 0),
             Err(errno) => {

@@ -6,7 +6,7 @@ mod waiting;
 use alloc::{boxed::Box, collections::BTreeMap, rc::Rc, vec::Vec};
 use core::{cell::RefCell, cell::UnsafeCell};
 
-use handover_files::{Caller, Files, TerminalSignal};
+use handover_files::{Caller, Files, Payer, TerminalSignal};
 use handover_guest::timer;
 use handover_kernel::{
     Errno,
@@ -16,12 +16,14 @@ use handover_kernel::{
     schedule::Queue,
     signal::Signal,
     timers::Timers,
+    users::Users,
 };
 use rand_chacha::ChaCha20Rng;
 
 use crate::{
     asids::Asids,
     first::First,
+    heap,
     host::Host,
     memory::Space,
     region::Regions,
@@ -38,6 +40,8 @@ pub struct Kernel {
     /// The thread that made the system call, or was interrupted.
     pub current: Tid,
     pub statistics: Statistics,
+    /// What each user may have.
+    pub users: Users,
     /// Nanoseconds between 1970 and the counter's zero.
     pub epoch: Nanoseconds,
     pub limits: Limits,
@@ -45,6 +49,8 @@ pub struct Kernel {
     pub first: First,
     pub regions: Regions,
     ready: Queue<Tid>,
+    /// On whose account is what is taken now.
+    payer: Payer,
     timers: Timers<Tid>,
     sleepers: BTreeMap<Key, Vec<Tid>>,
     rate: Rate,
@@ -65,8 +71,8 @@ pub struct Kernel {
 pub struct Limits {
     /// Frames of one address space.
     pub space: u64,
-    /// Bytes of the kernel's own heap that must stay free when a program asks for something.
-    pub reserve: usize,
+    /// Bytes of the kernel's own heap that one call takes at most: so many must be free when it is made.
+    pub call: u64,
     /// Bytes of message regions, all programs' together.
     pub regions: u64,
 }
@@ -124,6 +130,8 @@ impl Kernel {
     ) -> Kernel {
         Kernel {
             tasks: Tasks::default(),
+            users: Users::new(frames.total()),
+            payer: Payer::ROOT,
             frames,
             asids,
             futexes: Futexes::default(),
@@ -150,6 +158,35 @@ impl Kernel {
     /// Time since the counter's zero.
     pub fn now(&self) -> Nanoseconds {
         self.rate.time(timer::now())
+    }
+
+    // Whose account it is.
+
+    /// On whose account is what is taken now.
+    pub fn payer(&self) -> Payer {
+        self.payer
+    }
+
+    /// What is taken from now on is on the current thread's user's account; without a thread, on user 0's.
+    pub fn pay(&mut self) {
+        let user = self.tasks.threads.get(&self.current).map_or(0, |thread| thread.user);
+        if user != self.payer.user() {
+            self.set_payer(user);
+        }
+    }
+
+    /// What is taken from now on is on a user's account, within the user's limit as it is now.
+    pub fn set_payer(&mut self, user: u32) {
+        self.payer = self.users.payer(user);
+        self.frames.set_payer(self.payer);
+        self.files.set_payer(self.payer);
+        heap::set_payer(self.payer);
+    }
+
+    /// Whether the caller may make a call that makes the kernel keep something.
+    pub fn has_heap(&self) -> bool {
+        let reserve = if self.payer.user() == 0 { 0 } else { Payer::reserve(heap::total() as u64) };
+        heap::free() as u64 >= reserve + self.limits.call && heap::room(self.payer) > 0
     }
 
     // Whoever calls.
@@ -224,6 +261,7 @@ impl Kernel {
             statistics: &self.statistics,
             regions: &mut self.regions,
             caller,
+            payer: self.payer,
             now,
             epoch: self.epoch,
             frames: (self.frames.total(), self.frames.free()),
@@ -251,6 +289,7 @@ impl Kernel {
             statistics: &self.statistics,
             regions: &mut self.regions,
             caller,
+            payer: self.payer,
             now,
             epoch: self.epoch,
             frames: (self.frames.total(), self.frames.free()),

@@ -136,16 +136,18 @@ impl Kernel {
         self.count_time();
         self.turn_end = None;
         if current_runs {
-            self.ready.push(self.current);
+            self.make_ready(self.current);
         }
         while let Some(tid) = self.ready.pop() {
             if self.tasks.threads.get(&tid).is_some_and(|thread| thread.state == State::Ready) {
                 self.current = tid;
+                self.pay();
                 self.statistics.switches += 1;
                 return true;
             }
         }
         self.current = 0;
+        self.pay();
         false
     }
 

@@ -57,7 +57,7 @@ impl Kernel {
         let ready = thread.state == State::Ready;
         self.forget_waiting(tid);
         if ready {
-            self.ready.push(tid);
+            self.make_ready(tid);
         }
     }
 
@@ -96,14 +96,17 @@ impl Kernel {
 
     /// A new thread is ready, or one whose process goes on.
     pub fn make_ready(&mut self, tid: Tid) {
-        self.ready.push(tid);
+        let user = self.tasks.threads.get(&tid).map_or(0, |thread| thread.user);
+        self.ready.push(user, tid);
     }
 
     /// A thread ends: nothing knows it any more.
     pub fn forget_thread(&mut self, tid: Tid) {
         self.forget_waiting(tid);
         self.leave_futex(tid);
-        self.ready.remove(tid);
+        if let Some(thread) = self.tasks.threads.get(&tid) {
+            self.ready.remove(thread.user, tid);
+        }
         self.tasks.threads.remove(&tid);
         if self.loaded == Some(tid) {
             self.loaded = None;

@@ -27,9 +27,15 @@ pub enum Place {
 
 impl Space {
     /// That so many bytes more can be asked for: a program that asks for more than it may ever have learns it now.
-    fn check_size(&self, length: u64) -> Result<(), Errno> {
+    fn check_size(&self, frames: &Frames, length: u64) -> Result<(), Errno> {
         let used = self.resident + self.table.frames();
-        if length / PAGE > self.limit.saturating_sub(used) { Err(Errno::NOMEM) } else { Ok(()) }
+        let room = self.limit.saturating_sub(used).min(frames.room());
+        if length / PAGE > room { Err(Errno::NOMEM) } else { Ok(()) }
+    }
+
+    /// Maps a stack, which may be longer than what the program may have: few touch all of it.
+    pub fn add_stack(&mut self, range: Range<u64>) -> Result<(), Errno> {
+        self.areas.insert(range, Protection::READ | Protection::WRITE, Stuff::Anonymous)
     }
 
     /// Maps a range, or a free one of that length below the stack if there is no `fixed` one, or it is only a `hint`.
@@ -47,7 +53,7 @@ impl Space {
         let length = page_ceiling(length).ok_or(Errno::NOMEM)?;
         // A region's pages are not frames of programs' memory.
         if protection.contains(Protection::WRITE) && stuff.region().is_none() {
-            self.check_size(length)?;
+            self.check_size(frames, length)?;
         }
         let range = match place {
             Place::Fixed(address) => {
@@ -117,7 +123,7 @@ impl Space {
     ) -> Result<(), Errno> {
         let before: u64 = range.end - range.start;
         if protection.contains(Protection::WRITE) {
-            self.check_size(before)?;
+            self.check_size(frames, before)?;
         }
         self.areas.protect(range, protection)?;
         let areas = &self.areas;
@@ -182,7 +188,7 @@ impl Space {
             return Ok(old.start);
         }
         let more = length - old_length;
-        self.check_size(more)?;
+        self.check_size(frames, more)?;
         if let Ok(rest) = user_range(old.end, more)
             && self.areas.is_free(&rest)
             && rest.end <= MAPPING_TOP

@@ -49,9 +49,7 @@ pub fn clone(kernel: &mut Kernel, [flags, stack, parent_tid, pointer, child_tid]
     if !is_thread && flags & (linux::CLONE_FS | linux::CLONE_FILES | linux::CLONE_SIGHAND) != 0 {
         return Err(Errno::INVAL.into());
     }
-    if kernel.tasks.threads.len() >= THREADS_MAX {
-        return Err(Errno::AGAIN.into());
-    }
+    check_number(kernel, is_thread)?;
     let tid = kernel.tasks.number();
     let pid = if is_thread { kernel.pid() } else { fork(kernel, tid, shares_memory, flags)? };
     let set_up = |kernel: &mut Kernel| {
@@ -81,6 +79,16 @@ pub fn clone(kernel: &mut Kernel, [flags, stack, parent_tid, pointer, child_tid]
         return wait_for_release(kernel, tid);
     }
     Ok(u64::from(tid))
+}
+
+/// That the user may have another thread, and process.
+fn check_number(kernel: &mut Kernel, is_thread: bool) -> Result<(), Errno> {
+    let payer = kernel.payer();
+    let (threads, processes) = kernel.tasks.count(payer.user());
+    let room = |most: usize, all: usize, own: usize| payer.room(most as u64, all as u64, own as u64) > 0;
+    let more = room(THREADS_MAX, kernel.tasks.threads.len(), threads)
+        && (is_thread || room(PROCESSES_MAX, kernel.tasks.processes.len(), processes));
+    if more { Ok(()) } else { Err(Errno::AGAIN) }
 }
 
 /// A child that shares its parent's memory runs first, until it has memory of its own or has ended.
@@ -121,6 +129,7 @@ fn new_thread(
         registers,
         pid,
         tid,
+        user: parent.user,
         state: State::Ready,
         vectors: parent.vectors.clone(),
         pointer: if has(linux::CLONE_SETTLS) { pointer } else { parent.pointer },
@@ -136,9 +145,6 @@ fn new_thread(
 
 /// A new process that is like its parent.
 fn fork(kernel: &mut Kernel, pid: Pid, shares_memory: bool, flags: u32) -> Result<Pid, Errno> {
-    if kernel.tasks.processes.len() >= PROCESSES_MAX {
-        return Err(Errno::AGAIN);
-    }
     let space = kernel.space()?;
     let space = if shares_memory { space } else { fork_space(kernel, &space)? };
     let (now, parent) = (kernel.now(), kernel.pid());
@@ -151,9 +157,11 @@ fn fork(kernel: &mut Kernel, pid: Pid, shares_memory: bool, flags: u32) -> Resul
         parent,
         group: process.group,
         session: process.session,
+        user: process.user,
         threads: Vec::new(),
         space: Some(space),
         descriptors: Some(Rc::new(RefCell::new(descriptors))),
+        descriptors_max: process.descriptors_max,
         actions: Rc::new(RefCell::new(actions)),
         pending: Pending::default(),
         end: None,

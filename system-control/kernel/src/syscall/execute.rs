@@ -3,6 +3,7 @@
 use alloc::{boxed::Box, rc::Rc, vec::Vec};
 use core::cell::RefCell;
 
+use handover_files::Descriptors;
 use handover_kernel::{
     Errno,
     registers::{Registers, Vectors},
@@ -61,6 +62,7 @@ impl Kernel {
             registers: Registers::default(),
             pid: tid,
             tid,
+            user: 0,
             state: State::Ready,
             vectors: Box::new(Vectors::default()),
             pointer: 0,
@@ -76,9 +78,11 @@ impl Kernel {
             parent: 0,
             group: tid,
             session: tid,
+            user: 0,
             threads: [tid].into(),
             space: None,
             descriptors: Some(Rc::new(RefCell::new(descriptors))),
+            descriptors_max: Descriptors::LIMIT as u64,
             actions: Rc::default(),
             pending: Pending::default(),
             end: None,
@@ -97,6 +101,7 @@ impl Kernel {
         self.tasks.processes.insert(tid, process);
         self.statistics.processes += 1;
         self.current = tid;
+        self.pay();
         // Its input, output and errors.
         self.with_files(|caller, _| {
             let console = caller.openat(linux::AT_FDCWD, b"/dev/console", linux::O_RDWR, 0)?;

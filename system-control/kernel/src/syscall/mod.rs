@@ -18,7 +18,6 @@ mod time;
 mod transfer;
 mod wait;
 
-use handover_guest::heap;
 use handover_kernel::{Errno, calls::SystemCall, limits::COUNTED_MAX};
 
 use crate::{kernel::Kernel, task::Call};
@@ -49,7 +48,7 @@ pub fn carry_out(kernel: &mut Kernel, number: u64, arguments: [u64; 6]) -> Outco
         *kernel.statistics.unknown.entry(number.min(COUNTED_MAX)).or_default() += 1;
         return Err(Errno::NOSYS.into());
     };
-    if call.takes_memory() && heap::free() < kernel.limits.reserve {
+    if call.takes_memory() && !kernel.has_heap() {
         return Err(Errno::NOMEM.into());
     }
     let [a, b, c, d, e, f] = arguments;
@@ -107,6 +106,7 @@ pub fn carry_out(kernel: &mut Kernel, number: u64, arguments: [u64; 6]) -> Outco
         SystemCall::Pselect6 => poll::select(kernel, arguments),
 
         SystemCall::Socket => socket::make(kernel, a, b, c),
+        SystemCall::Socketpair => socket::pair(kernel, [a, b, c, d]),
         SystemCall::Bind => socket::bind(kernel, a, b, c),
         SystemCall::Listen => socket::listen(kernel, a, b),
         SystemCall::Accept => socket::accept(kernel, a, b, c, 0),
@@ -131,9 +131,12 @@ pub fn carry_out(kernel: &mut Kernel, number: u64, arguments: [u64; 6]) -> Outco
         SystemCall::Getpid => Ok(u64::from(kernel.pid())),
         SystemCall::Gettid => Ok(u64::from(kernel.current)),
         SystemCall::Getppid => process::parent(kernel),
-        SystemCall::Getuid | SystemCall::Geteuid | SystemCall::Getgid | SystemCall::Getegid => Ok(0),
-        SystemCall::Setuid | SystemCall::Setgid => process::set_user(a),
+        SystemCall::Getuid | SystemCall::Geteuid => process::user(kernel),
+        SystemCall::Getgid | SystemCall::Getegid => Ok(0),
+        SystemCall::Setuid => process::set_user(kernel, a),
+        SystemCall::Setgid => process::set_user_group(a),
         SystemCall::Getgroups => Ok(0),
+        SystemCall::Setgroups => process::set_groups(a),
         SystemCall::SetTidAddress => process::set_tid_address(kernel, a),
         SystemCall::Clone => clone::clone(kernel, [a, b, c, d, e]),
         SystemCall::Execve => execute::execute(kernel, a, b, c),

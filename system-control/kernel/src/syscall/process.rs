@@ -1,11 +1,12 @@
 //! Processes and threads.
 
-use handover_files::Descriptors;
+use handover_files::{Descriptors, USERS_MAX};
 use handover_kernel::{
     Errno,
     clock::{Nanoseconds, SECOND},
     layout::{PAGE, STACK_SIZE},
-    limits::PROCESSES_MAX,
+    limits::THREADS_MAX,
+    users::Limit,
 };
 use linux_raw_sys::{general as linux, prctl};
 
@@ -20,9 +21,35 @@ pub fn parent(kernel: &mut Kernel) -> Outcome {
     Ok(u64::from(kernel.process()?.parent))
 }
 
-/// `setuid`, `setgid`: everybody is root.
-pub fn set_user(id: u64) -> Outcome {
-    if id as u32 == 0 { Ok(0) } else { Err(Errno::PERM.into()) }
+/// `getuid`, `geteuid`.
+pub fn user(kernel: &mut Kernel) -> Outcome {
+    Ok(u64::from(kernel.thread()?.user))
+}
+
+/// `setuid`: from then on the user pays for what is made. For user 0 alone.
+pub fn set_user(kernel: &mut Kernel, user: u64) -> Outcome {
+    let user = user as u32;
+    let own = kernel.thread()?.user;
+    if own != 0 && user != own {
+        return Err(Errno::PERM.into());
+    }
+    if user >= USERS_MAX {
+        return Err(Errno::INVAL.into());
+    }
+    kernel.thread()?.user = user;
+    kernel.process()?.user = user;
+    kernel.pay();
+    Ok(0)
+}
+
+/// `setgid`: everybody is in group 0.
+pub fn set_user_group(group: u64) -> Outcome {
+    if group as u32 == 0 { Ok(0) } else { Err(Errno::PERM.into()) }
+}
+
+/// `setgroups`: there are no others.
+pub fn set_groups(count: u64) -> Outcome {
+    if count == 0 { Ok(0) } else { Err(Errno::PERM.into()) }
 }
 
 /// `set_tid_address`.
@@ -101,30 +128,85 @@ pub fn control(kernel: &mut Kernel, option: u64, address: u64) -> Outcome {
     }
 }
 
-/// `prlimit64`: limits can be read, and "set" to what they are.
+/// `prlimit64`. What a user may have in memory (`RLIMIT_RSS`), and in proportion of everything else, and a process's number of descriptors
+/// can be set; other limits can be "set" to what they are, or to more than that.
 pub fn limit(kernel: &mut Kernel, pid: u64, which: u64, new: u64, old: u64) -> Outcome {
-    named(kernel, pid)?;
-    const NONE: u64 = u64::MAX;
-    let limit = match which as u32 {
-        linux::RLIMIT_STACK => STACK_SIZE,
-        linux::RLIMIT_NPROC => PROCESSES_MAX as u64,
-        linux::RLIMIT_NOFILE => Descriptors::LIMIT as u64,
-        linux::RLIMIT_AS | linux::RLIMIT_DATA | linux::RLIMIT_RSS => kernel.limits.space * PAGE,
-        linux::RLIMIT_CORE => 0,
-        which if which < linux::RLIM_NLIMITS => NONE,
-        _ => return Err(Errno::INVAL.into()),
+    let caller = kernel.thread()?.user;
+    let process = named(kernel, pid)?;
+    let (pid, user) = (process.pid, process.user);
+    if caller != 0 && caller != user {
+        return Err(Errno::PERM.into());
+    }
+    let there = there(kernel, pid, user, which as u32)?;
+    let wanted = match new {
+        0 => None,
+        new => Some(kernel.read_words(new)?),
     };
     if old != 0 {
-        kernel.write_words(old, &[limit, limit])?;
+        kernel.write_words(old, &there)?;
     }
-    if new != 0 {
-        let [soft, hard] = kernel.read_words(new)?;
-        if soft > hard {
-            return Err(Errno::INVAL.into());
+    match wanted {
+        None => Ok(0),
+        Some([soft, hard]) if soft > hard => Err(Errno::INVAL.into()),
+        Some(wanted) => set(kernel, (pid, user), which as u32, there, wanted),
+    }
+}
+
+/// A limit as it is: soft and hard.
+fn there(kernel: &mut Kernel, pid: Pid, user: u32, which: u32) -> Result<[u64; 2], Errno> {
+    const NONE: u64 = u64::MAX;
+    let payer = kernel.users.payer(user);
+    let limit = match which {
+        linux::RLIMIT_NOFILE => {
+            let process = kernel.tasks.processes.get(&pid).ok_or(Errno::SRCH)?;
+            let descriptors = process.descriptors.as_ref().ok_or(Errno::SRCH)?;
+            return Ok([descriptors.borrow().limit() as u64, process.descriptors_max]);
         }
-        if hard > limit {
-            return Err(Errno::PERM.into());
+        linux::RLIMIT_RSS => {
+            let Limit { soft, hard } = kernel.users.limit(user);
+            return Ok([soft * PAGE, hard * PAGE]);
         }
+        linux::RLIMIT_STACK => STACK_SIZE,
+        linux::RLIMIT_NPROC => payer.part(THREADS_MAX as u64),
+        linux::RLIMIT_AS | linux::RLIMIT_DATA => {
+            kernel.limits.space.min(payer.part(kernel.frames.total())) * PAGE
+        }
+        linux::RLIMIT_CORE => 0,
+        which if which < linux::RLIM_NLIMITS => NONE,
+        _ => return Err(Errno::INVAL),
+    };
+    Ok([limit, limit])
+}
+
+fn set(
+    kernel: &mut Kernel,
+    (pid, user): (Pid, u32),
+    which: u32,
+    there: [u64; 2],
+    [soft, hard]: [u64; 2],
+) -> Outcome {
+    let privileged = kernel.payer().user() == 0;
+    match which {
+        linux::RLIMIT_RSS => {
+            // To the next page below; no limit is as much as may be.
+            let [soft, hard] =
+                [soft, hard].map(|bytes| if bytes == u64::MAX { there[1] / PAGE } else { bytes / PAGE });
+            kernel.users.set(user, Limit { soft, hard }, privileged)?;
+            let payer = kernel.payer().user();
+            kernel.set_payer(payer);
+        }
+        linux::RLIMIT_NOFILE => {
+            let raises = hard > there[1] && !privileged;
+            let process = kernel.tasks.processes.get_mut(&pid).ok_or(Errno::SRCH)?;
+            let descriptors = process.descriptors.as_ref().ok_or(Errno::SRCH)?;
+            if raises || hard > Descriptors::LIMIT as u64 {
+                return Err(Errno::PERM.into());
+            }
+            descriptors.borrow_mut().set_limit(soft as usize);
+            process.descriptors_max = hard;
+        }
+        _ if hard > there[1] => return Err(Errno::PERM.into()),
+        _ => {}
     }
     Ok(0)
 }

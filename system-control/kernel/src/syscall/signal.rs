@@ -169,6 +169,12 @@ pub fn alternative_stack(kernel: &mut Kernel, new: u64, old: u64) -> Outcome {
     Ok(0)
 }
 
+/// Whether the caller may send a process signals: user 0 to everybody, others to their own.
+fn may_signal(kernel: &Kernel, pid: Pid) -> bool {
+    let user = kernel.payer().user();
+    user == 0 || kernel.tasks.processes.get(&pid).is_some_and(|process| process.user == user)
+}
+
 /// `kill`.
 pub fn kill(kernel: &mut Kernel, pid: u64, number: u64) -> Outcome {
     let signal = if number == 0 { None } else { Some(Signal::new(number).ok_or(Errno::INVAL)?) };
@@ -188,6 +194,10 @@ pub fn kill(kernel: &mut Kernel, pid: u64, number: u64) -> Outcome {
     if chosen.is_empty() {
         return Err(Errno::SRCH.into());
     }
+    let chosen: Vec<Pid> = chosen.into_iter().filter(|&pid| may_signal(kernel, pid)).collect();
+    if chosen.is_empty() {
+        return Err(Errno::PERM.into());
+    }
     if let Some(signal) = signal {
         let info = Info { code: linux::SI_USER as i32, value: u64::from(caller), status: 0 };
         for pid in chosen {
@@ -202,9 +212,13 @@ pub fn kill_thread(kernel: &mut Kernel, pid: Option<u64>, tid: u64, number: u64)
     let signal = if number == 0 { None } else { Some(Signal::new(number).ok_or(Errno::INVAL)?) };
     let tid = Tid::try_from(tid).map_err(|_| Errno::INVAL)?;
     let caller = kernel.pid();
-    let thread = kernel.tasks.threads.get_mut(&tid).ok_or(Errno::SRCH)?;
+    let thread = kernel.tasks.threads.get(&tid).ok_or(Errno::SRCH)?;
     if pid.is_some_and(|pid| pid != u64::from(thread.pid)) {
         return Err(Errno::SRCH.into());
+    }
+    let process = thread.pid;
+    if !may_signal(kernel, process) {
+        return Err(Errno::PERM.into());
     }
     if let Some(signal) = signal {
         let info = Info { code: linux::SI_TKILL, value: u64::from(caller), status: 0 };

@@ -1,4 +1,4 @@
-//! Sockets: message channels. What a socket does is decided in `handover_files`.
+//! Sockets: message channels, and pairs. What a socket does is decided in `handover_files`.
 
 use alloc::vec::Vec;
 
@@ -46,6 +46,19 @@ fn put(kernel: &mut Kernel, address: u64, length: u64, bytes: &[u8]) -> Result<(
 /// `socket`.
 pub fn make(kernel: &mut Kernel, domain: u64, kind: u64, protocol: u64) -> Outcome {
     Ok(with(kernel, |caller| caller.socket(domain as u32, kind as u32, protocol as u32))? as u64)
+}
+
+/// `socketpair`.
+pub fn pair(kernel: &mut Kernel, [domain, kind, protocol, place]: [u64; 4]) -> Outcome {
+    let ends = with(kernel, |caller| caller.socketpair(domain as u32, kind as u32, protocol as u32))?;
+    let bytes: Vec<u8> = ends.iter().flat_map(|end| end.to_le_bytes()).collect();
+    if let Err(errno) = kernel.write(place, &bytes) {
+        for end in ends {
+            close(kernel, end as u64)?;
+        }
+        return Err(errno.into());
+    }
+    Ok(0)
 }
 
 /// `bind`.
@@ -111,14 +124,26 @@ fn tell_address(kernel: &mut Kernel, place: u64, length: u64, told: Address) -> 
     Ok(0)
 }
 
+/// A socket of a pair has no name: its address is the family alone.
+fn nameless(kernel: &mut Kernel, place: u64, length: u64) -> Outcome {
+    put(kernel, place, length, &(net::AF_UNIX as u16).to_le_bytes())?;
+    Ok(0)
+}
+
 /// `getsockname`.
 pub fn name(kernel: &mut Kernel, which: u64, place: u64, length: u64) -> Outcome {
+    if with(kernel, |caller| caller.is_pair(which as Fd))? {
+        return nameless(kernel, place, length);
+    }
     let told = with(kernel, |caller| caller.getsockname(which as Fd))?;
     tell_address(kernel, place, length, told)
 }
 
 /// `getpeername`.
 pub fn peer_name(kernel: &mut Kernel, which: u64, place: u64, length: u64) -> Outcome {
+    if with(kernel, |caller| caller.is_pair(which as Fd))? {
+        return nameless(kernel, place, length);
+    }
     let told = with(kernel, |caller| caller.getpeername(which as Fd))?;
     tell_address(kernel, place, length, told)
 }

@@ -6,6 +6,7 @@
 mod children;
 mod files;
 mod memory;
+mod pairs;
 mod processes;
 mod signals;
 mod threads;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     files::all();
     memory::all();
     processes::all();
+    pairs::all();
     signals::all();
     tell("end", ());
     ExitCode::SUCCESS

@@ -5,5 +5,6 @@ pub mod front;
 pub mod grant;
 pub mod memory;
 pub mod programs;
+pub mod shares;
 pub mod supervise;
 pub mod system;

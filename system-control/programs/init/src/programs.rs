@@ -16,6 +16,8 @@ use handover_control::{
 };
 use handover_manifest::{Program, Restart};
 
+use crate::shares::Account;
+
 /// A program that runs, and init's ends of what joins them.
 #[derive(Debug)]
 pub struct Started {
@@ -45,14 +47,42 @@ impl Queries {
     }
 }
 
-/// Starts a program.
+/// Bytes of memory that there are for programs.
+///
+/// # Errors
+///
+/// Those of `getrlimit`.
+pub fn memory() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: writes the structure.
+    let result = unsafe { libc::getrlimit(libc::RLIMIT_RSS, &raw mut limit) };
+    if result == 0 { Ok(limit.rlim_cur) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Has a program run as a user, who may have so much.
+fn on_account(command: &mut Command, Account { user, memory }: Account) {
+    let limit = libc::rlimit { rlim_cur: memory, rlim_max: memory };
+    command.uid(user);
+    // SAFETY: a system call, which the new process makes as the user, and nothing else.
+    unsafe {
+        command.pre_exec(move || {
+            let result = libc::setrlimit(libc::RLIMIT_RSS, &raw const limit);
+            if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        });
+    }
+}
+
+/// Starts a program, on an account of its own if one is given.
 ///
 /// # Errors
 ///
 /// Those of making pipes and a process.
-pub fn start(program: &Program) -> io::Result<Started> {
+pub fn start(program: &Program, account: Option<Account>) -> io::Result<Started> {
     let mut command = Command::new(&program.path);
     command.args(&program.arguments);
+    if let Some(account) = account {
+        on_account(&mut command, account);
+    }
     if program.console {
         command.process_group(0);
     } else {
@@ -151,6 +181,10 @@ mod tests {
         sync::{Mutex, MutexGuard, PoisonError},
     };
 
+    fn start(program: &Program) -> io::Result<Started> {
+        super::start(program, None)
+    }
+
     /// What one test's programs inherit, another's must not keep open.
     fn alone() -> MutexGuard<'static, ()> {
         static ALONE: Mutex<()> = Mutex::new(());
@@ -166,6 +200,7 @@ mod tests {
             restart_limit: 2,
             provides: vec![],
             uses: vec![],
+            memory: None,
             decides,
             console: false,
         }

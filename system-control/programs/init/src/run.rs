@@ -19,6 +19,7 @@ use init::{
     front::{Front, Settled},
     memory::Memory,
     programs::{self, Queries, Restarts},
+    shares::{self, Account},
     supervise::{STATUS_MAX, STATUS_NOT_STARTED},
     system::{Running, System, Watch},
 };
@@ -75,6 +76,9 @@ fn boot(machine: &Machine) -> Result<u64, Failure> {
     let former = Memory::read(Path::new(PARTITIONS))
         .map_err(|error| failed("what the former init has left is unreadable", &error))?;
 
+    let memory =
+        programs::memory().map_err(|error| failed("what memory there is cannot be found out", &error))?;
+    let accounts = shares::divide(&manifest.programs, memory).map_err(Failure)?;
     let (sender, incoming) = channel();
     let events = Events(sender);
     let signals = Signals::open().map_err(|error| failed("signals cannot be read", &error))?;
@@ -94,12 +98,13 @@ fn boot(machine: &Machine) -> Result<u64, Failure> {
         machine,
         manifest: &manifest,
         system,
-        front: Front::new(&manifest),
+        front: Front::new(manifest.requests),
         events,
         connections: Connections::default(),
         queries: None,
         restarts: manifest.programs.iter().map(|_| Restarts::default()).collect(),
         unready: HashSet::new(),
+        accounts,
         programs_until: Instant::now() + PROGRAMS_READY,
     };
     remember(&init.system);
@@ -157,6 +162,8 @@ struct Init<'a> {
     /// To the program that decides, while it runs.
     queries: Option<Queries>,
     restarts: Vec<Restarts>,
+    /// Each program's.
+    accounts: Vec<Option<Account>>,
     /// Programs that the partitions wait for.
     unready: HashSet<usize>,
     programs_until: Instant,
@@ -241,13 +248,14 @@ impl Init<'_> {
 
     fn start_program(&mut self, index: usize) {
         let Some(program) = self.manifest.programs.get(index) else { return };
-        let started = programs::start(program).and_then(|started| {
-            self.events.program(index, started.ready, started.child)?;
-            if let Some(decisions) = started.decisions {
-                self.events.decisions(decisions)?;
-            }
-            Ok(started.queries)
-        });
+        let started =
+            programs::start(program, self.accounts.get(index).copied().flatten()).and_then(|started| {
+                self.events.program(index, started.ready, started.child)?;
+                if let Some(decisions) = started.decisions {
+                    self.events.decisions(decisions)?;
+                }
+                Ok(started.queries)
+            });
         match started {
             Ok(Some(queries)) => {
                 // Those that wait already are its to decide, too.

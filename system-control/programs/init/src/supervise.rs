@@ -178,7 +178,6 @@ mod tests {
             provides: vec![],
             uses: vec![],
             devices: vec![],
-            devices_on_request: vec![],
             budget: None,
             period: None,
             work_conserving: false,

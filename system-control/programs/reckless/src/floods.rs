@@ -2,13 +2,30 @@
 
 use std::{fs, hint::black_box, io, process::ExitCode, thread, time::Duration};
 
+/// In the environment of who is to keep what it has taken until it is killed.
+pub const KEEP: &str = "RECKLESS_KEEP";
+
+/// All that can be had is taken. Who is to keep it stands still, which needs no memory, and is seen to; otherwise this is nothing.
+fn keep() {
+    if std::env::var_os(KEEP).is_some() {
+        stand_still();
+    }
+}
+
+/// Stops this process until it is killed.
+pub fn stand_still() {
+    // SAFETY: a signal to this process itself.
+    unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) };
+}
+
 /// A refusal's number, as a status.
-fn refused(error: &io::Error) -> ExitCode {
+pub fn refused(error: &io::Error) -> ExitCode {
+    keep();
     ExitCode::from(error.raw_os_error().unwrap_or(0) as u8)
 }
 
 /// The number of the call that failed last, as a status.
-fn last() -> ExitCode {
+pub fn last() -> ExitCode {
     refused(&io::Error::last_os_error())
 }
 
@@ -28,8 +45,7 @@ pub fn maps() -> ExitCode {
             libc::mmap(std::ptr::null_mut(), 4096, protection, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
         };
         if place == libc::MAP_FAILED {
-            let error = io::Error::last_os_error().raw_os_error();
-            return if error == Some(libc::ENOMEM) { ExitCode::from(12) } else { ExitCode::FAILURE };
+            return last();
         }
         count += 1;
     }
@@ -56,6 +72,7 @@ pub fn files() -> ExitCode {
             break error;
         }
     };
+    keep();
     fs::remove_file("/tmp/flood").expect("remove the file");
     refused(&error)
 }
@@ -72,6 +89,7 @@ pub fn forks() -> ExitCode {
             _ => break io::Error::last_os_error(),
         }
     };
+    keep();
     for child in children {
         // SAFETY: ends and reaps a child of this process's own.
         unsafe {
@@ -108,6 +126,7 @@ pub fn names() -> ExitCode {
         Ok(()) => (0..).find_map(|number| make(number).err()).expect("there is an end"),
         Err(error) => error,
     };
+    keep();
     fs::remove_dir_all(folder).expect("remove the files");
     refused(&error)
 }
@@ -166,6 +185,7 @@ pub fn many_open() -> ExitCode {
             break io::Error::from_raw_os_error(libc::WEXITSTATUS(status));
         }
     };
+    keep();
     for child in children {
         // SAFETY: ends and reaps a child of this process's own; one is reaped already.
         unsafe {
@@ -205,6 +225,7 @@ pub fn deep_folders() -> ExitCode {
         }
         made += 1;
     };
+    keep();
     for _ in 1..made {
         std::env::set_current_dir("..").expect("go up");
         fs::remove_dir("d").expect("remove a folder");

@@ -3,7 +3,7 @@
 use std::{
     env,
     io::{self, ErrorKind},
-    os::unix::process::ExitStatusExt,
+    os::unix::process::{CommandExt, ExitStatusExt},
     process::{Child, Command, Stdio},
 };
 
@@ -23,6 +23,8 @@ fn start(how: &str) -> Result<(Child, Channel), Box<dyn std::error::Error>> {
         .args([FAULTY, how, &service.to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
+        // What it holds is on an account of its own.
+        .uid(1)
         .spawn()?;
     // It says a line once it listens.
     let mut line = [0; 1];
