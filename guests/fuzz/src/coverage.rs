@@ -1,6 +1,6 @@
 //! Which results each call may have (docs/abi.md), and which of them have occurred.
 
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 use handover_guest::{
     abi::{Account, Call, Error},
@@ -46,22 +46,51 @@ const OUTCOMES: usize = 1 + Error::ALL.len() + Account::ALL.len();
 struct Pair {
     call: Call,
     outcome: Outcome,
-    /// Why no guest can bring it about; empty where one can.
-    unreachable: &'static str,
+    by: By,
+}
+
+/// Who can bring a result about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    /// The partition that fuzzes.
+    Fuzz,
+    /// One that is confined to cache colours, and whose bus is limited.
+    Confined,
+    /// No guest, for this reason.
+    Nobody(&'static str),
+}
+
+use By::{Confined, Nobody};
+
+/// What stands behind a pair, if anything does.
+const fn by(given: &[By]) -> By {
+    match given {
+        [by, ..] => *by,
+        [] => By::Fuzz,
+    }
 }
 
 impl Pair {
+    /// Whether it may occur in this partition.
+    fn is_expected(&self) -> bool {
+        match self.by {
+            By::Fuzz => true,
+            Confined => IS_CONFINED.load(Relaxed),
+            Nobody(_) => false,
+        }
+    }
+
     /// Whether a partition with so many processors can bring it about. A partition that is not started yet is seen only by a processor
     /// that runs while system-control does.
     fn reachable(&self, processors: usize) -> bool {
         let seen_by_another = self.call == Call::Connect && self.outcome == Fails(Error::NotConnected);
-        self.unreachable.is_empty() && (processors > 1 || !seen_by_another)
+        self.by == By::Fuzz && (processors > 1 || !seen_by_another)
     }
 }
 
 macro_rules! pairs {
-    ($($call:ident: $($outcome:expr $(=> $why:literal)?),+;)*) => {
-        &[$($(Pair { call: Call::$call, outcome: $outcome, unreachable: concat!($($why)?) },)+)*]
+    ($($call:ident: $($outcome:expr $(=> $by:expr)?),+;)*) => {
+        &[$($(Pair { call: Call::$call, outcome: $outcome, by: by(&[$($by)?]) },)+)*]
     };
 }
 
@@ -76,35 +105,35 @@ const PAIRS: &[Pair] = {
     pairs! {
         Version: Done;
         Identify: Done;
-        End: Done => "does not return; each guest of the test ends by it";
+        End: Done => Nobody("does not return; each guest of the test ends by it");
         AccountRead: Done, Fails(BadHandle), Fails(Denied), Fails(InvalidArgument);
         RegionCreate: Done, Fails(BadHandle), Fails(InvalidArgument), Fails(BadAddress), Fails(InUse), Fails(TooLarge), Fails(NoMemory),
-            Limit(Memory), Limit(ControlMemory), Limit(AddressSpace) => "the whole window is within the limit";
-        RegionDestroy: Done, Fails(BadHandle), Fails(Denied), Fails(Throttled) => "its bus is not limited";
+            Limit(Memory), Limit(ControlMemory), Limit(AddressSpace) => Nobody("the whole window is within the limit");
+        RegionDestroy: Done, Fails(BadHandle), Fails(Denied), Fails(Throttled) => Confined;
         RegionMap: Done, Fails(BadHandle), Fails(InvalidArgument), Fails(BadAddress), Fails(InUse), Fails(TooLarge),
-            Fails(NoMemory), Limit(ControlMemory), Limit(AddressSpace) => "the whole window is within the limit";
-        RegionUnmap: Done, Fails(BadHandle), Fails(WrongState), Fails(Throttled) => "its bus is not limited";
+            Fails(NoMemory), Limit(ControlMemory), Limit(AddressSpace) => Nobody("the whole window is within the limit");
+        RegionUnmap: Done, Fails(BadHandle), Fails(WrongState), Fails(Throttled) => Confined;
         RegionInfo: Done, Fails(BadHandle);
-        MemoryAdd: Done, Fails(InvalidArgument), Fails(BadAddress), Fails(InUse), Fails(NoMemory), Limit(Memory),
-            Limit(ControlMemory), Limit(AddressSpace) => "all the memory it may have is within the limit";
-        MemoryRemove: Done, Fails(InvalidArgument), Fails(BadAddress), Fails(Throttled) => "its bus is not limited";
+        MemoryAdd: Done, Fails(InvalidArgument), Fails(BadAddress), Fails(InUse), Fails(TooLarge) => Confined, Fails(NoMemory), Limit(Memory),
+            Limit(ControlMemory), Limit(AddressSpace) => Nobody("all the memory it may have is within the limit");
+        MemoryRemove: Done, Fails(InvalidArgument), Fails(BadAddress), Fails(Throttled) => Confined;
         MemoryInfo: Done, Fails(BadAddress);
         Connect: Done, Fails(InvalidArgument), Fails(BadHandle), Fails(NotConnected), Fails(PeerClosed), Fails(NoMemory),
-            Fails(TooLarge) => "nobody here is confined to colours",
+            Fails(TooLarge) => Confined,
             Limit(Ports), Limit(ControlMemory), Limit(Memory);
         Accept: Done, Fails(BadHandle), Fails(NoMemory), Limit(Ports), Limit(ControlMemory), Limit(Memory);
         SharedMap: Done, Fails(BadHandle), Fails(InUse), Fails(InvalidArgument), Fails(BadAddress), Fails(TooLarge), Fails(NoMemory),
-            Limit(ControlMemory), Limit(AddressSpace) => "the whole window is within the limit";
-        SharedUnmap: Done, Fails(BadHandle), Fails(WrongState), Fails(Throttled) => "its bus is not limited";
+            Limit(ControlMemory), Limit(AddressSpace) => Nobody("the whole window is within the limit");
+        SharedUnmap: Done, Fails(BadHandle), Fails(WrongState), Fails(Throttled) => Confined;
         SharedInfo: Done, Fails(BadHandle);
         Refuse: Done, Fails(InvalidArgument), Fails(BadHandle);
-        Disconnect: Done, Fails(BadHandle), Fails(Throttled) => "its bus is not limited";
+        Disconnect: Done, Fails(BadHandle), Fails(Throttled) => Confined;
         Send: Done, Fails(InvalidArgument), Fails(BadHandle), Fails(QueueFull), Fails(PeerClosed), Fails(NotConnected),
             Fails(TimedOut), Fails(Denied),
-            Fails(NoMemory), Limit(ControlMemory), Fails(Throttled) => "its bus is not limited";
+            Fails(NoMemory), Limit(ControlMemory), Fails(Throttled) => Confined, Limit(CacheColours) => Confined;
         Receive: Done, Fails(InvalidArgument), Fails(BadHandle), Fails(BadAddress), Fails(InUse), Fails(WouldBlock),
             Fails(PeerClosed), Fails(NotConnected), Fails(TimedOut), Fails(Denied), Fails(TooLarge), Fails(NoMemory), Limit(Memory), Limit(ControlMemory),
-            Limit(AddressSpace) => "the whole window is within the limit";
+            Limit(AddressSpace) => Nobody("the whole window is within the limit");
         PortStatus: Done, Fails(BadHandle);
         EventNext: Done, Fails(WouldBlock);
         PortSetCreate: Done, Fails(InvalidArgument), Fails(NoMemory), Limit(Ports), Limit(ControlMemory);
@@ -120,19 +149,19 @@ const PAIRS: &[Pair] = {
         WatchdogKick: Done;
         CountersRead: Done, Fails(BadHandle), Fails(Denied), Fails(InvalidArgument);
         Call: Done, Fails(InvalidArgument), Fails(BadHandle), Fails(NotConnected), Fails(TimedOut), Fails(PeerClosed), Fails(Denied),
-            Fails(QueueFull), Fails(NoMemory), Fails(Deadlock), Limit(ControlMemory), Fails(Throttled) => "its bus is not limited",
-            Limit(CacheColours) => "nobody here is confined to colours";
+            Fails(QueueFull), Fails(NoMemory), Fails(Deadlock), Limit(ControlMemory), Fails(Throttled) => Confined,
+            Limit(CacheColours) => Confined;
         CallWait: Done, Fails(WrongState), Fails(NoMemory), Limit(Memory), Limit(ControlMemory);
         Reply: Done, Fails(InvalidArgument), Fails(BadHandle), Fails(Denied), Fails(QueueFull), Fails(NoMemory),
-            Fails(Throttled) => "its bus is not limited", Limit(CacheColours) => "nobody here is confined to colours";
+            Fails(Throttled) => Confined, Limit(CacheColours) => Confined;
         ReplyAndWait: Done, Fails(InvalidArgument), Fails(BadHandle), Fails(Denied), Fails(QueueFull), Fails(NoMemory),
-            Fails(Throttled) => "its bus is not limited", Limit(CacheColours) => "nobody here is confined to colours";
+            Fails(Throttled) => Confined, Limit(CacheColours) => Confined;
         Forward: Done, Fails(InvalidArgument), Fails(BadHandle), Fails(NotConnected), Fails(TimedOut), Fails(PeerClosed), Fails(Denied),
-            Fails(QueueFull), Fails(Deadlock), Fails(NoMemory) => "the caller's table of regions would have to be full",
-            Fails(Throttled) => "its bus is not limited", Limit(CacheColours) => "nobody here is confined to colours";
+            Fails(QueueFull), Fails(Deadlock), Fails(NoMemory) => Nobody("the caller's table of regions would have to be full"),
+            Fails(Throttled) => Confined, Limit(CacheColours) => Confined;
         ForwardAndWait: Done, Fails(InvalidArgument), Fails(BadHandle), Fails(NotConnected), Fails(TimedOut), Fails(PeerClosed),
-            Fails(Denied), Fails(QueueFull), Fails(Deadlock), Fails(NoMemory) => "the caller's table of regions would have to be full",
-            Fails(Throttled) => "its bus is not limited", Limit(CacheColours) => "nobody here is confined to colours";
+            Fails(Denied), Fails(QueueFull), Fails(Deadlock), Fails(NoMemory) => Nobody("the caller's table of regions would have to be full"),
+            Fails(Throttled) => Confined, Limit(CacheColours) => Confined;
         CallSetup: Done, Fails(BadHandle), Fails(InvalidArgument), Fails(BadAddress);
         PartitionCreate: Fails(Denied);
         PartitionSetLimit: Fails(Denied);
@@ -177,6 +206,8 @@ static INDEX: [[u16; OUTCOMES]; NUMBERS] = {
 };
 
 static SEEN: [AtomicU32; PAIRS.len()] = [const { AtomicU32::new(0) }; PAIRS.len()];
+/// Whether this partition is confined to cache colours, and its bus limited.
+static IS_CONFINED: AtomicBool = AtomicBool::new(false);
 /// Calls of numbers that nobody knows, which returned `NotSupported`.
 static UNKNOWN: AtomicU32 = AtomicU32::new(0);
 
@@ -184,7 +215,7 @@ static UNKNOWN: AtomicU32 = AtomicU32::new(0);
 pub(crate) fn record(call: Call, outcome: Outcome) -> bool {
     let number = (call as u32 - Call::BASE) as usize;
     match INDEX[number][outcome.index()].checked_sub(1) {
-        Some(pair) if PAIRS[usize::from(pair)].unreachable.is_empty() => {
+        Some(pair) if PAIRS[usize::from(pair)].is_expected() => {
             SEEN[usize::from(pair)].fetch_add(1, Relaxed);
             true
         }
@@ -212,13 +243,39 @@ pub(crate) fn report(processors: usize) -> bool {
     for (pair, _) in reachable().filter(|(_, seen)| seen.load(Relaxed) == 0) {
         println!("fuzz: never: {:?} with {:?}", pair.call, pair.outcome);
     }
-    for pair in PAIRS.iter().filter(|pair| !pair.unreachable.is_empty()) {
-        println!("fuzz: not tried: {:?} with {:?}: {}", pair.call, pair.outcome, pair.unreachable);
+    for pair in PAIRS {
+        if let Nobody(why) = pair.by {
+            println!("fuzz: not tried: {:?} with {:?}: {why}", pair.call, pair.outcome);
+        }
     }
     let unknown = UNKNOWN.load(Relaxed);
     let (seen, all) = (reachable().filter(|(_, seen)| seen.load(Relaxed) != 0).count(), reachable().count());
     println!("fuzz: {seen} of {all} results occurred, and {unknown} calls were of unknown numbers");
     seen == all && unknown > 0
+}
+
+/// This partition is confined to cache colours, and its bus limited.
+pub(crate) fn confined() {
+    IS_CONFINED.store(true, Relaxed);
+}
+
+/// Whether a pair has occurred.
+pub(crate) fn is_seen(call: Call, outcome: Outcome) -> bool {
+    PAIRS
+        .iter()
+        .zip(&SEEN)
+        .any(|(pair, seen)| (pair.call, pair.outcome) == (call, outcome) && seen.load(Relaxed) != 0)
+}
+
+/// Prints which of the pairs that a confined partition brings about have not occurred; whether all have.
+pub(crate) fn report_confined() -> bool {
+    let all = || PAIRS.iter().zip(&SEEN).filter(|(pair, _)| pair.by == Confined);
+    for (pair, _) in all().filter(|(_, seen)| seen.load(Relaxed) == 0) {
+        println!("fuzz: never: {:?} with {:?}", pair.call, pair.outcome);
+    }
+    let seen = all().filter(|(_, seen)| seen.load(Relaxed) != 0).count();
+    println!("fuzz: {seen} of {} results occurred in a confined partition", all().count());
+    seen == all().count()
 }
 
 /// Prints how often each pair has occurred.

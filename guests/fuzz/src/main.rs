@@ -2,7 +2,7 @@
 //!
 //! Arguments: `role=fuzz` leads, with `seed=N` and `steps=N` (operations, over all processors); `role=second` is a second partition that
 //! does the same and that the first exchanges messages with; `role=partner` does what the first tells it; `role=checker` exchanges
-//! messages with echo and must lose none. The same seed gives the same operations, and on one processor of a machine that runs by
+//! messages with echo and must lose none; `role=confined` brings about what only a partition does that is confined to cache colours and whose bus is limited. The same seed gives the same operations, and on one processor of a machine that runs by
 //! instruction count the same results, which a digest tells. `trace=N` prints what is done from operation N on, `list` how often each
 //! result has occurred. The exit status is 0 if all went well.
 
@@ -12,6 +12,7 @@
 mod calls;
 mod checker;
 mod code;
+mod confined;
 mod connections;
 mod content;
 mod coverage;
@@ -38,8 +39,9 @@ fn main(boot: Boot) -> Result<Status, Error> {
         Some("second") => run::follow(&boot),
         Some("partner") => partner::serve(&boot),
         Some("checker") => checker::run(&boot),
+        Some("confined") => confined::run(&boot),
         role => {
-            println!("fuzz: role={role:?}; the roles are fuzz, second, partner and checker");
+            println!("fuzz: role={role:?}; the roles are fuzz, second, partner, checker and confined");
             Ok(Status::FAILURE)
         }
     }

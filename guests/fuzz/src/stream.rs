@@ -144,7 +144,7 @@ impl Stream {
             Outcome::Done => results_of(call),
             // It may have waited: then a message of somebody who has passed it on is there.
             _ if call == Call::Call => 17,
-            Outcome::Limit(_) | Outcome::Fails(Error::TooLarge) => 1,
+            Outcome::Limit(_) | Outcome::Fails(Error::TooLarge | Error::Throttled) => 1,
             Outcome::Fails(_) => 0,
         };
         self.expect_kept(&before, &after, 1 + results, format_args!("{call:?} {arguments:x?}: {outcome:?}"));

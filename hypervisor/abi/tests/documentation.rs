@@ -67,6 +67,79 @@ fn errors() {
     }
 }
 
+/// The accounts that the words behind `Limit` name.
+fn limits(words: &str) -> Vec<&'static str> {
+    let words = words.replace("shared memory", "");
+    let without_control = words.replace("control memory", "");
+    let names = [
+        (without_control.contains("memory"), "Limit(Memory)"),
+        (words.contains("control memory"), "Limit(ControlMemory)"),
+        (words.contains("address space"), "Limit(AddressSpace)"),
+        (words.contains("ports"), "Limit(Ports)"),
+        (words.contains("cache colours"), "Limit(CacheColours)"),
+    ];
+    names.into_iter().filter(|(named, _)| *named).map(|(_, name)| name).collect()
+}
+
+/// The results that a cell of errors names, as the fuzzing guest writes them.
+fn results(errors: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    // The cell's first backquote is gone.
+    let parts: Vec<&str> = errors.split('`').collect();
+    for name in parts.chunks(2) {
+        match *name {
+            ["Limit", words] => found.extend(limits(words).into_iter().map(str::to_owned)),
+            [name, ..] if Error::ALL.iter().any(|error| format!("{error:?}") == name) => {
+                found.insert(format!("Fails({name})"));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// No documented result of what any partition may call is missing in the fuzzing guest's list, and none is made up.
+#[test]
+#[cfg_attr(miri, ignore = "takes minutes")]
+fn the_fuzzing_guest_knows_every_result() {
+    const LIST: &str = include_str!("../../../guests/fuzz/src/coverage.rs");
+    let list = LIST.split_once("pairs! {").and_then(|(_, rest)| rest.split_once("\n    }")).unwrap().0;
+    let rows = list.split(";\n").filter_map(|row| row.split_once(':'));
+    let listed: Vec<(&str, BTreeSet<String>)> = rows
+        .map(|(call, results)| {
+            // What stands behind an arrow says who brings it about.
+            let results = results
+                .split(',')
+                .map(|result| result.split("=>").next().unwrap_or(result).trim().trim_end_matches(';'));
+            let results =
+                results.filter(|result| result.starts_with("Fails(") || result.starts_with("Limit("));
+            (call.trim(), results.map(str::to_owned).collect())
+        })
+        .collect();
+    let documented = table("Call", "Errors");
+    let cell = |of: &str| {
+        &documented.iter().find(|(calls, _)| calls.split("`, `").any(|call| call == of)).unwrap().1
+    };
+    let privileged = Call::ALL.iter().position(|call| *call == Call::PartitionCreate).unwrap();
+    for call in Call::ALL.iter().map(|call| format!("{call:?}")) {
+        let (_, listed) =
+            listed.iter().find(|(name, _)| *name == call).unwrap_or_else(|| panic!("no row for {call}"));
+        let is_privileged = Call::ALL[privileged..].iter().any(|other| format!("{other:?}") == call);
+        let errors = cell(&call);
+        let mut expected = match is_privileged {
+            true => BTreeSet::from(["Fails(Denied)".to_owned()]),
+            false => results(errors),
+        };
+        if errors.contains("Otherwise as for `Call`") {
+            let call = cell("Call").split("After it has waited").next().unwrap_or_default();
+            expected.extend(results(call));
+            // Nothing is lent anew.
+            expected.remove("Limit(ControlMemory)");
+        }
+        assert_eq!(*listed, expected, "{call}");
+    }
+}
+
 #[test]
 fn values() {
     assert_eq!(table("Number", "Account"), pairs(Account::ALL.iter().map(|&value| (value as u64, value))));

@@ -942,6 +942,26 @@ fn bare_metal() -> Vec<Case> {
             icount: false,
         },
         Case {
+            name: "fuzz-confined",
+            manifest: concat!(
+                machine!("96 MiB", "[\"confined\"]"),
+                fuzz!(
+                    "confined",
+                    3,
+                    "",
+                    "colours = [0, 1, 2, 3, 4, 5, 6, 7]\nchannel-colours = [8, 9, 10, 11]\nbus = { operations = 1, period = \"1 s\" }\n"
+                )
+            ),
+            lines: &[
+                Has("confined", " results occurred in a confined partition"),
+                Has("confined", "fuzz: ok"),
+                Lacks("", "panic"),
+            ],
+            status: 0,
+            limit: 300,
+            icount: false,
+        },
+        Case {
             name: "fuzz-in-turn",
             manifest: fuzz!(1, "seed=21 steps=30000", "seed=22 steps=15000"),
             lines: FUZZED,
