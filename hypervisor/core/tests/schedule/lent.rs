@@ -135,6 +135,9 @@ impl Simulation {
         let state = self.table.0[payer].state();
         let Ok(pokes) = self.schedule.set(&mut self.table, key, reservation, self.now) else { return false };
         let cut = self.cut(key, state, random);
+        if let Some(next) = cut {
+            assert_eq!(self.table.0[next].state(), state, "what is cut off goes on as it was");
+        }
         if let Some(chain) = self.lent.get(&payer).filter(|_| payer != key) {
             let lender = match chain.iter().position(|&other| other == key) {
                 Some(at) if at > 0 => chain[at - 1],
