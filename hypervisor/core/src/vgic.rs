@@ -29,6 +29,7 @@ mod bank;
 mod delivery;
 mod distributor;
 mod list_register;
+mod posting;
 mod redistributor;
 mod registers;
 #[cfg(test)]
@@ -40,6 +41,7 @@ use bank::Bank;
 pub use delivery::Entry;
 use handover_abi::layout::{DEVICE_INTID, DEVICE_INTIDS, PROCESSORS_MAX};
 pub use list_register::{LIST_REGISTERS_MAX, ListRegisterAccess, ListRegisterImage};
+use posting::Posting;
 
 /// Interrupts a guest can name: INTIDs 0 to 255.
 pub const INTID_COUNT: u32 = 256;
@@ -173,6 +175,7 @@ pub struct Vgic {
     resample: u32,
     /// Those that are not linked any more, but a list register is.
     unlinking: u32,
+    posting: Posting,
     /// The INTIDs of these physical interrupts.
     physical: [u16; DEVICE_INTIDS as usize],
     spis: [Bank; BANKS - 1],
@@ -203,6 +206,7 @@ impl Vgic {
             level_devices: 0,
             resample: 0,
             unlinking: 0,
+            posting: Posting::NONE,
             physical: [0; DEVICE_INTIDS as usize],
             spis: [const { Bank::shared() }; BANKS - 1],
             route: [0; INTID_COUNT as usize],
@@ -214,6 +218,7 @@ impl Vgic {
     /// and edge-triggered if `edge`.
     pub fn link(&mut self, intid: u32, physical: u16, edge: bool) {
         let number = intid.wrapping_sub(DEVICE_INTID) as usize;
+        self.settle();
         if let Some(slot) = self.physical.get_mut(number) {
             *slot = physical;
             self.linked_devices |= bit(number);
@@ -235,6 +240,7 @@ impl Vgic {
         if number >= self.physical.len() || self.linked_devices & mask == 0 {
             return Kick::NONE;
         }
+        self.settle();
         self.linked_devices &= !mask;
         self.resample &= !mask;
         let bank = self.bank_mut(0, DEVICES);
@@ -263,6 +269,7 @@ impl Vgic {
     /// that it had active are inactive. The caller deactivates the linked physical interrupts that
     /// [`Vgic::in_flight`] named just before, and those of [`Vgic::active_devices`].
     pub fn reset_processor(&mut self, processor: usize, registers: &mut impl ListRegisterAccess) -> Kick {
+        self.settle();
         let mut kick = self.sync(processor, registers);
         for number in bits(self.processor(processor).occupied) {
             self.give_back(processor, number);
@@ -289,6 +296,9 @@ impl Vgic {
     /// An edge on `intid`: it becomes pending once. Private INTIDs belong to `processor`, which others ignore.
     #[inline(always)]
     pub fn raise(&mut self, processor: usize, intid: u32) -> Kick {
+        if self.posting.is_of(intid) {
+            return self.post();
+        }
         let Ok(intid) = u8::try_from(intid) else { return Kick::NONE };
         let (word, mask) = place(intid);
         self.bank_mut(processor, word).latch |= mask;
@@ -299,6 +309,9 @@ impl Vgic {
     /// ignore. For a linked one `true` says that the physical interrupt was taken and left active, `false` that its
     /// source has gone quiet and the control OS has deactivated it.
     pub fn set_level(&mut self, processor: usize, intid: u32, level: bool) -> Kick {
+        if self.posting.is_of(intid) {
+            self.settle();
+        }
         let Ok(intid) = u8::try_from(intid) else { return Kick::NONE };
         let (word, mask) = place(intid);
         let linked = self.linked_in(word) & mask != 0;

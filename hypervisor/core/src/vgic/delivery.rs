@@ -1,6 +1,7 @@
 //! Interrupts into list registers, and back.
 
 use super::list_register::{ACTIVE, EOI, HW, PENDING, PRIORITY_SHIFT};
+use super::posting::Posting;
 use super::{
     BANKS, DEVICES, Kick, LIST_REGISTERS_MAX, ListRegisterAccess, PRIVATE_COUNT, Vgic, bit, bits, intid,
     place,
@@ -41,6 +42,14 @@ impl Vgic {
     /// takes a [`Vgic::flush`]; otherwise there is nothing left to do of one whose last flush wanted no maintenance interrupt.
     #[inline(always)]
     pub fn rearm(&mut self, processor: usize, registers: &mut impl ListRegisterAccess) -> bool {
+        self.deliver_posted(processor, registers) || self.rearm_marked(processor, registers)
+    }
+
+    #[inline(never)]
+    fn rearm_marked(&mut self, processor: usize, registers: &mut impl ListRegisterAccess) -> bool {
+        if self.has_posted(processor) {
+            self.settle();
+        }
         let state = self.processor(processor);
         let word = state.attention_banks.trailing_zeros() as usize & (BANKS - 1);
         let mask = state.attention[word];
@@ -75,12 +84,17 @@ impl Vgic {
         state.attention_banks = 0;
         state.dirty = false;
         registers.write(number, value);
+        if word != 0 && physical == 0 {
+            self.settle();
+            self.posting = Posting::new(intid, processor, number, value);
+        }
         true
     }
 
     #[cold]
     #[inline(never)] // It would make every flush save all registers.
     fn flush_marked(&mut self, processor: usize, registers: &mut impl ListRegisterAccess) -> Entry {
+        self.settle();
         let mut entry = Entry::default();
         let state = self.processor(processor);
         if state.stale || state.eoi != 0 {
@@ -141,6 +155,7 @@ impl Vgic {
     /// those still in use. Needed before the processor leaves for good; reads of pending and active states call it.
     #[cold]
     pub fn sync(&mut self, processor: usize, registers: &mut impl ListRegisterAccess) -> Kick {
+        self.settle();
         let mut kick = Kick::NONE;
         for number in bits(self.processor(processor).occupied) {
             let value = registers.read(number);

@@ -46,6 +46,7 @@ impl Vgic {
         size: u8,
         registers: &mut impl ListRegisterAccess,
     ) -> (u64, Kick) {
+        self.settle();
         if let Some((field, word)) = shared_field(offset, size) {
             return self.read_field(processor, (processor, word, field), registers);
         }
@@ -66,6 +67,7 @@ impl Vgic {
     /// A write of the low `size` bytes of `value` at `offset` in the distributor. What is reserved, read-only, misaligned
     /// or of the wrong size ignores it.
     pub fn distributor_write(&mut self, offset: u64, size: u8, value: u64) -> Kick {
+        self.settle();
         if let Some((field, word)) = shared_field(offset, size) {
             return self.write_field((0, word, field), value as u32);
         }
@@ -106,6 +108,7 @@ impl Vgic {
     }
 
     fn write_route(&mut self, intid: u8, value: u32) -> Kick {
+        self.settle();
         let affinity = value & 0x00ff_ffff;
         self.route[usize::from(intid)] = if value & ROUTING_MODE != 0 {
             ROUTE_ANY
