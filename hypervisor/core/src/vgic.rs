@@ -240,7 +240,6 @@ impl Vgic {
         if number >= self.physical.len() || self.linked_devices & mask == 0 {
             return Kick::NONE;
         }
-        self.settle();
         self.linked_devices &= !mask;
         self.resample &= !mask;
         let bank = self.bank_mut(0, DEVICES);
@@ -269,7 +268,6 @@ impl Vgic {
     /// that it had active are inactive. The caller deactivates the linked physical interrupts that
     /// [`Vgic::in_flight`] named just before, and those of [`Vgic::active_devices`].
     pub fn reset_processor(&mut self, processor: usize, registers: &mut impl ListRegisterAccess) -> Kick {
-        self.settle();
         let mut kick = self.sync(processor, registers);
         for number in bits(self.processor(processor).occupied) {
             self.give_back(processor, number);
@@ -309,9 +307,6 @@ impl Vgic {
     /// ignore. For a linked one `true` says that the physical interrupt was taken and left active, `false` that its
     /// source has gone quiet and the control OS has deactivated it.
     pub fn set_level(&mut self, processor: usize, intid: u32, level: bool) -> Kick {
-        if self.posting.is_of(intid) {
-            self.settle();
-        }
         let Ok(intid) = u8::try_from(intid) else { return Kick::NONE };
         let (word, mask) = place(intid);
         let linked = self.linked_in(word) & mask != 0;

@@ -46,7 +46,6 @@ impl Vgic {
         size: u8,
         registers: &mut impl ListRegisterAccess,
     ) -> (u64, Kick) {
-        self.settle();
         if let Some((field, word)) = shared_field(offset, size) {
             return self.read_field(processor, (processor, word, field), registers);
         }
@@ -108,7 +107,6 @@ impl Vgic {
     }
 
     fn write_route(&mut self, intid: u8, value: u32) -> Kick {
-        self.settle();
         let affinity = value & 0x00ff_ffff;
         self.route[usize::from(intid)] = if value & ROUTING_MODE != 0 {
             ROUTE_ANY

@@ -5,8 +5,8 @@ use super::{Kick, ListRegisterAccess, Vgic, bit};
 /// An interrupt that was pending in a list register by [`Vgic::rearm`], and of which the model has only heard since that it was raised again. The guest
 /// has finished it if that list register is empty, and then it can be put there as before: all that its bank says of it is true again.
 ///
-/// While `posted` is set the banks do not know yet that it has been raised; whatever reads or changes them calls [`Vgic::settle`] first. An SPI, edge-triggered,
-/// not linked; the model remembers one of them, the last.
+/// While `posted` is set the banks do not know yet that it has been raised ([`Vgic::settle`]). An SPI, edge-triggered, not linked; the model remembers one of them,
+/// the last.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Posting {
     /// Its INTID, or [`Posting::NONE`]'s, which nobody can raise.
@@ -80,8 +80,8 @@ impl Vgic {
         self.posting.posted && usize::from(self.posting.processor) == processor
     }
 
-    /// Forgets the interrupt that is remembered; the banks learn what was posted. To be called before anything reads or changes what they say of shared
-    /// interrupts, but for [`Vgic::raise`] and [`Vgic::set_level`] of others. The processor concerned has been kicked before.
+    /// Forgets the interrupt that is remembered; the banks learn what was posted. To be called before a list register is read or changes hands, and before the guest
+    /// changes what the banks say. The processor concerned has been kicked before.
     #[inline]
     pub(super) fn settle(&mut self) {
         let posting = core::mem::replace(&mut self.posting, Posting::NONE);

@@ -29,7 +29,6 @@ impl Vgic {
         size: u8,
         registers: &mut impl ListRegisterAccess,
     ) -> (u64, Kick) {
-        self.settle();
         let Some((owner, offset)) = self.redistributor(offset) else { return (0, Kick::NONE) };
         if let Some(field) = private_field(offset, size) {
             return self.read_field(processor, (owner, 0, field), registers);
@@ -50,7 +49,6 @@ impl Vgic {
     /// A write of the low `size` bytes of `value` at `offset` from the first redistributor; otherwise as
     /// [`Vgic::distributor_write`].
     pub fn redistributor_write(&mut self, offset: u64, size: u8, value: u64) -> Kick {
-        self.settle();
         let Some((owner, offset)) = self.redistributor(offset) else { return Kick::NONE };
         if let Some(field) = private_field(offset, size) {
             return self.write_field((owner, 0, field), value as u32);

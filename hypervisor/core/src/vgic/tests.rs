@@ -228,6 +228,27 @@ fn an_event_costs_one_list_register_write_and_no_read() {
 }
 
 #[test]
+fn a_link_comes_between_two_edges() {
+    const DEVICE: u32 = handover_abi::layout::DEVICE_INTID;
+    let mut vgic = ready();
+    let mut registers = image();
+    let number = u64::from(DEVICE % 32);
+    let _ = vgic.distributor_write(0x400 + u64::from(DEVICE), 1, 0xa0);
+    let _ = vgic.distributor_write(0x100 + u64::from(DEVICE / 32) * 4, 4, 1 << number);
+    let _ = vgic.distributor_write(0xc00 + u64::from(DEVICE / 16) * 4, 4, 2 << (number * 2));
+    for _ in 0..2 {
+        let _ = vgic.raise(0, DEVICE);
+        let _ = vgic.flush(0, &mut registers);
+        assert_eq!(registers.read(0), lr(DEVICE, PENDING));
+        registers.write(0, lr(DEVICE, 0));
+    }
+    vgic.link(DEVICE, 77, true);
+    let _ = vgic.raise(0, DEVICE);
+    let _ = vgic.flush(0, &mut registers);
+    assert_eq!(registers.read(0), lr(DEVICE, PENDING | HW) | 77 << 32);
+}
+
+#[test]
 fn raised_again_while_loaded() {
     let mut vgic = ready();
     let mut registers = image();
