@@ -4,7 +4,7 @@
 use handover_abi::{Causes, Error, Event, Port};
 
 use crate::channel::{PortState, named};
-use crate::list::{List, Node, Nodes};
+use crate::list::{Joint, List, Node, Nodes};
 use crate::{Failure, Machine, Partition, PartitionIndex, System};
 
 /// A port's latched event. It is in a list while there are causes and it is not masked.
@@ -40,6 +40,30 @@ impl Latch {
     }
 }
 
+/// What is left to do for a cause that has been latched.
+#[must_use = "somebody may wait for it"]
+pub(crate) enum Raised {
+    /// Nothing: the port was pending, or is masked.
+    Known,
+    /// It has come into the partition's own list, which has to know; raise its interrupt.
+    Listed(Joint),
+    /// It belongs into a set's list ([`System::announce`]).
+    Member,
+}
+
+impl Latch {
+    /// Latches a cause at `port`'s latch, in the partition whose list is `pending`.
+    #[inline(always)]
+    pub(crate) fn raise(&mut self, pending: &mut List, port: u32, causes: Causes) -> Raised {
+        let idle = self.raw == 0;
+        self.raw |= causes.bits();
+        if !idle {
+            return Raised::Known;
+        }
+        if self.set != 0 { Raised::Member } else { Raised::Listed(pending.append(port, &mut self.node)) }
+    }
+}
+
 /// What a set keeps of its members.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Members {
@@ -67,7 +91,7 @@ impl Partition {
     pub(crate) fn take(&mut self, port: u32, mut list: List) -> (Causes, List) {
         let Some(latch) = self.latch(port) else { return (Causes::empty(), list) };
         let causes = core::mem::replace(&mut latch.raw, 0);
-        list.remove(self, port);
+        list.detach(&mut latch.node).close(self);
         (Causes::from_bits_retain(causes), list)
     }
 
@@ -104,18 +128,13 @@ impl Partition {
         }
     }
 
-    /// What these causes of a port's told of is over.
-    #[inline(always)]
+    /// What these causes of a port's, which are latched, told of is over.
+    #[inline(never)]
     pub(crate) fn retract(&mut self, port: u32, causes: Causes) {
-        let Some(latch) = self.latch(port).filter(|latch| latch.raw & causes.bits() != 0) else { return };
+        let Some(latch) = self.latch(port) else { return };
         let left = latch.raw & !causes.bits();
         if left != 0 {
             latch.raw = left;
-            return;
-        }
-        if latch.set == 0 {
-            let (_, pending) = self.take(port, self.pending);
-            self.pending = pending;
         } else {
             self.unlatch(port);
         }
@@ -151,19 +170,26 @@ impl System {
     #[inline]
     pub(crate) fn raise(&mut self, m: &mut impl Machine, who: PartitionIndex, port: u32, causes: Causes) {
         let Some(p) = self.get_mut(who) else { return };
-        let Some(latch) = p.latch(port) else { return };
-        let idle = latch.raw == 0;
-        latch.raw |= causes.bits();
-        if !idle {
-            return;
-        }
-        if latch.set != 0 {
-            return self.announce(m, who, port);
-        }
         let mut pending = p.pending;
-        pending.push_back(p, port);
+        let Some(latch) = p.latch(port) else { return };
+        let raised = latch.raise(&mut pending, port, causes);
         p.pending = pending;
-        m.interrupt(who);
+        self.tell(m, who, port, raised);
+    }
+
+    /// Does what is left to do for a cause.
+    #[inline(always)]
+    pub(crate) fn tell(&mut self, m: &mut impl Machine, who: PartitionIndex, port: u32, raised: Raised) {
+        match raised {
+            Raised::Known => {}
+            Raised::Listed(joint) => {
+                if let Some(p) = self.get_mut(who) {
+                    joint.close(p);
+                }
+                m.interrupt(who);
+            }
+            Raised::Member => self.announce(m, who, port),
+        }
     }
 
     /// Puts a port that has just become pending into its list, and raises the interrupt of that.

@@ -73,6 +73,33 @@ impl<T: Noded> Nodes for Records<T> {
     }
 }
 
+/// What the neighbours of a node that came or left have to be told. There are none as long as a list has one node at most.
+#[must_use = "the list is broken until its neighbours know"]
+pub(crate) struct Joint {
+    before: u32,
+    /// What comes behind `before` now.
+    next: u32,
+    after: u32,
+    /// What comes before `after` now.
+    prev: u32,
+}
+
+impl Joint {
+    #[inline(always)]
+    pub(crate) fn close(self, nodes: &mut impl Nodes) {
+        if self.before != NONE
+            && let Some(before) = nodes.node(self.before)
+        {
+            before.next = self.next;
+        }
+        if self.after != NONE
+            && let Some(after) = nodes.node(self.after)
+        {
+            after.prev = self.prev;
+        }
+    }
+}
+
 /// Head and tail.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct List {
@@ -98,32 +125,39 @@ impl List {
     /// Appends a node that is in no list.
     #[inline]
     pub(crate) fn push_back(&mut self, nodes: &mut impl Nodes, at: u32) {
-        let tail = self.tail;
         let Some(node) = nodes.node(at) else { return };
-        *node = Node { prev: tail, next: NONE };
-        self.tail = at;
-        if tail == NONE {
+        self.append(at, node).close(nodes);
+    }
+
+    /// [`List::push_back`] of a node that is at hand.
+    #[inline(always)]
+    pub(crate) fn append(&mut self, at: u32, node: &mut Node) -> Joint {
+        let before = core::mem::replace(&mut self.tail, at);
+        *node = Node { prev: before, next: NONE };
+        if before == NONE {
             self.head = at;
-        } else if let Some(last) = nodes.node(tail) {
-            last.next = at;
         }
+        Joint { before, next: at, after: NONE, prev: NONE }
     }
 
     /// Takes out a node that is in this list.
     #[inline]
     pub(crate) fn remove(&mut self, nodes: &mut impl Nodes, at: u32) {
         let Some(node) = nodes.node(at) else { return };
+        self.detach(node).close(nodes);
+    }
+
+    /// [`List::remove`] of a node that is at hand.
+    #[inline(always)]
+    pub(crate) fn detach(&mut self, node: &mut Node) -> Joint {
         let Node { prev, next } = core::mem::take(node);
         if prev == NONE {
             self.head = next;
-        } else if let Some(before) = nodes.node(prev) {
-            before.next = next;
         }
         if next == NONE {
             self.tail = prev;
-        } else if let Some(after) = nodes.node(next) {
-            after.prev = prev;
         }
+        Joint { before: prev, next, after: next, prev }
     }
 
     /// Takes the first one out.

@@ -2,7 +2,8 @@
 
 use handover_abi::{Account, Causes, Error, MessageWord, Port, SHORT_MAX, SHORT_WORDS};
 
-use crate::channel::{Link, PortState, QUEUE_DEPTH, named};
+use crate::channel::{Link, PortRecord, PortState, QUEUE_DEPTH, Queue, named};
+use crate::list::List;
 use crate::region::{Body, Region, frames, optional_place, taken};
 use crate::table::{PagedTable, per_page};
 use crate::{Failure, Machine, PAGE, PartitionIndex, System};
@@ -83,16 +84,23 @@ impl System {
             Region::held(&p.regions, handle.get())?;
             p.check_bus_for(m, handle.get())?;
         }
-        let grow = p.entries.is_full();
-        let at = self.port_at(peer).ok_or(Error::PeerClosed)?;
-        let (queue, depth) = (at.queue, at.depth);
-        if queue.count >= depth {
-            self.check_room(m, who, at, word.region().map(|region| region.get()))?;
+        let mut next = p.entries.next();
+        let (mut at, mut pending) = self.port_and_list(peer).ok_or(Error::PeerClosed)?;
+        if at.queue.count >= at.depth || next.is_none() {
+            next = Some(self.prepare_entry(m, who, peer, word)?);
+            (at, pending) = self.port_and_list(peer).ok_or(Error::PeerClosed)?;
         }
-        if grow {
-            self.grow_entries(m, who)?;
-        }
+        let handle = next.ok_or(Error::NoMemory)?;
 
+        // Nobody looks at the queue before the call is over: its last entry may be named before it is written.
+        let Queue { tail, count, .. } = at.queue;
+        at.queue.tail = handle;
+        at.queue.count = count.wrapping_add(1);
+        if count == 0 {
+            at.queue.head = handle;
+            let raised = at.latch.raise(pending, peer.port(), Causes::MESSAGE);
+            self.tell(m, peer.partition(), peer.port(), raised);
+        }
         let p = self.caller(who)?;
         let mut body = None;
         if let Some(handle) = word.region()
@@ -104,32 +112,45 @@ impl System {
             p.drop_view(m, view);
             p.charge_bus(m);
         }
-        let (handle, entry) = p.entries.occupy().ok_or(Error::NoMemory)?;
+        if count != 0
+            && let Some(last) = p.entries.get_mut(tail)
+        {
+            last.next = handle;
+        }
+        let (_, entry) = p.entries.occupy().ok_or(Error::NoMemory)?;
         if length != 0 {
             copy(&mut entry.data, data);
         }
         entry.body = body;
         entry.next = 0;
         entry.length = length;
-        if queue.count != 0
-            && let Some(last) = p.entries.get_mut(queue.tail)
-        {
-            last.next = handle;
-        }
-        if let Some(port) = self.port_at_mut(peer) {
-            port.queue.tail = handle;
-            port.queue.count = queue.count.wrapping_add(1);
-            if queue.count == 0 {
-                port.queue.head = handle;
-                self.raise(m, peer.partition(), peer.port(), Causes::MESSAGE);
-            }
-        }
         Ok(word.with_order(body.map_or(0, |body| body.order())).bytes())
     }
 
+    /// A port and its partition's list of pending ones.
+    #[inline(always)]
+    fn port_and_list(&mut self, link: Link) -> Option<(&mut PortRecord, &mut List)> {
+        let p = self.get_mut(link.partition())?;
+        Some((p.ports.get_mut(link.port())?, &mut p.pending))
+    }
+
+    /// The queue is full or knows more about regions, or there is no room for another entry: finds out which, and makes room. → the next entry's handle.
     #[cold]
-    fn grow_entries(&mut self, m: &mut impl Machine, who: PartitionIndex) -> Result<(), Failure> {
+    fn prepare_entry(
+        &mut self,
+        m: &mut impl Machine,
+        who: PartitionIndex,
+        to: Link,
+        word: MessageWord,
+    ) -> Result<u32, Failure> {
+        let at = self.port_at(to).ok_or(Error::PeerClosed)?;
+        if at.queue.count >= at.depth {
+            self.check_room(m, who, at, word.region().map(|region| region.get()))?;
+        }
         let p = self.caller(who)?;
+        if let Some(handle) = p.entries.next() {
+            return Ok(handle);
+        }
         if !p.entries.can_grow() {
             return Err(Failure::limit(Account::ControlMemory));
         }
@@ -138,7 +159,7 @@ impl System {
             p.accounts.charge(Account::ControlMemory, PAGE);
             p.entries.grow(m, frame);
         }
-        Ok(())
+        p.entries.next().ok_or(Error::NoMemory.into())
     }
 
     /// `Receive`: takes the next message; its region, if it brings one, becomes the caller's, mapped at `at` unless that is 0. Without a region
@@ -233,7 +254,9 @@ impl System {
         port.queue.count = count.wrapping_sub(1);
         if count == 1 {
             port.queue.tail = 0;
-            if let Some(p) = self.get_mut(at.partition()) {
+            if port.latch.causes().contains(Causes::MESSAGE)
+                && let Some(p) = self.get_mut(at.partition())
+            {
                 p.retract(at.port(), Causes::MESSAGE);
             }
             if severed {

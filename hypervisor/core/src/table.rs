@@ -82,7 +82,16 @@ impl<T: 'static, const N: usize> PagedTable<T, N> {
     /// Whether a record can only be added after [`PagedTable::grow`].
     #[inline(always)]
     pub(crate) fn is_full(&self) -> bool {
-        self.free == 0 && Self::split(self.fresh).0 >= self.present as usize
+        self.next().is_none()
+    }
+
+    /// The handle that the next record gets; `None` when full.
+    #[inline(always)]
+    pub(crate) fn next(&self) -> Option<u32> {
+        if self.free != 0 {
+            return Some(self.free);
+        }
+        (Self::split(self.fresh).0 < self.present as usize).then_some(self.fresh)
     }
 
     /// Whether another page fits.
