@@ -62,6 +62,31 @@ impl Latch {
         }
         if self.set != 0 { Raised::Member } else { Raised::Listed(pending.append(port, &mut self.node)) }
     }
+
+    /// What these causes told of is over. → what is left to do.
+    #[inline(always)]
+    pub(crate) fn retract(&mut self, pending: &mut List, causes: Causes) -> Retracted {
+        let left = self.raw & !causes.bits();
+        if left == self.raw {
+            return Retracted::Done;
+        }
+        if left == 0 && self.set != 0 {
+            return Retracted::Member;
+        }
+        self.raw = left;
+        if left == 0 { Retracted::Delisted(pending.detach(&mut self.node)) } else { Retracted::Done }
+    }
+}
+
+/// What is left to do for causes that are over.
+#[must_use = "a list may be broken"]
+pub(crate) enum Retracted {
+    /// Nothing.
+    Done,
+    /// The port has left the partition's own list, which has to know.
+    Delisted(Joint),
+    /// It is in a set's list, and nothing has happened yet: [`Partition::unlatch`].
+    Member,
 }
 
 /// What a set keeps of its members.
@@ -125,18 +150,6 @@ impl Partition {
         list.remove(self, port);
         if let Some(set) = self.ports.get_mut(set) {
             set.members.pending = list;
-        }
-    }
-
-    /// What these causes of a port's, which are latched, told of is over.
-    #[inline(never)]
-    pub(crate) fn retract(&mut self, port: u32, causes: Causes) {
-        let Some(latch) = self.latch(port) else { return };
-        let left = latch.raw & !causes.bits();
-        if left != 0 {
-            latch.raw = left;
-        } else {
-            self.unlatch(port);
         }
     }
 

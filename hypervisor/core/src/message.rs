@@ -3,6 +3,7 @@
 use handover_abi::{Account, Causes, Error, MessageWord, Port, SHORT_MAX, SHORT_WORDS};
 
 use crate::channel::{Link, PortRecord, PortState, QUEUE_DEPTH, Queue, named};
+use crate::event::Retracted;
 use crate::list::List;
 use crate::region::{Body, Region, frames, optional_place, taken};
 use crate::table::{PagedTable, per_page};
@@ -247,17 +248,18 @@ impl System {
     /// Makes `next` the head of a port's queue, once the old head's entry is gone, and tells the peer what follows from it.
     #[inline(always)]
     fn advance(&mut self, m: &mut impl Machine, at: Link, next: u32) {
-        let Some(port) = self.port_at_mut(at) else { return };
+        let Some((port, pending)) = self.port_and_list(at) else { return };
         let count = port.queue.count;
         let (peer, severed) = (port.peer, port.state == PortState::Severed);
         port.queue.head = next;
         port.queue.count = count.wrapping_sub(1);
         if count == 1 {
             port.queue.tail = 0;
-            if port.latch.causes().contains(Causes::MESSAGE)
-                && let Some(p) = self.get_mut(at.partition())
-            {
-                p.retract(at.port(), Causes::MESSAGE);
+            let retracted = port.latch.retract(pending, Causes::MESSAGE);
+            match (retracted, self.get_mut(at.partition())) {
+                (Retracted::Delisted(joint), Some(p)) => joint.close(p),
+                (Retracted::Member, Some(p)) => p.unlatch(at.port()),
+                _ => {}
             }
             if severed {
                 self.settle(at, peer);
