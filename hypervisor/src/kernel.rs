@@ -237,13 +237,15 @@ impl Machine for Hardware {
     #[inline(always)]
     fn maintain(&mut self, vmid: u16, op: Maintenance) {
         // What every message with a region needs. The same as below, without looking for what it is.
-        if let Maintenance::Unlink { entries: 1, .. } = op {
-            if let Some(Some(shell)) = self.shells.get_mut(usize::from(vmid).wrapping_sub(1)) {
-                shell.unlinks = shell.unlinks.wrapping_add(1);
+        match op {
+            Maintenance::Link => Maintenance::Link.perform(ONE_ENTRY, carry_out),
+            Maintenance::Unlink { at, order, entries: 1 } if stage2::has_vmid(vmid) => {
+                if let Some(Some(shell)) = self.shells.get_mut(usize::from(vmid).wrapping_sub(1)) {
+                    shell.unlinks = shell.unlinks.wrapping_add(1);
+                }
+                Maintenance::Unlink { at, order, entries: 1 }.perform(ONE_ENTRY, carry_out);
             }
-            stage2::with_vmid(vmid, || op.perform(ONE_ENTRY, carry_out));
-        } else {
-            self.maintain_rest(vmid, op);
+            op => self.maintain_rest(vmid, op),
         }
     }
 

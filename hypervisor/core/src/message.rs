@@ -299,14 +299,25 @@ pub fn copy_filled(to: &mut [u64; SHORT_WORDS], from: &[u64; SHORT_WORDS], lengt
     if usize::from(length) == SHORT_MAX {
         return copy(to, from);
     }
-    if length == 0 {
-        each_word!(N => to[N] = 0);
-        return;
+    // A zero that the compiler does not know to be one: it would call `memset`.
+    let zero = core::hint::black_box(0);
+    each_word!(N => to[N] = zero);
+    if length != 0 {
+        copy_part(to, from, length);
     }
-    let words = usize::from(length / 8);
-    each_word!(N => to[N] = if N < words { from[N] } else { 0 });
-    if let (Some(to), Some(from)) = (to.get_mut(words), from.get(words)) {
-        *to = from & ((1u64 << (length % 8 * 8)).wrapping_sub(1));
+}
+
+/// The first `length` bytes, fewer than [`SHORT_MAX`].
+#[inline(never)]
+fn copy_part(to: &mut [u64; SHORT_WORDS], from: &[u64; SHORT_WORDS], length: u8) {
+    let mut left = length;
+    for (to, from) in to.iter_mut().zip(from) {
+        if left < 8 {
+            *to = from & ((1u64 << (left * 8)).wrapping_sub(1));
+            return;
+        }
+        *to = *from;
+        left -= 8;
     }
 }
 

@@ -98,14 +98,20 @@ pub fn forget_guest_here() {
     unsafe { asm!("isb", "tlbi vmalle1", "ic iallu", "dsb nsh", "isb", options(nostack, preserves_flags)) }
 }
 
+/// Whether it is this VMID's TLB entries that maintenance here is about.
+#[inline(always)]
+pub fn has_vmid(vmid: u16) -> bool {
+    VTTBR_EL2.get() >> 48 == u64::from(vmid)
+}
+
 /// Runs maintenance for a VMID: TLB maintenance looks at VTTBR_EL2's VMID, not at its root.
 #[inline]
 pub fn with_vmid(vmid: u16, work: impl FnOnce()) {
-    let current = VTTBR_EL2.get();
-    if current >> 48 == u64::from(vmid) {
+    if has_vmid(vmid) {
         work();
         return;
     }
+    let current = VTTBR_EL2.get();
     VTTBR_EL2.set(empty(vmid));
     step::isb();
     work();
