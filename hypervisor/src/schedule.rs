@@ -84,6 +84,7 @@ impl Hardware {
         match poke {
             Poke::Nobody => {}
             Poke::Timer(at) if at == here => self.adjust_timer(here),
+            Poke::Turn(at, due) if at == here => self.limit_timer(here, due),
             Poke::Switch(at) if at == here => {
                 let current = processor::this().current();
                 if !current.is_null() {
@@ -91,7 +92,9 @@ impl Hardware {
                     unsafe { (*current).attention |= Attention::SCHEDULE };
                 }
             }
-            Poke::Timer(other) | Poke::Switch(other) => gic::send(gic::SGI_ATTENTION, other),
+            Poke::Timer(other) | Poke::Turn(other, _) | Poke::Switch(other) => {
+                gic::send(gic::SGI_ATTENTION, other)
+            }
         }
     }
 

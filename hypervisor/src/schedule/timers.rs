@@ -57,6 +57,16 @@ impl Hardware {
         }
     }
 
+    /// The same when the running one has been limited to `due`, and nothing else has changed.
+    #[inline(always)]
+    pub(super) fn limit_timer(&mut self, here: usize, due: u64) {
+        if self.fired & 1 << here != 0 {
+            self.program_timer(here);
+        } else {
+            self.lower_timer(here, due);
+        }
+    }
+
     #[inline(always)]
     pub(super) fn lower_timer(&mut self, here: usize, due: u64) {
         if due < self.programmed[here] {

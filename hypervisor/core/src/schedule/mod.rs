@@ -44,6 +44,8 @@ pub enum Poke {
     Nobody,
     /// What is due first there may have changed: see [`Schedule::due`].
     Timer(usize),
+    /// The same, and only in that the one that runs there is limited to this count.
+    Turn(usize, u64),
     /// Another may have to run there: see [`Schedule::must_switch`].
     Switch(usize),
 }
@@ -53,7 +55,7 @@ impl Poke {
     fn processor(self) -> u16 {
         match self {
             Poke::Nobody => 0,
-            Poke::Timer(processor) | Poke::Switch(processor) => bit(processor),
+            Poke::Timer(processor) | Poke::Turn(processor, _) | Poke::Switch(processor) => bit(processor),
         }
     }
 }

@@ -75,10 +75,13 @@ impl<K: Copy + PartialEq> Schedule<K> {
 
     #[inline(always)]
     fn enqueue_rest<R: Records<Key = K>>(&mut self, records: &mut R, key: K, now: u64, first: bool) -> Poke {
-        let free = self.idle & Self::allowed_with(records, key) & !self.owned;
-        let here = bit(usize::from(records.get(key).home));
-        if free | self.owned & here != 0 {
-            self.choose_home(records, key, free);
+        // Most often all processors are busy, and nobody owns one.
+        if self.idle | self.owned != 0 {
+            let free = self.idle & Self::allowed_with(records, key) & !self.owned;
+            let here = bit(usize::from(records.get(key).home));
+            if free | self.owned & here != 0 {
+                self.choose_home(records, key, free);
+            }
         }
         let home = usize::from(records.get(key).home);
         let at = self.at_mut(home);
@@ -169,7 +172,7 @@ impl<K: Copy + PartialEq> Schedule<K> {
         let turn = turn as u64;
         at.limit = now.wrapping_add(turn);
         record.turn = turn.wrapping_add(now).wrapping_sub(record.since) as i64;
-        Poke::Timer(processor)
+        Poke::Turn(processor, at.limit)
     }
 
     /// Whether one that runs makes way for somebody with a budget and this deadline.
