@@ -40,8 +40,6 @@ pub struct Shell {
     pub vgic: Vgic,
     /// Logical processors; none for numbers it does not have.
     pub vcpus: [Option<VcpuKey>; VCPUS],
-    /// How many are on a physical processor.
-    pub running: u8,
     /// Which of them each physical processor had last, plus one; 0 for none.
     pub last: [u8; PROCESSORS],
     /// Whether anything of it may run.
@@ -82,7 +80,6 @@ impl Shell {
         Shell {
             vgic: Shell::interrupts(count),
             vcpus: [None; VCPUS],
-            running: 0,
             last: [0; PROCESSORS],
             halt: Halt::No,
             halted_at: u64::MAX,

@@ -6,6 +6,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering
 
 use crate::arch::registers::TPIDR_EL2;
 use crate::vcpu::Vcpu;
+use handover_core::PartitionIndex;
 
 /// Physical processors at most.
 pub const PROCESSORS_MAX: usize = 16;
@@ -33,7 +34,7 @@ pub fn stack_guards() -> impl Iterator<Item = u64> {
 /// What a physical processor knows of itself. `vectors.s` reads `current` at offset 0.
 #[repr(C)]
 pub struct Processor {
-    /// Whose registers are on this processor; null between guests. Written by this processor alone.
+    /// Whose registers are on this processor; null between guests. Written by this processor alone, under the lock.
     current: AtomicPtr<Vcpu>,
     /// MPIDR_EL1's affinity fields.
     mpidr: AtomicU64,
@@ -73,6 +74,15 @@ pub fn count() -> usize {
 /// Another one has come up.
 pub fn set_count(count: usize) {
     COUNT.store(count, Ordering::Relaxed);
+}
+
+/// Whether the registers of any of a partition's logical processors are on a physical one. The kernel must be locked: they come and go under the lock.
+pub fn any_runs(partition: PartitionIndex) -> bool {
+    PROCESSORS.iter().any(|processor| {
+        let current = processor.current();
+        // SAFETY: what runs is placed; which partition's it is never changes.
+        !current.is_null() && unsafe { (*current).partition } == partition
+    })
 }
 
 /// Index of a processor below [`PROCESSORS_MAX`].

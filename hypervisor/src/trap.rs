@@ -100,13 +100,7 @@ pub extern "C" fn synchronous(guest: Running, how: How) -> Running {
         _ => return again(guest),
     }
     let syndrome = Syndrome::read();
-    if syndrome.is_wfi() {
-        wait(guest)
-    } else if syndrome.is_hvc() {
-        hypercall::other(guest)
-    } else {
-        other(guest, syndrome)
-    }
+    if syndrome.is_hvc() { hypercall::other(guest) } else { other(guest, syndrome) }
 }
 
 /// Something concerns a guest whose call is done.
@@ -181,9 +175,8 @@ fn abort(mut guest: Running, syndrome: Syndrome) -> Running {
     guest
 }
 
-/// WFI (Arm ARM D1.7).
-#[inline(never)]
-fn wait(mut guest: Running) -> Running {
+/// WFI (Arm ARM D1.7), with all of the guest's registers in its context.
+pub extern "C" fn wait(mut guest: Running) -> Running {
     if exception::is_aarch32(guest.context()) {
         return undefined(guest);
     }

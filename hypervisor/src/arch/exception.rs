@@ -18,6 +18,8 @@ pub mod class {
     pub const DATA_ABORT_SAME: u64 = 0x25;
 }
 
+/// The class and TI of ESR_EL2 for WFI (Arm ARM D24.2.40). WFE is not trapped; WFIT and WFET are hidden.
+pub const WFI: u64 = class::WFX << 26;
 /// ESR_EL2 of `hvc #0` (Arm ARM D24.2.40): its class, IL for an instruction of 32 bits, and the immediate.
 pub const HVC: u64 = class::HVC64 << 26 | 1 << 25;
 /// Synchronous external abort, not on a walk.
@@ -61,12 +63,6 @@ impl Syndrome {
     #[inline]
     pub fn is_hvc(self) -> bool {
         self.0 == HVC
-    }
-
-    /// WFI. WFE is not trapped; WFIT and WFET are hidden.
-    #[inline]
-    pub fn is_wfi(self) -> bool {
-        self.0 & (0x3f << 26 | 3) == class::WFX << 26
     }
 
     /// Stage-2 translation fault (0b0001LL), for which HPFAR_EL2 holds the page; a permission fault need not fill it in.

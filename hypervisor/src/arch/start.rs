@@ -44,6 +44,8 @@ global_asm!(
     how_call = const How::CALL,
     how_reply_and_wait = const How::REPLY_AND_WAIT,
     synchronous = sym crate::trap::synchronous,
+    wait = sym crate::trap::wait,
+    wfi = const super::exception::WFI,
     interrupt = sym crate::trap::interrupt,
     serror = sym crate::trap::serror,
 );

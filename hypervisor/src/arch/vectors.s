@@ -130,9 +130,17 @@ how_reply_and_wait:
     mov     x1, #{how_reply_and_wait}
     ret
 
+// x2 = ESR_EL2. WFI has a way of its own: class 1, TI 0 (Arm ARM D24.2.40).
 no_call:
+    and     w3, w2, #0xfc000003
+    mov     w4, #{wfi}
     mov     x1, #{how_undecided}
-    b       save_synchronous
+    cmp     w3, w4
+    b.ne    save_synchronous
+    mrs     x1, elr_el2
+    mrs     x2, spsr_el2
+    adr     x18, {wait}
+    b       save_rest
 restore_kept:
     ldp     x29, x30, [x0, #232]
 save_synchronous:

@@ -7,6 +7,7 @@ use crate::arch::registers::CNTPCT_EL0;
 use crate::bus::Restraint;
 use crate::kernel::Hardware;
 use crate::partition::Halt;
+use crate::processor;
 use crate::vcpu::{InCall, VcpuKey};
 
 impl Hardware {
@@ -58,7 +59,7 @@ impl Hardware {
             }
             self.check_halted(partition);
         }
-        self.shell(partition).is_none_or(|shell| shell.running == 0)
+        !processor::any_runs(partition)
     }
 
     /// Lets the processors of a paused partition go on. Its count goes on where it stood still: none of them has seen it since.
@@ -92,9 +93,10 @@ impl Hardware {
 
     /// If none of a halted partition's logical processors is left on a physical one: its count stands still, or what it holds is given back.
     pub(super) fn check_halted(&mut self, partition: PartitionIndex) {
-        let Some(shell) = self.shell_mut(partition).filter(|shell| shell.running == 0) else { return };
+        let Some(shell) = self.shell_mut(partition) else { return };
         match shell.halt {
             Halt::No => {}
+            _ if processor::any_runs(partition) => {}
             Halt::Paused => shell.halted_at = CNTPCT_EL0.get(),
             Halt::Ending => {
                 self.forget_stolen_time(partition);

@@ -38,7 +38,6 @@ impl Hardware {
             unsafe { (&mut (*vcpu).context, (*vcpu).partition, usize::from((*vcpu).index)) };
         self.stop_counting(processor.index(), partition);
         let Some(shell) = self.shell_mut(partition) else { return };
-        shell.running -= 1;
         let occupied = shell.vgic.occupied(index);
         let in_flight = shell.vgic.in_flight(index, &HardwareListRegisters { count });
         if processor.float_used() {
@@ -60,7 +59,6 @@ impl Hardware {
         let id = key.id();
         let vcpu = key.as_ptr();
         let shell = self.shell_mut(id.partition).expect("a scheduled partition exists");
-        shell.running += 1;
         let restraint = shell.restraint;
         let index = usize::from(id.index);
         let last = core::mem::replace(&mut shell.last[here], id.index + 1);

@@ -192,8 +192,9 @@ impl<K: Copy + PartialEq> Schedule<K> {
         let ticks = now.saturating_sub(record.since);
         record.since = now;
         record.used = record.used.wrapping_add(ticks);
-        record.remaining = record.remaining.saturating_sub(ticks as i64);
-        record.turn = record.turn.saturating_sub(ticks as i64);
+        // Neither wraps: no counter reaches 2^62, and a turn begins anew before it ends.
+        record.remaining = record.remaining.wrapping_sub(ticks as i64);
+        record.turn = record.turn.wrapping_sub(ticks as i64);
     }
 
     /// Whether the running one has to leave: its budget or turn is over, or another goes first. Charges it, and sets anew when it is to be looked at.
@@ -413,7 +414,9 @@ impl<K: Copy + PartialEq> Schedule<K> {
 
     #[inline(always)]
     fn run<R: Records<Key = K>>(&mut self, records: &mut R, processor: usize, key: K, now: u64) {
-        self.idle &= !bit(processor);
+        if self.idle != 0 {
+            self.idle &= !bit(processor);
+        }
         let record = records.get_mut(key);
         record.waited = record.waited.wrapping_add(now.saturating_sub(record.since));
         record.since = now;
