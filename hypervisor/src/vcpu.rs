@@ -213,13 +213,19 @@ impl handover_core::vgic::ListRegisterAccess for HardwareListRegisters {
     #[inline(always)]
     fn write(&mut self, number: usize, value: u64) {
         // Which one it is takes a table of instructions, and it is nearly always the first.
-        if number == 0 { ICH_LR0_EL2.set(value) } else { write_list_register(number, value) }
+        if number == 0 { ICH_LR0_EL2.set(value) } else { write_other(number, value) }
     }
 
     #[inline]
     fn empty_status(&self) -> u32 {
         ICH_ELRSR_EL2.get() as u32
     }
+}
+
+#[cold]
+#[inline(never)]
+fn write_other(number: usize, value: u64) {
+    write_list_register(number, value);
 }
 
 /// List registers of a logical processor that no physical one holds.

@@ -102,7 +102,7 @@ impl System {
             let raised = at.latch.raise(pending, peer.port(), Causes::MESSAGE);
             self.tell(m, peer.partition(), peer.port(), raised);
         }
-        let p = self.caller(who)?;
+        let p = self.get_mut(who).ok_or(Error::WrongState)?;
         let mut body = None;
         if let Some(handle) = word.region()
             && let Some(region) = p.regions.vacate(handle.get())
@@ -239,7 +239,7 @@ impl System {
         if let Some(sender) = self.get_mut(from) {
             sender.release_body(&body);
         }
-        let p = self.caller(who)?;
+        let p = self.get_mut(who).ok_or(Error::WrongState)?;
         p.accounts.charge(Account::Memory, body.size());
         p.accounts.charge(Account::ControlMemory, body.control());
         p.hold(m, body, place, page, table)

@@ -75,6 +75,16 @@ impl Hardware {
             gic::activate_private(in_flight);
         }
         context.restore(&capabilities, occupied);
+        // It has most often been woken by one interrupt.
+        let mut marked = shell.vgic.dirty(index);
+        if marked
+            && context.interrupts.hcr == 1
+            && shell.vgic.rearm(index, &mut HardwareListRegisters { count })
+        {
+            marked = false;
+            // SAFETY: as above.
+            unsafe { (*vcpu).counters.count(Counter::ListRegisterUpdates) };
+        }
         if last != 0 && last != id.index + 1 {
             // Two processors of one guest may use an ASID for different things; the TLB here must not mix them.
             arch::stage2::forget_guest_here();
@@ -92,7 +102,9 @@ impl Hardware {
             self.schedule.set_timer(&mut self.records, key, due);
         }
         self.adjust_timer(here);
-        self.flush_here(id, vcpu);
+        if marked {
+            self.flush_now(id, count);
+        }
         // SAFETY: it was ready, so that it is placed and its partition has not ended; it runs here from now on.
         unsafe { Running::new(vcpu) }
     }
@@ -107,25 +119,6 @@ impl Hardware {
             return;
         }
         self.flush_now(id, count);
-    }
-
-    /// The same for one whose registers have just been loaded, and that has most often been woken by one interrupt.
-    #[inline(always)]
-    pub(super) fn flush_here(&mut self, id: VcpuId, vcpu: *mut Vcpu) {
-        let count = self.list_registers;
-        let Some(shell) = self.shell_mut(id.partition) else { return };
-        let index = usize::from(id.index);
-        if !shell.vgic.dirty(index) {
-            return;
-        }
-        // SAFETY: it runs here, so this processor is the one to touch it.
-        let quiet = unsafe { (*vcpu).context.interrupts.hcr } == 1;
-        if quiet && shell.vgic.rearm(index, &mut HardwareListRegisters { count }) {
-            // SAFETY: as above.
-            unsafe { (*vcpu).counters.count(Counter::ListRegisterUpdates) };
-        } else {
-            self.flush_now(id, count);
-        }
     }
 
     /// [`Hardware::flush`], also when nothing has changed: a maintenance interrupt.
