@@ -9,7 +9,7 @@ use crate::arch::registers::ICH_HCR_EL2;
 use crate::drivers::gic;
 use crate::kernel::Hardware;
 use crate::processor::Processor;
-use crate::vcpu::{HardwareListRegisters, Running, SavedListRegisters, Vcpu, VcpuKey};
+use crate::vcpu::{HardwareListRegisters, Running, SavedListRegisters, VcpuKey};
 
 impl Hardware {
     /// [`Hardware::save_here`], out of the way.
