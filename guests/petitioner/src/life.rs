@@ -3,12 +3,16 @@
 use core::time::Duration;
 
 use handover_guest::{
-    Boot, Channel, ConnectError, Error, Listener, Short, Status, hvc, println,
+    Boot, Channel, ConnectError, Error, Listener, Region, Short, Status, hvc, println,
     signals::{self, Signal},
     task::block_on,
     timer,
 };
 
+/// Messages that the stubborn one has answered.
+const MESSAGES: u32 = 200;
+/// Bytes of each.
+const REGION: usize = 16 << 10;
 /// Channels that the faithful one is given, one after another.
 const ROUNDS: usize = 3;
 /// Times that the watched one kicks its watchdog.
@@ -51,6 +55,43 @@ pub fn faithful(boot: &Boot) -> Result<(), Error> {
     }
     println!("petitioner: served by {ROUNDS} lives, at least {ROUNDS} attempts: {}", attempts >= ROUNDS);
     Ok(())
+}
+
+/// Has the service `mirror` answer messages, each with a region, over again where the channel closes before the answer.
+pub fn stubborn(boot: &Boot) -> Result<(), Error> {
+    let service = boot.service("mirror").ok_or(Error::BadHandle)?;
+    let (mut answered, mut channels) = (0, 0);
+    while answered < MESSAGES {
+        let mut channel = match Channel::connect(service) {
+            Ok(channel) => channel,
+            // It does not listen yet, or again.
+            Err(ConnectError::Refused(_)) => {
+                pause()?;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        channels += 1;
+        while answered < MESSAGES {
+            match exchange(&mut channel, answered) {
+                Ok(()) => answered += 1,
+                Err(Error::PeerClosed) => break,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    println!("petitioner: {answered} answered on {channels} channels");
+    Ok(())
+}
+
+/// One message, and its answer, of which every byte is inverted.
+fn exchange(channel: &mut Channel, number: u32) -> Result<(), Error> {
+    let mut region = Region::create(REGION)?;
+    region.fill(number as u8);
+    channel.send_wait(region)?;
+    let answer = channel.receive_wait()?;
+    let is_right = answer.region.is_some_and(|region| region.iter().all(|&byte| byte == !(number as u8)));
+    if is_right { Ok(()) } else { Err(Error::InvalidArgument) }
 }
 
 /// Ends when it is asked to.

@@ -6,6 +6,7 @@
 //! - `role=ready`: nothing, but tells that it is ready, some time after its start;
 //! - `role=log`: sends lines to the service `log`;
 //! - `role=fleeting`, `role=faithful`: a server that fails after each client, and a client that comes again;
+//! - `role=stubborn`: has a program answer many messages, whatever becomes of it meanwhile;
 //! - `role=obedient`, `role=deaf`: ends when it is asked to, or does not;
 //! - `role=time`: time of processors, `millionths=` of one, and shows how much it gets;
 //! - `role=watched`: kicks its watchdog for a while.
@@ -48,6 +49,7 @@ fn main(boot: Boot) -> Result<Status, Error> {
         Some("log") => log::run(&boot)?,
         Some("fleeting") => return life::fleeting(&boot),
         Some("faithful") => life::faithful(&boot)?,
+        Some("stubborn") => life::stubborn(&boot)?,
         Some("obedient") => return life::obedient(),
         Some("deaf") => life::deaf()?,
         Some("time") => time::run(&boot)?,

@@ -118,6 +118,12 @@ impl Manifest {
             let what = format!("partition {} is called `{name}` already: names are unique", first + 1);
             return wrong(at("name"), what);
         }
+        if partition.watchdog.is_some_and(|time| time.0 == 0) {
+            let what = format!(
+                "`{name}` would die as it starts: leave `watchdog` out, or give it time, like `10 s`"
+            );
+            return wrong(at("watchdog"), what);
+        }
         if partition.kernel.is_empty() {
             return wrong(at("kernel"), "write `guest:NAME`, `debian` or the path of a kernel");
         }

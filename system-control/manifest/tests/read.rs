@@ -336,6 +336,18 @@ fn wrong_programs() {
         ("path = \"program:log\"", "path = \"tests\"", 19, "a folder without a Cargo.toml"),
         ("path = \"program:log\"", "path = \"Cargo.toml\"", 19, "no 64-bit little-endian AArch64 program"),
         ("timeout = \"200 ms\"", "timeout = \"200\"", 3, "write a whole number and us, ms or s"),
+        (
+            "path = \"program:log\"",
+            "path = \"program:log\"\nmemory = \"0 MiB\"",
+            20,
+            "system-control has 32 MiB for all its programs",
+        ),
+        (
+            "path = \"program:log\"",
+            "path = \"program:log\"\nmemory = \"33 MiB\"",
+            20,
+            "system-control has 32 MiB for all its programs",
+        ),
     ] {
         let error = with_programs(from, to).unwrap_err();
         assert!(error.starts_with(&format!("m.toml:{line}: ")) && error.contains(what), "{error}");

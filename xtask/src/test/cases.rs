@@ -1458,6 +1458,102 @@ fn linux() -> Vec<Case> {
             icount: false,
         },
         Case {
+            name: "program-clients-come-again",
+            manifest: concat!(
+                "[system-control]\n[machine]\nprocessors = 2\nmemory = \"512 MiB\"\n",
+                "[[program]]\npath = \"program:mirror\"\narguments = [\"mirror=files\", \"crash=60\"]\n\
+                 provides = [\"mirror\"]\nrestart = \"on-failure\"\n",
+                "[[program]]\npath = \"program:mirror\"\nname = \"second\"\narguments = [\"as-memory=mapping\", \"crash=60\"]\n\
+                 provides = [\"as-memory\"]\nrestart = \"on-failure\"\n",
+                petitioner!("bare", "stubborn", "uses = [\"mirror\"]"),
+                linux!(
+                    "linux",
+                    1,
+                    "handover.run=for+n+in+1+2+3+4+5+6+7+8+9;+do+until+handover+echo+--quiet+--service+as-memory+--count+20;\
+                     +do+echo+comes+again;+done;+done;+echo+all+nine",
+                    "uses = [\"as-memory\"]"
+                ),
+            ),
+            lines: &[
+                Count("system-control", "program mirror was ended by signal 6", 2),
+                Count("system-control", "program second was ended by signal 6", 2),
+                Has("linux", "comes again"),
+                Has("bare", "petitioner: 200 answered on 3 channels"),
+                Has("linux", "all nine"),
+                Has("system-control", "linux has exited with status 0"),
+                Lacks("linux", "Call trace"),
+            ],
+            status: 0,
+            limit: 480,
+            icount: false,
+        },
+        Case {
+            name: "init-ends-programs",
+            manifest: concat!(
+                init!("[\"ready\"]"),
+                "[[program]]\npath = \"busybox\"\nname = \"polite\"\narguments = [\"sh\", \"-c\", \"trap 'echo polite: told to end; exit 6' TERM; \
+                 echo >&$HANDOVER_READY; sleep 1000 & wait\"]\nprovides = [\"polite\"]\n",
+                "[[program]]\npath = \"busybox\"\nname = \"deaf\"\narguments = [\"sh\", \"-c\", \"trap '' TERM; echo >&$HANDOVER_READY; \
+                 sleep 1000 & wait\"]\nprovides = [\"deaf\"]\n",
+                petitioner!("ready", "modest", "uses = [\"requests\"]"),
+            ),
+            lines: &[
+                Has("system-control", "ready has exited with status 0"),
+                Has("system-control", "polite: told to end"),
+                Has("system-control", "program polite has exited with status 6"),
+                Has("system-control", "program deaf does not end when it is told to, and is killed"),
+            ],
+            status: 0,
+            limit: 120,
+            icount: false,
+        },
+        Case {
+            name: "init-ends-linux",
+            manifest: concat!(
+                machine!("512 MiB", "[\"client\"]"),
+                linux!(
+                    "linux",
+                    1,
+                    "handover.run=handover+listen+mirror+--echo",
+                    "provides = [\"mirror\"]\nready = \"service\"\nready-timeout = \"300 s\"\nshutdown = \"60 s\""
+                ),
+                sender!("client", "mirror", "16 MiB", "count=100"),
+            ),
+            lines: &[
+                Has("client", "sender: mirror: 100 messages"),
+                Has("system-control", "client has exited with status 0"),
+                Has("linux", "poweroff: in good order"),
+                Has("system-control", "linux has switched itself off"),
+                Lacks("system-control", "linux was stopped"),
+                Lacks("linux", "WARNING"),
+            ],
+            status: 0,
+            limit: 480,
+            icount: false,
+        },
+        Case {
+            name: "init-linux-watchdog",
+            manifest: concat!(
+                machine!("512 MiB", "[\"linux\"]"),
+                linux!(
+                    "linux",
+                    1,
+                    "handover.test=watchdog",
+                    "watchdog = \"10 s\"\nrestart = \"on-failure\"\nrestart-limit = 1"
+                ),
+            ),
+            lines: &[
+                Count("linux", "watchdog: kicked by hand", 2),
+                Has("system-control", "linux died: its watchdog was not kicked in time"),
+                Has("system-control", "linux runs again, as partition 2"),
+                Has("system-control", "linux died: its watchdog was not kicked in time"),
+                Lacks("linux", "WARNING"),
+            ],
+            status: 70,
+            limit: 480,
+            icount: true,
+        },
+        Case {
             name: "init-ends-in-order",
             manifest: concat!(
                 init!("[\"watched\"]"),

@@ -31,6 +31,8 @@ use crate::messages::say;
 const MANIFEST: &str = "/manifest.toml";
 /// How long programs that provide services may take before the partitions start without them.
 const PROGRAMS_READY: Duration = Duration::from_secs(10);
+/// How long programs may take to end when they are told to.
+const PROGRAMS_END: Duration = Duration::from_millis(500);
 /// How long init waits when there is nothing to wait for.
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -104,6 +106,7 @@ fn boot(machine: &Machine) -> Result<u64, Failure> {
         queries: None,
         restarts: manifest.programs.iter().map(|_| Restarts::default()).collect(),
         unready: HashSet::new(),
+        processes: vec![None; manifest.programs.len()],
         accounts,
         programs_until: Instant::now() + PROGRAMS_READY,
     };
@@ -164,6 +167,8 @@ struct Init<'a> {
     restarts: Vec<Restarts>,
     /// Each program's.
     accounts: Vec<Option<Account>>,
+    /// Each program's process, while it runs.
+    processes: Vec<Option<u32>>,
     /// Programs that the partitions wait for.
     unready: HashSet<usize>,
     programs_until: Instant,
@@ -250,6 +255,9 @@ impl Init<'_> {
         let Some(program) = self.manifest.programs.get(index) else { return };
         let started =
             programs::start(program, self.accounts.get(index).copied().flatten()).and_then(|started| {
+                if let Some(process) = self.processes.get_mut(index) {
+                    *process = Some(started.child.id());
+                }
                 self.events.program(index, started.ready, started.child)?;
                 if let Some(decisions) = started.decisions {
                     self.events.decisions(decisions)?;
@@ -278,6 +286,9 @@ impl Init<'_> {
             return;
         };
         self.unready.remove(&index);
+        if let Some(process) = self.processes.get_mut(index) {
+            *process = None;
+        }
         if program.decides {
             self.queries = None;
         }
@@ -366,7 +377,45 @@ impl Init<'_> {
             }
             self.system.stop(partition);
         }
+        self.end_programs(incoming);
         status
+    }
+
+    /// Tells programs to end, and kills those that do not.
+    fn end_programs(&mut self, incoming: &Incoming) {
+        self.signal_programs(libc::SIGTERM);
+        let deadline = Instant::now() + PROGRAMS_END;
+        while self.processes.iter().any(Option::is_some) {
+            match incoming.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(Event::ProgramEnded(index, status)) => self.program_ended_last(index, status),
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        for (program, _) in
+            self.manifest.programs.iter().zip(&self.processes).filter(|(_, process)| process.is_some())
+        {
+            say(&format!("program {} does not end when it is told to, and is killed", program.name()));
+        }
+        self.signal_programs(libc::SIGKILL);
+    }
+
+    /// The last one first.
+    fn signal_programs(&self, signal: libc::c_int) {
+        for &process in self.processes.iter().rev().flatten() {
+            // SAFETY: touches no memory. The process is a child that was not waited for, or its end is about to be told.
+            unsafe { libc::kill(process as libc::pid_t, signal) };
+        }
+    }
+
+    /// A program has ended when all ends.
+    fn program_ended_last(&mut self, index: usize, status: io::Result<std::process::ExitStatus>) {
+        if let Some(process) = self.processes.get_mut(index) {
+            *process = None;
+        }
+        if let (Some(program), Ok(status)) = (self.manifest.programs.get(index), status) {
+            say(&programs::end_line(program.name(), status));
+        }
     }
 
     /// Asks a partition to shut down, and waits until it has or the time is over.
@@ -378,6 +427,7 @@ impl Init<'_> {
         while self.system.name_of(partition).is_some() {
             match incoming.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(Event::Ended(partition)) => self.system.ended_last(partition),
+                Ok(Event::ProgramEnded(index, status)) => self.program_ended_last(index, status),
                 Ok(_) => {}
                 Err(_) => {
                     return say(&format!(

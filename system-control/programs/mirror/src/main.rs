@@ -1,15 +1,20 @@
 //! Serves messages: inverts the bytes of each and hands it back, the same region if there was one. Each argument is a service, and how its
 //! regions are reached: `echo=files`, `echo=mapping`. All of them, and all their channels, are served with one `poll`; with `together=N`, from
-//! when there are so many channels.
+//! when there are so many channels. With `crash=N`, it crashes while it has a message in hand, after N answers; its third life does not.
 
 use std::{
     env,
     error::Error,
+    fs::File,
     io::{self, ErrorKind, Read, Seek, Write},
     os::fd::{AsRawFd, RawFd},
+    process,
 };
 
 use handover_control::{Channel, Delivery, Listener, Message, Region};
+
+/// Lives until it is well.
+const LIVES: u64 = 3;
 
 /// A channel, and the answer that its peer has no room for yet.
 struct Session {
@@ -18,13 +23,18 @@ struct Session {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let (mut listeners, mut together) = (Vec::new(), 0);
+    let (mut listeners, mut together, mut crash) = (Vec::new(), 0, None);
     for argument in env::args().skip(1) {
         let (service, delivery) = match argument.split_once('=') {
             Some((service, "files")) => (service, Delivery::Files),
             Some((service, "mapping")) => (service, Delivery::Mapping),
             Some(("together", count)) => {
                 together = count.parse()?;
+                continue;
+            }
+            Some(("crash", count)) => {
+                let first = env::args().nth(1).unwrap_or_default();
+                crash = crashes(&first)?.then(|| count.parse()).transpose()?;
                 continue;
             }
             _ => return Err(format!("`{argument}` is neither SERVICE=files nor SERVICE=mapping").into()),
@@ -35,10 +45,22 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     handover_control::ready()?;
     println!("mirror: serving");
-    serve(&listeners, together)
+    serve(&listeners, together, crash)
 }
 
-fn serve(listeners: &[(Listener, Delivery)], together: usize) -> Result<(), Box<dyn Error>> {
+/// Whether this is one of the lives that crash.
+fn crashes(service: &str) -> io::Result<bool> {
+    let path = format!("/tmp/{service}-lives");
+    let mut lives = File::options().create(true).append(true).open(path)?;
+    lives.write_all(b".")?;
+    Ok(lives.metadata()?.len() < LIVES)
+}
+
+fn serve(
+    listeners: &[(Listener, Delivery)],
+    together: usize,
+    crash: Option<u64>,
+) -> Result<(), Box<dyn Error>> {
     let mut sessions: Vec<Session> = Vec::new();
     let (mut most, mut served) = (0, 0u64);
     loop {
@@ -52,7 +74,7 @@ fn serve(listeners: &[(Listener, Delivery)], together: usize) -> Result<(), Box<
         // Those that were accepted just now are not among the ready ones.
         let before = sessions.len();
         let mut ready = ready.chain(std::iter::repeat(false));
-        sessions.retain_mut(|session| !ready.next().unwrap_or(false) || go_on(session, &mut served));
+        sessions.retain_mut(|session| !ready.next().unwrap_or(false) || go_on(session, &mut served, crash));
         if sessions.len() > most || sessions.is_empty() && before > 0 {
             most = most.max(sessions.len());
             println!("mirror: {served} answered, {} channels, {most} at most", sessions.len());
@@ -92,8 +114,8 @@ fn accept(listener: &Listener, delivery: Delivery, sessions: &mut Vec<Session>) 
 }
 
 /// Answers what there is; whether the channel goes on.
-fn go_on(session: &mut Session, served: &mut u64) -> bool {
-    match answer(session, served) {
+fn go_on(session: &mut Session, served: &mut u64, crash: Option<u64>) -> bool {
+    match answer(session, served, crash) {
         Ok(goes_on) => goes_on,
         Err(error) if error.kind() == ErrorKind::WouldBlock => true,
         Err(error) => {
@@ -106,7 +128,7 @@ fn go_on(session: &mut Session, served: &mut u64) -> bool {
     }
 }
 
-fn answer(session: &mut Session, served: &mut u64) -> io::Result<bool> {
+fn answer(session: &mut Session, served: &mut u64, crash: Option<u64>) -> io::Result<bool> {
     loop {
         let message = match session.waiting.take() {
             Some(message) => message,
@@ -115,6 +137,9 @@ fn answer(session: &mut Session, served: &mut u64) -> io::Result<bool> {
                 None => return Ok(false),
             },
         };
+        if crash == Some(*served) {
+            process::abort();
+        }
         if let Err(failed) = session.channel.send(message) {
             session.waiting = (failed.error.kind() == ErrorKind::WouldBlock).then_some(failed.message);
             return Err(failed.error);
