@@ -1,7 +1,12 @@
 //! ELF programs as other programs of a boot chain want them: flat, or without what only a debugger reads.
 
 use anyhow::{Context, Result, bail};
-use elf::{ElfBytes, abi::PT_LOAD, endian::LittleEndian, segment::ProgramHeader};
+use elf::{
+    ElfBytes,
+    abi::{PF_X, PT_LOAD},
+    endian::LittleEndian,
+    segment::ProgramHeader,
+};
 
 /// No image of ours is larger than this, in bytes: a stray address must not make a huge file.
 const FLAT_LIMIT: u64 = 64 << 20;
@@ -56,6 +61,19 @@ pub(crate) fn strip(file: &[u8]) -> Result<Vec<u8>> {
     stripped[40..48].fill(0);
     stripped[60..64].fill(0);
     Ok(stripped)
+}
+
+/// The words of all that may be executed, with their virtual addresses.
+pub(crate) fn instructions(file: &[u8]) -> Result<Vec<(u64, u32)>> {
+    let mut all = Vec::new();
+    for segment in loaded(file)?.iter().filter(|segment| segment.p_flags & PF_X != 0) {
+        let words = content(file, segment)?.chunks_exact(4).map(|word| match *word {
+            [a, b, c, d] => u32::from_le_bytes([a, b, c, d]),
+            _ => 0,
+        });
+        all.extend((segment.p_vaddr..).step_by(4).zip(words));
+    }
+    Ok(all)
 }
 
 /// The address of the first symbol with such a name.

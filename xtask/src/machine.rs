@@ -14,13 +14,28 @@ use std::{
 
 /// How the machine runs.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Options {
+pub(crate) struct Options<'a> {
     /// One instruction is one nanosecond, and the same build runs the same way each time.
     pub(crate) icount: bool,
     /// Stops before the first instruction and waits for a debugger at this TCP port of this host.
     pub(crate) gdb: Option<u16>,
     /// QEMU's name for the processors.
     pub(crate) cpu: &'static str,
+    /// Writes a line for each instruction at some addresses that is executed.
+    pub(crate) record: Option<&'a Record>,
+}
+
+impl Options<'_> {
+    /// As the demonstration runs.
+    pub(crate) const PLAIN: Options<'static> = Options { icount: false, gdb: None, cpu: CPU, record: None };
+}
+
+/// What is recorded, and where.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    pub(crate) file: std::path::PathBuf,
+    /// Of instructions.
+    pub(crate) addresses: Vec<u64>,
 }
 
 /// Processors with everything that QEMU knows.
@@ -127,7 +142,7 @@ fn end_with_parent() -> std::io::Result<()> {
 }
 
 /// QEMU's command line for an image on the machine that a manifest asks for.
-pub(crate) fn command(qemu: &Qemu, image: &Image, resources: &Resources, options: Options) -> Command {
+pub(crate) fn command(qemu: &Qemu, image: &Image, resources: &Resources, options: Options<'_>) -> Command {
     let mut command = base(qemu, resources, options, ",virtualization=on");
     command.arg("-kernel").arg(&image.kernel).arg("-initrd").arg(&image.archive);
     command
@@ -138,7 +153,7 @@ pub(crate) fn bare_command(
     qemu: &Qemu,
     linux: &BareLinux<'_>,
     resources: &Resources,
-    options: Options,
+    options: Options<'_>,
 ) -> Command {
     let mut command = base(qemu, resources, options, "");
     command
@@ -162,17 +177,24 @@ pub(crate) struct BareLinux<'a> {
     pub(crate) device_tree: &'a std::path::Path,
 }
 
-fn base(qemu: &Qemu, resources: &Resources, options: Options, machine: &str) -> Command {
+fn base(qemu: &Qemu, resources: &Resources, options: Options<'_>, machine: &str) -> Command {
     let mut command = qemu.command();
     let mut machine = format!("virt,gic-version=3{machine}");
     // Processors that wait for one another by spinning cannot tell a host that has run out of processors; in turn they lose nothing.
-    let accelerator = "tcg,thread=single";
+    let mut accelerator = "tcg,thread=single".to_owned();
+    if let Some(record) = options.record {
+        // Each instruction alone, none jumped to past the record.
+        accelerator.push_str(",one-insn-per-tb=on");
+        let ranges: Vec<String> =
+            record.addresses.iter().map(|address| format!("{address:#x}..{:#x}", address + 3)).collect();
+        command.args(["-d", "exec,nochain", "-dfilter", &ranges.join(",")]).arg("-D").arg(&record.file);
+    }
     if options.icount {
         machine.push_str(",dtb-randomness=off");
         // Without `sleep=off` idle time would pass as the host's clock has it.
         command.args(["-icount", "shift=0,sleep=off", "-seed", "1", "-rtc", "base=2026-01-01,clock=vm"]);
     }
-    command.args(["-M", &machine, "-cpu", options.cpu, "-accel", accelerator]);
+    command.args(["-M", &machine, "-cpu", options.cpu, "-accel", &accelerator]);
     command.args([
         "-smp",
         &resources.processors.to_string(),

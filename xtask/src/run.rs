@@ -31,7 +31,7 @@ use std::{
 /// Ctrl-], which leaves.
 const LEAVE: u8 = 0x1d;
 /// Where QEMU loads an image that asks for no distance from a 2 MiB boundary: its own boot code takes the first 2 MiB of memory.
-const CONTROL_OS_ADDRESS: u64 = 0x4020_0000;
+pub(crate) const CONTROL_OS_ADDRESS: u64 = 0x4020_0000;
 /// What makes the demonstration's init start a shell.
 const INTERACTIVE: &str = "handover.interactive";
 
@@ -81,7 +81,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     let image = image::make(workspace, &manifest, &folder, "image")?;
     let qemu = qemu::find(&Host::this(), &workspace.output_folder("provision")?)?;
     let gdb = options.gdb.as_deref().map(|name| debugger(&image, &manifest, name)).transpose()?;
-    let how = machine::Options { icount: options.icount, gdb, cpu: machine::CPU };
+    let how = machine::Options { icount: options.icount, gdb, ..machine::Options::PLAIN };
     let logs = workspace.output("log");
     let mut log = Log::create(&logs)?;
 

@@ -17,6 +17,7 @@ mod copy;
 mod event;
 mod fault;
 mod interrupt;
+mod mark;
 mod sample;
 mod server;
 mod shared;

@@ -2,6 +2,8 @@
 
 use handover_guest::{Error, println, timer};
 
+use crate::mark;
+
 /// Samples that count.
 const SAMPLES: usize = 100;
 /// Samples before them, which do not.
@@ -28,13 +30,19 @@ fn median(mut samples: [u64; SAMPLES]) -> u64 {
 
 /// Prints a figure.
 pub(crate) fn print(name: &str, instructions: u64) {
+    mark::told();
     println!("bench: {name} {instructions}");
 }
 
 /// Prints the figure of what measures itself, from one reading of the counter to the next.
 pub(crate) fn report(name: &str, mut sample: impl FnMut() -> u64) {
     (0..WARM_UP).for_each(|_| _ = sample());
-    let mut samples = core::array::from_fn::<u64, SAMPLES, _>(|_| sample());
+    let mut samples = core::array::from_fn::<u64, SAMPLES, _>(|_| {
+        mark::begin();
+        let sample = sample();
+        mark::end();
+        sample
+    });
     samples.sort_unstable();
     // The counter is read by one of the instructions that are counted.
     print(name, samples[SAMPLES / 2].saturating_sub(1));
@@ -47,7 +55,9 @@ pub(crate) fn sampled<S>(
 ) -> Result<(S, u64), Error> {
     let mut samples = [0; SAMPLES];
     for round in 0..WARM_UP + SAMPLES {
+        mark::begin();
         let (sample, result) = ticks(|| operation(state));
+        mark::end();
         state = result?;
         if let Some(counted) = round.checked_sub(WARM_UP) {
             samples[counted] = sample;
@@ -75,9 +85,13 @@ pub(crate) fn measure_pair<T>(
 ) -> Result<(), Error> {
     let mut samples = [[0; SAMPLES]; 2];
     for round in 0..WARM_UP + SAMPLES {
+        mark::begin();
         let (made, result) = ticks(&mut first);
+        mark::end();
         let result = result?;
+        mark::begin_second();
         let (unmade, done) = ticks(|| second(result));
+        mark::end();
         done?;
         if let Some(counted) = round.checked_sub(WARM_UP) {
             samples[0][counted] = made;

@@ -1,8 +1,8 @@
 //! What was measured, as a table and as JSON.
 
-use super::variation::Variation;
+use super::{counts::Counts, variation::Variation};
 use serde_json::{Map, Value, json};
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write};
 
 /// What starts a figure's line on a guest's console.
 const RECORD: &str = "bench: ";
@@ -58,6 +58,8 @@ impl Figure {
 #[derive(Default)]
 pub(super) struct Figures {
     rows: Vec<Row>,
+    /// What figures execute that costs more than it counts, by flat names.
+    counts: BTreeMap<String, Counts>,
 }
 
 struct Row {
@@ -89,6 +91,11 @@ impl Figures {
                 }
             }
         }
+    }
+
+    /// Keeps what figures of these names, with the suffix behind them, execute.
+    pub(super) fn count(&mut self, suffix: &str, counts: BTreeMap<String, Counts>) {
+        self.counts.extend(counts.into_iter().map(|(name, counts)| (name + suffix, counts)));
     }
 
     /// All values by their flat names.
@@ -125,6 +132,25 @@ impl Figures {
         }
         for shortcoming in self.shortcomings() {
             table += &format!("{shortcoming}\n");
+        }
+        table + &self.count_table()
+    }
+
+    /// A row for each figure whose instructions were looked at.
+    fn count_table(&self) -> String {
+        let Some(width) = self.counts.keys().map(String::len).max() else { return String::new() };
+        let mut table = format!("\n{:width$}  ", "executed in it");
+        for title in Counts::TITLES {
+            table += &format!("  {title:>13}");
+        }
+        table.push('\n');
+        for (name, _) in self.flat() {
+            let Some(counts) = self.counts.get(&name) else { continue };
+            table += &format!("{name:width$}  ");
+            for number in counts.numbers() {
+                table += &format!("  {number:>13}");
+            }
+            table.push('\n');
         }
         table
     }
@@ -173,6 +199,13 @@ impl Figures {
                     value["ratio"] = json!(*other as f64 / row.figure.value as f64);
                 }
                 map.insert(name, value);
+            }
+        }
+        for (name, counts) in &self.counts {
+            if let Some(figure) = map.get_mut(name) {
+                for (key, number) in Counts::KEYS.iter().zip(counts.numbers()) {
+                    figure[*key] = json!(number);
+                }
             }
         }
         Value::Object(map)

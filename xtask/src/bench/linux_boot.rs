@@ -30,7 +30,7 @@ const MAGIC: [u8; 4] = [0xd0, 0x0d, 0xfe, 0xed];
 pub(super) fn run(workspace: &Workspace, qemu: &Qemu, figures: &mut Figures) -> Result<()> {
     let linux = provision::linux::find(&Host::this(), &workspace.output_folder("provision")?)?;
     let folder = workspace.output_folder("bench")?;
-    let how = machine::Options { icount: true, gdb: None, cpu: machine::CPU };
+    let how = machine::Options { icount: true, ..machine::Options::PLAIN };
     let in_partition = |name: &str, word: &str| {
         let manifest = manifest(word)?;
         let image = image::make(workspace, &manifest, &folder, &format!("bench/{name}"))?;

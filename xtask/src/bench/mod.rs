@@ -1,6 +1,8 @@
 //! `cargo xtask bench`: what things cost, in instructions, the same to the last digit each time.
 
+mod counts;
 mod figures;
+mod instruction;
 mod linux_boot;
 mod variation;
 
@@ -13,13 +15,14 @@ use crate::{
     workspace::Workspace,
 };
 use anyhow::{Context, Result, bail};
+use counts::{Counts, Sites};
 use figures::{Figure, Figures};
 use handover_manifest::Manifest;
 use std::{collections::BTreeMap, fs, path::PathBuf, process::Command, time::Duration};
-use variation::Variation;
+use variation::{CLIENT, Variation};
 
 /// Ends a machine that hangs.
-const LIMIT: Duration = Duration::from_secs(240);
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// What the control OS says, before the tick, when it is done.
 const BOOTED: &str = "system-control starts at tick ";
@@ -34,23 +37,16 @@ pub(crate) struct Options {
     /// Write the figures to this file too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Instead count TLB maintenance, barriers, exits and accesses to the interrupt controller in the figures of messages, calls and events
+    #[arg(long)]
+    counts: bool,
 }
 
 /// Measures, prints a table, and writes it as JSON where that is asked for.
 pub(crate) fn bench(workspace: &Workspace, options: &Options) -> Result<()> {
     let qemu = qemu::find(&Host::this(), &workspace.output_folder("provision")?)?;
     let bench = Bench { workspace, qemu: &qemu };
-    let mut figures = Figures::default();
-    let messages = bench.manifest(MESSAGES)?;
-    figures.add(bench.guests(MESSAGES, &messages)?);
-    for variation in Variation::ALL {
-        let name = format!("{MESSAGES}{}", variation.suffix());
-        figures.vary(variation, bench.guests(&name, &variation.of(&messages))?);
-    }
-    for name in OTHERS {
-        figures.add(bench.guests(name, &bench.manifest(name)?)?);
-    }
-    linux_boot::run(workspace, &qemu, &mut figures)?;
+    let figures = if options.counts { bench.all_counts()? } else { bench.all()? };
     print!("{}", figures.table());
     if let Some(file) = &options.json {
         let text = serde_json::to_string_pretty(&figures.json())?;
@@ -66,6 +62,38 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
+    /// All figures.
+    fn all(&self) -> Result<Figures> {
+        let mut figures = Figures::default();
+        let messages = self.manifest(MESSAGES)?;
+        figures.add(self.guests(MESSAGES, &messages)?);
+        for variation in Variation::ALL {
+            let name = format!("{MESSAGES}{}", variation.suffix());
+            figures.vary(variation, self.guests(&name, &variation.of(&messages))?);
+        }
+        for name in OTHERS {
+            figures.add(self.guests(name, &self.manifest(name)?)?);
+        }
+        linux_boot::run(self.workspace, self.qemu, &mut figures)?;
+        Ok(figures)
+    }
+
+    /// Those of messages, calls and events, with what is executed in them.
+    fn all_counts(&self) -> Result<Figures> {
+        let mut figures = Figures::default();
+        let messages = self.manifest(MESSAGES)?;
+        let (found, counts) = self.counts(MESSAGES, &messages)?;
+        figures.add(found);
+        figures.count("", counts);
+        // Whoever owns a processor spins where others wait, which takes QEMU long this way.
+        let variation = Variation::Processors;
+        let name = format!("{MESSAGES}{}", variation.suffix());
+        let (found, counts) = self.counts(&name, &variation.of(&messages))?;
+        figures.vary(variation, found);
+        figures.count(variation.suffix(), counts);
+        Ok(figures)
+    }
+
     fn folder(&self) -> PathBuf {
         self.workspace.source("manifests")
     }
@@ -79,8 +107,27 @@ impl Bench<'_> {
     }
 
     fn command(&self, image: &Image, manifest: &Manifest) -> Command {
-        let how = machine::Options { icount: true, gdb: None, cpu: machine::CPU };
+        let how = machine::Options { icount: true, ..machine::Options::PLAIN };
         machine::command(self.qemu, image, &manifest.machine, how)
+    }
+
+    /// The client's figures, and what is executed in each that costs more than it counts.
+    fn counts(&self, name: &str, manifest: &Manifest) -> Result<(Vec<Figure>, BTreeMap<String, Counts>)> {
+        let name = format!("{name}/counts");
+        let image = self.image(&name, manifest)?;
+        let program = |name: &str| image.symbols.get(name).context("a program has no symbols");
+        let sites = Sites::of(program("")?, program(CLIENT)?)?;
+        let file = self.workspace.output(&format!("bench/{name}")).join("executed");
+        let record = sites.record(&file);
+        let how = machine::Options { icount: true, record: Some(&record), ..machine::Options::PLAIN };
+        let command = machine::command(self.qemu, &image, &manifest.machine, how);
+        let records = measure(self.workspace, &name, false, command)?;
+        let mut found = records.figures_of(CLIENT);
+        found.retain(|figure| figure.unit == figures::INSTRUCTIONS);
+        let names: Vec<String> = found.iter().map(|figure| figure.name.clone()).collect();
+        let counts = sites.counts(&file, &names)?;
+        fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
+        Ok((found, counts))
     }
 
     /// What the guests of a manifest measure.
@@ -119,6 +166,11 @@ impl Records {
     /// A console's lines.
     fn lines(&self, console: &str) -> &[String] {
         self.0.get(console).map_or(&[], Vec::as_slice)
+    }
+
+    /// The figures among a console's lines.
+    fn figures_of(&self, console: &str) -> Vec<Figure> {
+        self.lines(console).iter().filter_map(|line| Figure::parse(line)).collect()
     }
 
     /// The figures among all consoles' lines.

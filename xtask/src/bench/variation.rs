@@ -9,7 +9,7 @@ const PARTITIONS: usize = 64;
 /// Memory of one that stands by.
 const IDLE_MEMORY: MemorySize = MemorySize(4 << 20);
 /// The partition that measures, in `manifests/bench.toml`.
-const CLIENT: &str = "client";
+pub(super) const CLIENT: &str = "client";
 
 /// What is different.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -120,7 +120,11 @@ fn build<'a>(workspace: &Workspace, case: &'a Case) -> Result<Ready<'a>> {
 /// Runs a case and returns everything that is wrong with it, and how long it took.
 fn carry_out(qemu: &Qemu, ready: &Ready<'_>) -> Result<(Vec<String>, Duration)> {
     let start = Instant::now();
-    let how = machine::Options { icount: ready.case.icount, gdb: None, cpu: cases::cpu(ready.case.name) };
+    let how = machine::Options {
+        icount: ready.case.icount,
+        cpu: cases::cpu(ready.case.name),
+        ..machine::Options::PLAIN
+    };
     let command = machine::command(qemu, &ready.image, &ready.manifest.machine, how);
     let symbols = Symbols::new(&ready.image.symbols, &ready.root);
     let mut log = Log::create(&ready.folder)?;
