@@ -15,6 +15,8 @@ use std::{
 };
 
 const PROGRAM: &str = "qemu-system-aarch64";
+/// What emulates processes, by the names that distributions have for it.
+const USER_PROGRAMS: [&str; 2] = ["qemu-aarch64", "qemu-aarch64-static"];
 /// Older ones run Linux guests at EL1 under `-cpu max` wrongly, and count time differently.
 const OLDEST: u32 = 10;
 
@@ -67,6 +69,26 @@ pub(crate) fn find(host: &Host, folder: &Path) -> Result<Qemu> {
             qemu.version
         ),
     }
+}
+
+/// Finds QEMU's emulation of processes, of any version, and fetches it where there is none.
+pub(crate) fn find_user(host: &Host, folder: &Path) -> Result<Qemu> {
+    let named = host.variables.get("HANDOVER_QEMU_USER").map(PathBuf::from);
+    if let Some(program) = named.or_else(|| USER_PROGRAMS.iter().find_map(|program| host.find(program))) {
+        return Ok(Qemu { program, version: String::new(), libraries: None });
+    }
+    let root = folder.join("qemu-user");
+    if !root.join("versions.json").exists() {
+        let apt = Apt::open(host, folder)?;
+        let step = Step::begin("Fetching QEMU's emulation of processes");
+        let versions = apt
+            .unpack_programs(&["qemu-user"], &root)
+            .context("it cannot be fetched\n  what to do: set HANDOVER_QEMU_USER to a qemu-aarch64")?;
+        step.done("Fetched QEMU's emulation of processes");
+        fs::write(root.join("versions.json"), serde_json::to_string_pretty(&versions)?)?;
+    }
+    let program = root.join("usr/bin").join(USER_PROGRAMS[0]);
+    Ok(Qemu { program, version: String::new(), libraries: Some(libraries(&root)) })
 }
 
 fn fetch(host: &Host, folder: &Path, root: &Path) -> Result<()> {

@@ -341,7 +341,8 @@ macro_rules! linux {
 }
 
 /// What the program prints on every kernel.
-const CONFORMANCE: &str = include_str!("../../../system-control/programs/conformance/expected.txt");
+pub(super) const CONFORMANCE: &str =
+    include_str!("../../../system-control/programs/conformance/expected.txt");
 
 /// What comes of privileged calls through `/dev/control`.
 const PRIVILEGED: &str = include_str!("../../../system-control/programs/privileged/expected.txt");

@@ -2,6 +2,7 @@
 
 mod cases;
 mod damage;
+mod emulated;
 mod guide;
 mod host;
 mod machine;
@@ -47,6 +48,7 @@ pub(crate) fn test(workspace: &Workspace, options: &Options) -> Result<ExitCode>
         None => {
             count.add(host::lint(workspace));
             count.add(host::unit(workspace, ""));
+            count.add(emulated::run(workspace));
             count.add(scratch::provision(workspace));
             count.add(machine::run(workspace, &cases::all(), options.jobs)?);
         }
@@ -61,7 +63,9 @@ pub(crate) fn test(workspace: &Workspace, options: &Options) -> Result<ExitCode>
         Some(part) => {
             let mut selected = cases::all();
             selected.retain(|case| case.name.contains(part));
-            if selected.is_empty() {
+            if emulated::NAME.contains(part) {
+                count.add(emulated::run(workspace));
+            } else if selected.is_empty() {
                 count.add(host::unit(workspace, part));
             }
             count.add(machine::run(workspace, &selected, options.jobs)?);

@@ -16,12 +16,25 @@ use std::{
     collections::{BTreeMap, HashMap},
     env,
     fmt::Debug,
-    process::ExitCode,
+    process::{Command, ExitCode},
 };
 
 /// Prints an outcome.
 fn tell(what: &str, outcome: impl Debug) {
     println!("conformance: {what}: {outcome:?}");
+}
+
+/// This program, to be started again. Where the host's kernel cannot execute it, `CONFORMANCE_EMULATOR` names what can.
+fn itself() -> Command {
+    let program = env::current_exe().unwrap();
+    match env::var_os("CONFORMANCE_EMULATOR") {
+        Some(emulator) => {
+            let mut command = Command::new(emulator);
+            command.arg(program);
+            command
+        }
+        None => Command::new(program),
+    }
 }
 
 fn main() -> ExitCode {

@@ -67,7 +67,6 @@ pub(crate) fn all() {
     // Processes that are not made by `posix_spawn` use one.
     let child = Command::new("/nowhere").uid(0).status();
     tell("a program that is nowhere", kind(child.map(|_| ())));
-    let program = std::env::current_exe().unwrap();
-    let status = Command::new(program).args(["child", "status", "7"]).uid(3).status();
+    let status = crate::itself().args(["child", "status", "7"]).uid(3).status();
     tell("a child of another user's", status.map(|status| status.code()).map_err(|error| error.kind()));
 }

@@ -1,7 +1,6 @@
 //! Processes, and pipes between them.
 
 use std::{
-    env,
     io::{self, BufRead, BufReader, Read, Write},
     os::unix::process::ExitStatusExt,
     process::{Command, Stdio},
@@ -10,7 +9,7 @@ use std::{
 use crate::tell;
 
 fn child(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env::current_exe().unwrap());
+    let mut command = crate::itself();
     command.arg("child").args(arguments);
     command
 }
