@@ -14,7 +14,7 @@ pub struct Service {
     pub service: ServiceId,
 }
 
-/// A device of the machine that this partition has.
+/// A device of the machine that this partition has, or may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Device {
     /// First address of its registers, which are mapped as Device memory.
@@ -114,7 +114,8 @@ impl Boot {
             .find_map(|node| number(node, "service").map(ServiceId::new))
     }
 
-    /// The first device that is compatible with `model`.
+    /// The first device that is compatible with `model`. One that may be asked for ([`Account::Devices`](handover_abi::Account::Devices) of
+    /// [`Requests::more`](crate::requests::Requests::more)) is there from when that is granted.
     #[must_use]
     pub fn device(&self, model: &str) -> Option<Device> {
         let node = self.tree.find_compatible(&[model])?;

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `alarm` | sets an alarm, and gets its interrupt once |
 //! | `storm` | never clears the cause of its interrupt, until it has had `count=N` of them, or else until its registers are taken away |
+//! | `asked` | asks for the clock, until nobody else has it, and does the same as `alarm`; then for more |
 //! | `pending` | ends with an interrupt that it has acknowledged and not ended |
 //!
 //! It says where it is by asking the partition `tell=ID` for a channel, and takes the answer for nothing.
@@ -14,14 +15,19 @@
 mod gpio;
 mod rtc;
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::{
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    time::Duration,
+};
 
 use handover_guest::{
     Boot, Device, Error, Status,
-    abi::{PartitionId, ServiceId, layout},
+    abi::{Account, PartitionId, ServiceId, layout},
     entry, fault, hvc,
     interrupts::{self, Trigger},
-    println, timer,
+    println,
+    requests::Requests,
+    timer,
 };
 
 entry!(main);
@@ -44,6 +50,7 @@ fn main(boot: Boot) -> Status {
     WATCHER.store(watcher, Ordering::Relaxed);
     let verdict = match case {
         "alarm" => alarm(&boot),
+        "asked" => asked(&boot),
         "storm" => storm(&boot),
         "pending" => pending(&boot),
         _ => Err("no such case"),
@@ -83,6 +90,30 @@ fn enable(intid: Option<u32>, handler: interrupts::Handler) -> Result<u32, &'sta
     interrupts::enable(intid, Trigger::Level, handler)
         .map_err(|_: Error| "the interrupt cannot be enabled")?;
     Ok(intid)
+}
+
+/// Before it is granted nothing is where the device tree says that the clock would be.
+fn asked(boot: &Boot) -> Verdict {
+    let device = boot.device("arm,pl031").ok_or("no clock can be asked for")?;
+    if fault::catch(|| rtc::start(device.address)).is_ok() {
+        return Err("it has the clock without having asked");
+    }
+    let mut requests = Requests::connect(boot).map_err(|_| "nobody can be asked")?;
+    let mut more = || requests.more(Account::Devices, 1);
+    let granted = loop {
+        match more() {
+            Err(Error::InUse) => {
+                let end = timer::after(Duration::from_millis(20));
+                while timer::now() < end {}
+            }
+            result => break result,
+        }
+    };
+    println!("rtc: asked for a device: {granted:?}");
+    granted.map_err(|_| "it does not get the clock")?;
+    alarm(boot)?;
+    println!("rtc: asked for another: {:?}", more());
+    Ok(())
 }
 
 fn count(_: u32) {

@@ -202,6 +202,7 @@ impl Machine {
             uses: used.collect(),
             provides: provided.collect(),
             devices: Vec::new(),
+            devices_on_request: Vec::new(),
         };
         let tree = build(&description).map_err(|error| failed(Cause::Content(error.to_string())))?;
         let mut control = self;

@@ -72,6 +72,8 @@ pub struct Description<'a> {
     pub provides: Vec<Provided<'a>>,
     /// Devices of the machine that the partition has.
     pub devices: Vec<Device>,
+    /// Those that it may ask for, where it would have them.
+    pub devices_on_request: Vec<Device>,
 }
 
 /// The flattened device tree. Fails only where a string holds a zero byte.
@@ -94,7 +96,10 @@ pub fn build(description: &Description<'_>) -> Result<Vec<u8>, Error> {
     tree.end_node(memory)?;
 
     for given in &description.devices {
-        device(&mut tree, given)?;
+        device(&mut tree, given, true)?;
+    }
+    for possible in &description.devices_on_request {
+        device(&mut tree, possible, false)?;
     }
     hypervisor(&mut tree, description)?;
     tree.end_node(root)?;
@@ -194,7 +199,8 @@ fn console_path() -> String {
 }
 
 /// A device of the machine's. What a binding wants beyond registers and interrupts is there for PrimeCell peripherals.
-fn device(tree: &mut FdtWriter, device: &Device) -> Result<(), Error> {
+/// `there`: the partition has it.
+fn device(tree: &mut FdtWriter, device: &Device, there: bool) -> Result<(), Error> {
     let name = format!("{}", device.name);
     let kind = name.split_once('@').map_or(name.as_str(), |(kind, _)| kind);
     let compatible = format!("{}", device.compatible);
@@ -216,6 +222,9 @@ fn device(tree: &mut FdtWriter, device: &Device) -> Result<(), Error> {
     let cells: Vec<u32> = (0..device.interrupts).flat_map(spi).collect();
     if !cells.is_empty() {
         tree.property_array_u32("interrupts", &cells)?;
+    }
+    if !there {
+        tree.property_string("status", "disabled")?;
     }
     tree.end_node(node)
 }

@@ -305,6 +305,10 @@ fn describe(
         uses: partition.uses.iter().filter_map(used).collect(),
         provides: partition.provides.iter().filter_map(provided).collect(),
         devices: devices::held_by(control, id),
+        devices_on_request: devices::on_request(control, partition, id)
+            .into_iter()
+            .map(|(_, device)| device)
+            .collect(),
     };
     let tree = device_tree::build(&description).map_err(|error| match error {
         DeviceTreeError::InvalidString => "its `command-line` holds a zero byte".into(),

@@ -36,6 +36,7 @@ fn linux() -> Description<'static> {
         seeds: Some(Seeds { kaslr: 0x0123_4567_89ab_cdef, random: [0xa5; 32] }),
         uses: vec![Used { id: 1, name: "echo", provider: 2 }, Used { id: 26, name: "files", provider: 3 }],
         provides: vec![Provided { id: 4, name: "shell" }],
+        devices_on_request: vec![],
         devices: vec![
             device("pl031@9010000", "arm,pl031", layout::DEVICE_BASE, 1),
             device("gpio", "arm,pl061", layout::DEVICE_BASE + 0x1_0000, 2),
@@ -119,6 +120,14 @@ fn devices_of_the_machine() {
     assert_eq!(cells(&gpio, "interrupts"), [0, 32, 4, 0, 33, 4]);
     assert!(gpio.property("gpio-controller").is_some());
     assert_eq!(cells(&gpio, "#gpio-cells"), [2]);
+    // What it may ask for is where it would be, and not there.
+    let mut asks = linux();
+    asks.devices_on_request = std::mem::take(&mut asks.devices);
+    let blob = build(&asks).unwrap();
+    let tree = Fdt::new(&blob).unwrap();
+    let possible = tree.find_node("/pl031@a000000").unwrap();
+    assert_eq!((reg(&possible), text(&possible, "status")), (reg(&rtc), "disabled"));
+    assert!(rtc.property("status").is_none());
 }
 
 #[test]

@@ -12,6 +12,7 @@ use handover_loader::{
     archive::{Failure, open},
     control::{Control, Device},
     device_tree::Seeds,
+    devices::give_next,
     partition::{self, Content},
 };
 use std::{collections::BTreeMap, fmt, path::Path};
@@ -243,7 +244,7 @@ impl Control for Model {
         address: u64,
         intid: u32,
     ) -> Result<(), (Error, Option<Unsupported>)> {
-        assert_eq!(self.new_one(id).unwrap().limits.get(&(Account::Devices as u64)), Some(&1));
+        assert_eq!(self.partition(id).unwrap().limits.get(&(Account::Devices as u64)), Some(&1));
         match number {
             1 => Err((Error::NotSupported, Some(Unsupported::Dma))),
             _ if self.given.contains_key(&number) => Err((Error::InUse, None)),
@@ -380,7 +381,35 @@ fn gives_devices_and_says_why_not() {
         "linux cannot be given virtio_mmio@a000000 (virtio,mmio): can do DMA: needs an SMMU"
     );
     assert_eq!(refused("virtio,mmio"), refused("virtio_mmio@a000200"));
+    asks_for_devices();
     assert!(refused("pl031@9020000").contains("but the machine has pl031@9010000 (arm,pl031), virtio"));
+}
+
+/// The next that it may ask for each time, in its place.
+fn asks_for_devices() {
+    let keys = "uses = [\"echo\"]\ndevices-on-request = [\"arm,pl031\", \"virtio,mmio\"]";
+    let mut model = Model::new(1 << 30);
+    let archive = archive(&MANIFEST.replace("uses = [\"echo\"]", keys), &kernel());
+    boot(&mut model, &archive).unwrap();
+    assert!(model.given.is_empty());
+    let tree = Fdt::new(&model.partitions[&2].memory).unwrap();
+    for node in ["/pl031@a000000", "/virtio_mmio@a010000"] {
+        let status = tree.find_node(node).unwrap().property("status").unwrap();
+        assert_eq!(status.as_str(), Some("disabled"));
+    }
+    let (_, manifest) = open(&archive).unwrap();
+    let id = PartitionId::new(2);
+    model.partition(id).unwrap().limits.insert(Account::Devices as u64, 1);
+    let mut next = || give_next(&mut model, &manifest.partitions[0], id);
+    assert_eq!((next(), next()), (Ok(()), Err(Error::NotSupported)));
+    assert_eq!(model.given, BTreeMap::from([(0, (id, DEVICE_BASE, DEVICE_INTID))]));
+    // Nothing else is asked for; somebody else has it.
+    let mut one = manifest.partitions[0].clone();
+    one.devices_on_request.truncate(1);
+    assert_eq!(give_next(&mut model, &one, id), Err(Error::BadHandle));
+    let other = PartitionId::new(3);
+    model.partition(other).unwrap().limits.insert(Account::Devices as u64, 1);
+    assert_eq!(give_next(&mut model, &one, other), Err(Error::InUse));
 }
 
 #[test]

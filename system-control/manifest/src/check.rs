@@ -289,6 +289,18 @@ impl Manifest {
                     return wrong(place(element), what);
                 }
             }
+            // Who is given it as it is asked for, nobody knows yet.
+            for (element, device) in partition.devices_on_request.iter().enumerate() {
+                let place = Place::Partition(index, Key::Element("devices-on-request", element));
+                if !device.contains(['@', ',']) {
+                    let what = format!("`{device}` names no device: write `NODE@ADDRESS` or `VENDOR,MODEL`");
+                    return wrong(place, what);
+                }
+                if partition.devices.len() + element >= MAX_DEVICES {
+                    let what = format!("`{}` may have more than {MAX_DEVICES} devices", partition.name);
+                    return wrong(place, what);
+                }
+            }
             if partition.devices.len() > MAX_DEVICES {
                 let what = format!("`{}` is given more than {MAX_DEVICES} devices", partition.name);
                 return wrong(place(MAX_DEVICES), what);

@@ -161,6 +161,9 @@ pub struct Partition {
     /// (`arm,pl031`, the first one that nobody has).
     #[serde(default)]
     pub devices: Vec<String>,
+    /// Devices that it may ask for as it runs, named alike; each request is for the next of them.
+    #[serde(default)]
+    pub devices_on_request: Vec<String>,
     /// Time that each of its logical processors is sure to get, and gets no more than, in each `period`: [`BUDGET_MIN`] to the period. Without it
     /// they take what others leave.
     #[serde(default)]
@@ -223,6 +226,7 @@ impl Partition {
             provides: Vec::new(),
             uses: Vec::new(),
             devices: Vec::new(),
+            devices_on_request: Vec::new(),
             budget: None,
             period: None,
             work_conserving: false,

@@ -259,6 +259,21 @@ fn devices() {
     );
     let error = parse(&both, Path::new("m.toml")).unwrap_err().to_string();
     assert!(error.contains("`echo` is given `rtc@1` already"), "{error}");
+    // Who asks first is given it: several may.
+    let ask = |devices: &str| {
+        let text = with(&format!("[\"arm,pl061\"]\ndevices-on-request = {devices}")).replace(
+            "provides = [\"echo\", \"upper\"]",
+            "provides = [\"echo\", \"upper\"]\ndevices-on-request = [\"rtc@1\"]",
+        );
+        parse(&text, Path::new("m.toml")).map_err(|error| error.to_string())
+    };
+    let manifest = ask("[\"rtc@1\"]").unwrap();
+    assert_eq!(manifest.partitions[0].devices_on_request, manifest.partitions[1].devices_on_request);
+    let error = ask("[\"rtc\"]").unwrap_err();
+    assert!(error.contains("names no device"), "{error}");
+    ask(&format!("{:?}", ["rtc@1"; 15])).unwrap();
+    let error = ask(&format!("{:?}", ["rtc@1"; 16])).unwrap_err();
+    assert!(error.contains("`linux` may have more than 16 devices"), "{error}");
 }
 
 const PROGRAMS: &str = r#"

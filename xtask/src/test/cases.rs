@@ -1439,6 +1439,36 @@ fn linux() -> Vec<Case> {
             icount: true,
         },
         Case {
+            name: "requests-for-a-device",
+            manifest: concat!(
+                "end-with = [\"first\", \"second\"]\n[machine]\nprocessors = 1\nmemory = \"160 MiB\"\n",
+                "[requests]\ndefault = \"grant\"\n",
+                device_user!(
+                    "first",
+                    "devices-on-request = [\"pl031@9010000\"]\nuses = [\"requests\"]\n",
+                    "case=asked"
+                ),
+                device_user!(
+                    "second",
+                    "devices-on-request = [\"arm,pl031\"]\nuses = [\"requests\"]\n",
+                    "case=asked"
+                ),
+            ),
+            lines: &[
+                Has("first", "rtc: asked for a device: Ok(1)"),
+                Has("first", "rtc: an alarm, 1 interrupt"),
+                Has("first", "rtc: asked for another: Err(BadHandle)"),
+                Has("first", "rtc: asked ok"),
+                Has("second", "rtc: asked for a device: Ok(1)"),
+                Has("second", "rtc: an alarm, 1 interrupt"),
+                Has("second", "rtc: asked ok"),
+                Lacks("", "panic"),
+            ],
+            status: 0,
+            limit: 240,
+            icount: false,
+        },
+        Case {
             name: "init-clients-come-again",
             manifest: concat!(
                 init!("[\"faithful\"]"),

@@ -10,14 +10,16 @@ use handover_control::{
     abi::{Error, resources::Outcome},
     requests::{Decision, Query, Verdict},
 };
-use handover_manifest::{Requests, Verdict as Default};
+use handover_manifest::{Manifest, Partition, Requests, Verdict as Default};
 
-use crate::grant::raise;
+use crate::grant::{devices, raise};
 
 /// Requests that wait for their verdict. `R` is what takes the answer.
 #[derive(Debug)]
 pub struct Front<R> {
     rules: Requests,
+    /// The manifest's, which say what devices they may ask for.
+    partitions: Vec<Partition>,
     pending: BTreeMap<u64, Pending<R>>,
     tickets: u64,
 }
@@ -43,8 +45,9 @@ pub struct Settled<R> {
 impl<R> Front<R> {
     /// With nothing pending.
     #[must_use]
-    pub fn new(rules: Requests) -> Front<R> {
-        Front { rules, pending: BTreeMap::new(), tickets: 0 }
+    pub fn new(manifest: &Manifest) -> Front<R> {
+        let (rules, partitions) = (manifest.requests, manifest.partitions.clone());
+        Front { rules, partitions, pending: BTreeMap::new(), tickets: 0 }
     }
 
     /// A partition asks for more of a resource: the query for whoever decides.
@@ -84,7 +87,7 @@ impl<R> Front<R> {
     /// A verdict has come. `None` if it is about nothing that waits: it is too late, or made up.
     pub fn decided(&mut self, machine: &Machine, decision: Decision) -> Option<Settled<R>> {
         let pending = self.pending.remove(&decision.ticket)?;
-        Some(settle(machine, pending, decision.verdict))
+        Some(settle(machine, &self.partitions, pending, decision.verdict))
     }
 
     /// Nobody decides this one: it gets the default.
@@ -120,16 +123,30 @@ impl<R> Front<R> {
 }
 
 /// Acts on a verdict.
-fn settle<R>(machine: &Machine, Pending { query, reply, .. }: Pending<R>, verdict: Verdict) -> Settled<R> {
+fn settle<R>(
+    machine: &Machine,
+    partitions: &[Partition],
+    Pending { query, reply, .. }: Pending<R>,
+    verdict: Verdict,
+) -> Settled<R> {
     let amount = match verdict {
         Verdict::Grant => query.amount,
         Verdict::Change(amount) => amount,
         Verdict::Refuse => return Settled { query, outcome: Outcome::Refused, reply },
     };
-    let outcome = match raise(&machine.partition(query.partition), query.account, amount) {
-        Err(error) => Outcome::Failed(error),
-        Ok(()) if amount == query.amount => Outcome::Granted(amount),
-        Ok(()) => Outcome::Changed(amount),
+    let partition = machine.partition(query.partition);
+    let manifest = partitions.iter().find(|manifest| manifest.name == query.name);
+    let granted = match manifest {
+        Some(manifest) if query.account == Account::Devices => devices(machine, &partition, manifest, amount),
+        _ => match raise(&partition, query.account, amount) {
+            Err(error) => Outcome::Failed(error),
+            Ok(()) => Outcome::Granted(amount),
+        },
+    };
+    let outcome = match granted {
+        Outcome::Granted(amount) if amount != query.amount => Outcome::Changed(amount),
+        Outcome::Changed(amount) if amount == query.amount => Outcome::Granted(amount),
+        outcome => outcome,
     };
     Settled { query, outcome, reply }
 }
@@ -152,7 +169,12 @@ mod tests {
         let model = Model::new(64 * MIB);
         let machine = model.machine();
         machine.create_empty(&Setup::new("guest", 1, 2 * MIB)).unwrap();
-        let front = Front::new(Requests { default, timeout: handover_manifest::Duration(100_000_000) });
+        let default = if default == Default::Grant { "grant" } else { "refuse" };
+        let manifest = format!(
+            "requests = {{ default = \"{default}\", timeout = \"100 ms\" }}\nmachine = {{ processors = 1, memory = \"256 MiB\" }}\n\
+             [[partition]]\nname = \"guest\"\nkernel = \"guest:guest\"\nprocessors = 1\nmemory = \"2 MiB\"\n"
+        );
+        let front = Front::new(&handover_manifest::parse(&manifest, "front.toml".as_ref()).unwrap());
         Bench { model, machine, front, now: Instant::now() }
     }
 
@@ -210,6 +232,18 @@ mod tests {
             assert!(bench.front.decided(&bench.machine, late).is_none());
             assert_eq!(bench.ports(), before);
         }
+    }
+
+    #[test]
+    fn devices_are_those_that_the_manifest_names() {
+        let mut bench = bench(Default::Grant);
+        let who = (PartitionId::new(2), "guest");
+        let limit = |bench: &Bench| bench.model.partition(2).limits[Account::Devices as usize];
+        let before = limit(&bench);
+        let query = bench.front.ask(&bench.machine, who, (Account::Devices, 2), "device", bench.now).unwrap();
+        let settled = bench.front.undecided(&bench.machine, query.ticket).unwrap();
+        // It may ask for none.
+        assert_eq!((settled.outcome, limit(&bench)), (Outcome::Failed(Error::BadHandle), before));
     }
 
     #[test]

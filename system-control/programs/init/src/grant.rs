@@ -1,9 +1,10 @@
 //! Granting more of a resource, once that is decided.
 
 use handover_control::{
-    Account, Partition,
-    abi::{Error, ProcessorClaim},
+    Account, Machine, Partition,
+    abi::{Error, ProcessorClaim, resources::Outcome},
 };
+use handover_loader::devices::give_next;
 
 /// The period of a processor that had no budget before, in nanoseconds.
 const PERIOD: u64 = 10_000_000;
@@ -29,6 +30,32 @@ pub fn raise(partition: &Partition, account: Account, amount: u64) -> Result<(),
         // It was that before.
         let _as_before = partition.set_limit(account, charge.limit);
     })
+}
+
+/// Gives a partition the next so many of the devices that its manifest lets it ask for, as far as they are to be had.
+#[must_use]
+pub fn devices(
+    machine: &Machine,
+    partition: &Partition,
+    manifest: &handover_manifest::Partition,
+    amount: u64,
+) -> Outcome {
+    for given in 0..amount {
+        let result = raise(partition, Account::Devices, 1).and_then(|()| {
+            give_next(&mut &*machine, manifest, partition.id()).inspect_err(|_| {
+                let charge = partition.account(Account::Devices);
+                // It was that before.
+                let _as_before =
+                    charge.and_then(|charge| partition.set_limit(Account::Devices, charge.limit - 1));
+            })
+        });
+        match result {
+            Ok(()) => {}
+            Err(error) if given == 0 => return Outcome::Failed(error),
+            Err(_) => return Outcome::Changed(given),
+        }
+    }
+    Outcome::Granted(amount)
 }
 
 /// Has the processors that are not alone share more time.

@@ -100,7 +100,7 @@ fn boot(machine: &Machine) -> Result<u64, Failure> {
         machine,
         manifest: &manifest,
         system,
-        front: Front::new(manifest.requests),
+        front: Front::new(&manifest),
         events,
         connections: Connections::default(),
         queries: None,

@@ -178,6 +178,7 @@ mod tests {
             provides: vec![],
             uses: vec![],
             devices: vec![],
+            devices_on_request: vec![],
             budget: None,
             period: None,
             work_conserving: false,
