@@ -4,7 +4,7 @@
 //! GiB that has held the small ones is cut up for good. The slot at the start of each GiB stays free: a large region received
 //! into it would take the whole GiB, where one received into any other is refused with its size.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use handover_abi::layout::{REGION_MAX, WINDOW_BASE, WINDOW_SIZE, WINDOW_SLOT};
 
@@ -71,17 +71,53 @@ impl Window {
     }
 }
 
+/// The processor's atomic words, or those of a test that plays all orders through.
+trait Word {
+    fn load(&self, order: Ordering) -> u64;
+    fn store(&self, value: u64, order: Ordering);
+    fn fetch_or(&self, bits: u64, order: Ordering) -> u64;
+    fn fetch_and(&self, bits: u64, order: Ordering) -> u64;
+}
+
+macro_rules! word {
+    ($word:ty) => {
+        impl Word for $word {
+            #[inline(always)]
+            fn load(&self, order: Ordering) -> u64 {
+                self.load(order)
+            }
+
+            #[inline(always)]
+            fn store(&self, value: u64, order: Ordering) {
+                self.store(value, order)
+            }
+
+            #[inline(always)]
+            fn fetch_or(&self, bits: u64, order: Ordering) -> u64 {
+                self.fetch_or(bits, order)
+            }
+
+            #[inline(always)]
+            fn fetch_and(&self, bits: u64, order: Ordering) -> u64 {
+                self.fetch_and(bits, order)
+            }
+        }
+    };
+}
+
+word!(AtomicU64);
+
 /// A bit for each place, set while it is taken.
-struct Places<const WORDS: usize> {
-    taken: [AtomicU64; WORDS],
+struct Places<const WORDS: usize, W = AtomicU64> {
+    taken: [W; WORDS],
     /// A word that had a free place.
-    hint: AtomicU32,
+    hint: W,
 }
 
 impl<const WORDS: usize> Places<WORDS> {
     /// All free, but for those whose number is a multiple of `number` (a multiple of 64; 0: for none).
     const fn without_every(number: usize) -> Places<WORDS> {
-        let mut places = Places { taken: [const { AtomicU64::new(0) }; WORDS], hint: AtomicU32::new(0) };
+        let mut places = Places { taken: [const { AtomicU64::new(0) }; WORDS], hint: AtomicU64::new(0) };
         let mut word = 0;
         while number != 0 && word < WORDS {
             places.taken[word] = AtomicU64::new(1);
@@ -89,7 +125,9 @@ impl<const WORDS: usize> Places<WORDS> {
         }
         places
     }
+}
 
+impl<const WORDS: usize, W: Word> Places<WORDS, W> {
     #[inline]
     fn claim(&self) -> Option<u64> {
         let hint = self.hint.load(Ordering::Relaxed) as usize;
@@ -102,7 +140,7 @@ impl<const WORDS: usize> Places<WORDS> {
                     break;
                 }
                 if word.fetch_or(1 << free, Ordering::Acquire) & 1 << free == 0 {
-                    self.hint.store(index as u32, Ordering::Relaxed);
+                    self.hint.store(index as u64, Ordering::Relaxed);
                     return Some(index as u64 * 64 + u64::from(free));
                 }
             }
@@ -119,8 +157,49 @@ impl<const WORDS: usize> Places<WORDS> {
 }
 
 #[cfg(test)]
+word!(loom::sync::atomic::AtomicU64);
+
+#[cfg(test)]
 mod tests {
     use super::*;
+    use loom::{cell::UnsafeCell, sync::Arc, thread};
+
+    /// In the orders in which three processors can do what they do, each place is one's at a time, and who has it sees what was written there before.
+    #[test]
+    fn a_place_is_one_processors_at_a_time_whatever_the_order() {
+        const ALL: u64 = !0b11;
+        let mut orders = loom::model::Builder::new();
+        // All orders in which each is interrupted twice take seconds; all that there are, hours.
+        orders.preemption_bound = Some(2);
+        orders.check(|| {
+            let word = |bits| loom::sync::atomic::AtomicU64::new(bits);
+            // Two words with two places each.
+            let places = Places { taken: [word(ALL), word(ALL)], hint: word(0) };
+            let contents = [64, 65, 0, 1].map(|place: u64| (place, UnsafeCell::new(0)));
+            let shared = Arc::new((places, contents));
+            let work = |shared: &(Places<2, _>, [(u64, UnsafeCell<u32>); 4])| {
+                let (places, contents) = shared;
+                let place = places.claim().expect("there are more places than processors");
+                let (_, content) = contents.iter().find(|(number, _)| *number == place).unwrap();
+                // SAFETY: the place is this thread's; loom fails if another one's access is not before or after.
+                content.with_mut(|content| unsafe { *content += 1 });
+                places.release(place);
+            };
+            let other = |shared: &Arc<_>| {
+                let shared = Arc::clone(shared);
+                thread::spawn(move || work(&shared))
+            };
+            let others = [other(&shared), other(&shared)];
+            work(&shared);
+            others.into_iter().for_each(|thread| thread.join().unwrap());
+            let (places, contents) = &*shared;
+            assert!(places.taken.iter().all(|word| Word::load(word, Ordering::Relaxed) == ALL));
+            // SAFETY: all others are through.
+            let uses: u32 =
+                contents.iter().map(|(_, content)| content.with(|content| unsafe { *content })).sum();
+            assert_eq!(uses, 3);
+        });
+    }
 
     fn slot(index: u64) -> u64 {
         WINDOW_BASE + index * WINDOW_SLOT

@@ -314,6 +314,7 @@ fn no_step_of_zeroing_can_be_left_out() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "large regions take an hour")]
 fn a_partition_s_own_memory_is_zeroes_by_whatever_attributes_when_it_has_gone() {
     for history in HISTORIES {
         let mut w = world();
@@ -333,6 +334,9 @@ fn a_partition_s_own_memory_is_zeroes_by_whatever_attributes_when_it_has_gone() 
 #[test]
 fn a_call_that_fails_puts_the_region_back_within_reach() {
     for size in [32 * PAGE, 2 * MIB, 4 * MIB] {
+        if cfg!(miri) && size > MIB {
+            continue;
+        }
         let mut w = world();
         let region = w.region(size);
         let (who, port) = (w.partitions[LENDER], u64::from(w.channels[0].0.get()));
@@ -382,6 +386,7 @@ fn another_call_goes_on_where_one_was_given_up() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "large regions take an hour")]
 fn what_was_not_mapped_since_it_came_goes_on_at_once() {
     let mut w = world();
     let region = w.region(2 * MIB);
@@ -404,6 +409,7 @@ fn what_was_not_mapped_since_it_came_goes_on_at_once() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "large regions take an hour")]
 fn nothing_is_cleaned_where_stage_2_forces_write_back() {
     let mut w = World::new();
     let region = w.region(4 * MIB);

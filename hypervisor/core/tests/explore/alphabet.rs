@@ -1,13 +1,13 @@
 //! What can be done.
 
-/// Of two partitions.
-pub const BOTH: [usize; 2] = [0, 1];
 /// Names that regions can have in one partition: two, and one more for what is lent.
 const NAMES: [u64; 3] = [1, 2, 3];
 /// Names of ports in one partition.
 const PORTS: [u64; 2] = [1, 2];
-/// Logical processors: two of the first partition, one of the second.
-pub const PROCESSORS: [(usize, u8); 3] = [(0, 0), (0, 1), (1, 0)];
+/// Logical processors of two partitions: two of the first, one of the second.
+const TWO: &[(usize, u8)] = &[(0, 0), (0, 1), (1, 0)];
+/// Of three partitions, one of each.
+const THREE: &[(usize, u8)] = &[(0, 0), (1, 0), (2, 0)];
 
 /// How a region goes with a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,9 @@ pub enum Op {
 /// What is explored, so that each goes deep in what it is about.
 pub struct Theme {
     pub name: &'static str,
-    /// Whether there is a channel from each to the other at the start, and a region of each one's, mapped.
+    pub partitions: usize,
+    pub processors: &'static [(usize, u8)],
+    /// Whether there is a channel from each to the next at the start, and from the last to the first, and a region of each one's, mapped.
     pub joined: bool,
     /// What is done before that.
     pub start: &'static [Op],
@@ -64,9 +66,11 @@ pub struct Theme {
     pub depth_least: usize,
 }
 
-pub const THEMES: [Theme; 5] = [
+pub const THEMES: [Theme; 8] = [
     Theme {
         name: "regions and messages",
+        partitions: 2,
+        processors: TWO,
         joined: true,
         start: &[],
         regions: true,
@@ -78,6 +82,8 @@ pub const THEMES: [Theme; 5] = [
     },
     Theme {
         name: "channels from nothing, with messages",
+        partitions: 2,
+        processors: TWO,
         joined: false,
         start: &[],
         regions: false,
@@ -89,6 +95,8 @@ pub const THEMES: [Theme; 5] = [
     },
     Theme {
         name: "shared memory",
+        partitions: 2,
+        processors: TWO,
         joined: false,
         start: &[],
         regions: false,
@@ -100,6 +108,8 @@ pub const THEMES: [Theme; 5] = [
     },
     Theme {
         name: "direct calls and loans",
+        partitions: 2,
+        processors: TWO,
         joined: true,
         start: &[],
         regions: false,
@@ -111,8 +121,49 @@ pub const THEMES: [Theme; 5] = [
     },
     Theme {
         name: "a region that is lent",
+        partitions: 2,
+        processors: TWO,
         joined: true,
         start: &[Op::Land(1, 1), Op::CallWait(2), Op::Call(0, 1, 1, Goes::Lent)],
+        regions: false,
+        messages: false,
+        connections: false,
+        memory: false,
+        calls: true,
+        depth_least: 2,
+    },
+    Theme {
+        name: "three partitions: regions that go round",
+        partitions: 3,
+        processors: THREE,
+        joined: true,
+        start: &[],
+        regions: true,
+        messages: true,
+        connections: false,
+        memory: false,
+        calls: false,
+        depth_least: 3,
+    },
+    Theme {
+        name: "three partitions: channels from nothing, with messages",
+        partitions: 3,
+        processors: THREE,
+        joined: false,
+        start: &[],
+        regions: false,
+        messages: true,
+        connections: true,
+        memory: false,
+        calls: false,
+        depth_least: 5,
+    },
+    Theme {
+        name: "three partitions: calls that are passed on, and rings of them",
+        partitions: 3,
+        processors: THREE,
+        joined: true,
+        start: &[],
         regions: false,
         messages: false,
         connections: false,
@@ -125,7 +176,7 @@ pub const THEMES: [Theme; 5] = [
 /// Every operation of a theme, whether it makes sense or not.
 pub fn all(theme: &Theme) -> Vec<Op> {
     let mut ops = Vec::new();
-    for who in BOTH {
+    for who in 0..theme.partitions {
         if theme.regions {
             ops.extend([None, Some(0)].map(|place| Op::Create(who, place)));
         }
@@ -167,7 +218,7 @@ pub fn all(theme: &Theme) -> Vec<Op> {
         ops.extend([Op::End(who), Op::Reap(who)]);
     }
     if theme.calls {
-        for processor in 0..PROCESSORS.len() {
+        for processor in 0..theme.processors.len() {
             for port in PORTS {
                 ops.push(Op::Call(processor, port, 0, Goes::Moved));
                 for name in NAMES {
@@ -182,7 +233,7 @@ pub fn all(theme: &Theme) -> Vec<Op> {
             ops.extend([Op::CallWait(processor), Op::Expire(processor), Op::Interrupted(processor)]);
             ops.extend([true, false].map(|on| Op::Switch(processor, on)));
         }
-        for who in BOTH {
+        for who in 0..theme.partitions {
             ops.extend(PORTS.map(|port| Op::Land(who, port)));
         }
     }

@@ -12,7 +12,7 @@ use handover_core::{
     VcpuId, Waited,
 };
 
-use crate::alphabet::{BOTH, Goes, Op, PROCESSORS, Theme};
+use crate::alphabet::{Goes, Op, Theme};
 use crate::machine::{BASE, Model, books};
 
 /// Two steps to zero, so that there is a state between.
@@ -28,22 +28,18 @@ thread_local! {
 pub struct World {
     system: System,
     machine: Model,
-    partitions: [PartitionIndex; 2],
+    partitions: Vec<PartitionIndex>,
+    processors: &'static [(usize, u8)],
     /// Requests that were taken and not answered.
-    tokens: [Vec<u64>; 2],
+    tokens: Vec<Vec<u64>>,
     /// Who runs: neither calls nor waits nor is off.
-    free: [bool; PROCESSORS.len()],
-    on: [bool; PROCESSORS.len()],
+    free: Vec<bool>,
+    on: Vec<bool>,
     text: String,
 }
 
 fn place(number: u64) -> u64 {
     layout::WINDOW_BASE + number * layout::WINDOW_SLOT
-}
-
-fn processor(number: usize, partitions: [PartitionIndex; 2]) -> VcpuId {
-    let (partition, index) = PROCESSORS[number];
-    VcpuId { partition: partitions[partition], index }
 }
 
 impl World {
@@ -55,7 +51,7 @@ impl World {
     fn on(theme: &Theme, mut machine: Model) -> World {
         let mut system = System::new();
         system.prepare_lending(&mut machine).unwrap();
-        let partitions = BOTH.map(|_| {
+        let create = |_| {
             let shell = SHELLS.with_borrow_mut(Vec::pop);
             let shell = shell.unwrap_or_else(|| Box::leak(Box::new(Partition::new())));
             let name = Name::new("explorer").unwrap();
@@ -67,40 +63,59 @@ impl World {
             let partition = system.find(id).unwrap();
             system.start(partition).unwrap();
             partition
-        });
+        };
+        let partitions: Vec<PartitionIndex> = (0..theme.partitions).map(create).collect();
         let mut world = World {
             system,
             machine,
             partitions,
-            tokens: [Vec::new(), Vec::new()],
-            free: [true; PROCESSORS.len()],
-            on: [true; PROCESSORS.len()],
+            processors: theme.processors,
+            tokens: vec![Vec::new(); theme.partitions],
+            free: vec![true; theme.processors.len()],
+            on: vec![true; theme.processors.len()],
             text: String::new(),
         };
-        for number in 0..PROCESSORS.len() {
-            world.system.vcpu_on(processor(number, partitions));
+        for number in 0..theme.processors.len() {
+            let id = world.processor(number);
+            world.system.vcpu_on(id);
         }
         if theme.joined {
-            for client in BOTH {
-                let done = [Op::Connect(client, false), Op::SignalNext(1 - client), Op::Accept(1 - client)];
+            for client in 0..theme.partitions {
+                let server = world.next_to(client);
+                let done = [Op::Connect(client, false), Op::SignalNext(server), Op::Accept(server)];
                 assert!(done.into_iter().all(|op| world.perform(op) == Some(true)));
             }
-            for who in BOTH {
+            for who in 0..theme.partitions {
                 while world.perform(Op::EventNext(who)) == Some(true) {}
-                world.system.region_create(&mut world.machine, partitions[who], REGION, place(0)).unwrap();
+                let own = world.partitions[who];
+                world.system.region_create(&mut world.machine, own, REGION, place(0)).unwrap();
             }
         }
         assert!(theme.start.iter().all(|op| world.perform(*op) == Some(true)));
         world
     }
 
+    fn processor(&self, number: usize) -> VcpuId {
+        let (partition, index) = self.processors[number];
+        VcpuId { partition: self.partitions[partition], index }
+    }
+
+    /// Whom it asks for channels.
+    fn next_to(&self, who: usize) -> usize {
+        (who + 1) % self.partitions.len()
+    }
+
+    fn numbers(&self) -> std::ops::Range<usize> {
+        0..self.processors.len()
+    }
+
     /// Everything goes, and the memory is all back.
     pub fn finish(mut self) -> Model {
-        for partition in self.partitions {
+        for &partition in &self.partitions {
             self.system.end(&mut self.machine, partition, EndReason::Stopped, 0);
             while self.system.reap(&mut self.machine, partition) == Progress::Again {}
         }
-        for partition in self.partitions {
+        for &partition in &self.partitions {
             let id = self.system.partition(partition).unwrap().id();
             let (shell, _) = self.system.destroy(&mut self.machine, id).unwrap();
             *shell = Partition::new();
@@ -150,6 +165,7 @@ impl World {
             Op::Connect(who, _) if self.ports(who) >= 2 => return None,
             _ => {}
         }
+        let next = |who| (who + 1) % self.partitions.len();
         let own = |who: usize| self.partitions[who];
         let (system, machine) = (&mut self.system, &mut self.machine);
         let done = |result: Result<Progress, Failure>| Some(result.is_ok());
@@ -162,7 +178,7 @@ impl World {
             Op::Map(who, name, at) => Some(system.region_map(machine, own(who), name, place(at)).is_ok()),
             Op::Unmap(who, name) => Some(system.region_unmap(machine, own(who), name).is_ok()),
             Op::Connect(who, memory) => {
-                let id = u64::from(system.partition(own(1 - who)).unwrap().id().get());
+                let id = u64::from(system.partition(own(next(who))).unwrap().id().get());
                 let flags = if memory { RequestFlags::MEMORY } else { RequestFlags::empty() };
                 // The first asks for memory that both write to, the second for some that it alone writes to.
                 let flags = if memory && who == 1 { flags | RequestFlags::SEND_ONLY } else { flags };
@@ -222,7 +238,7 @@ impl World {
                     return None;
                 }
                 system.end(machine, own(who), EndReason::Stopped, 0);
-                for (number, (of, _)) in PROCESSORS.iter().enumerate() {
+                for (number, (of, _)) in self.processors.iter().enumerate() {
                     if *of == who {
                         (self.free[number], self.on[number]) = (false, false);
                     }
@@ -243,18 +259,18 @@ impl World {
     /// Those whose calls have failed go on.
     fn answered(&mut self) {
         for (caller, ..) in std::mem::take(&mut self.machine.failed_calls) {
-            let number = (0..PROCESSORS.len()).find(|n| processor(*n, self.partitions) == caller).unwrap();
+            let number = self.number(caller);
             assert!(!self.free[number], "{caller:?} did not wait");
             self.free[number] = true;
         }
     }
 
     fn runs(&self, number: usize) -> Option<VcpuId> {
-        self.free[number].then(|| processor(number, self.partitions))
+        self.free[number].then(|| self.processor(number))
     }
 
     fn number(&self, of: VcpuId) -> usize {
-        (0..PROCESSORS.len()).find(|n| processor(*n, self.partitions) == of).unwrap()
+        self.numbers().find(|n| self.processor(*n) == of).unwrap()
     }
 
     fn perform_call(&mut self, op: Op) -> Option<bool> {
@@ -310,7 +326,7 @@ impl World {
                 }
             }
             Op::Expire(number) => {
-                let caller = processor(number, self.partitions);
+                let caller = self.processor(number);
                 if !self.system.is_calling(caller) {
                     return None;
                 }
@@ -318,7 +334,7 @@ impl World {
                 true
             }
             Op::Interrupted(number) => {
-                let server = processor(number, self.partitions);
+                let server = self.processor(number);
                 if !self.system.call_interrupted(server) {
                     return None;
                 }
@@ -326,7 +342,7 @@ impl World {
                 true
             }
             Op::Switch(number, on) => {
-                let id = processor(number, self.partitions);
+                let id = self.processor(number);
                 let lives = self.system.partition(id.partition).unwrap().phase() == Phase::Active;
                 if !lives || on == self.on[number] || !on && !self.free[number] {
                     return None;
@@ -354,8 +370,9 @@ impl World {
 
     /// What a failed operation must leave as it was, as far as it is quick to tell.
     pub fn quick(&self) -> impl PartialEq + std::fmt::Debug + use<> {
-        let used = self.partitions.map(|ix| self.system.partition(ix).unwrap().accounts().clone());
-        (self.machine.digest(), used, self.machine.steps, self.free)
+        let used: Vec<_> =
+            self.partitions.iter().map(|ix| self.system.partition(*ix).unwrap().accounts().clone()).collect();
+        (self.machine.digest(), used, self.machine.steps, self.free.clone())
     }
 
     /// A number for the state, without the names and addresses that things happen to have.
@@ -391,7 +408,10 @@ impl World {
     fn balance(&mut self) -> Vec<(u16, Pa, handover_core::Ipa)> {
         self.machine.zeroes = books::zeroes(&self.system);
         // What is being cleared, and a port that closes, are half done.
-        let text = format!("{:?}", self.partitions.map(|ix| self.system.partition(ix).unwrap()));
+        let text = format!(
+            "{:?}",
+            self.partitions.iter().map(|ix| self.system.partition(*ix).unwrap()).collect::<Vec<_>>()
+        );
         let rest = !text.contains("Clearing") && !text.contains("Closing") && !text.contains("Leaving");
         books::balance(&self.system, &self.machine, 0, |_| PartitionId::new(0), rest)
     }
@@ -409,8 +429,8 @@ impl World {
     pub fn check_state(&mut self, op: Op, path: &[Op]) {
         let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.balance()));
         assert!(checked.is_ok(), "the books are wrong by {op:?} after {path:?}");
-        let alive = (0..PROCESSORS.len()).any(|n| self.free[n] || self.waits(n));
-        let calling = (0..PROCESSORS.len()).any(|n| self.system.is_calling(processor(n, self.partitions)));
+        let alive = self.numbers().any(|n| self.free[n] || self.waits(n));
+        let calling = self.numbers().any(|n| self.system.is_calling(self.processor(n)));
         // One that ends tells its callers on the way.
         let phase = |ix: &PartitionIndex| self.system.partition(*ix).unwrap().phase();
         let ending = self.partitions.iter().any(|ix| phase(ix) == Phase::Ending);
@@ -418,7 +438,7 @@ impl World {
     }
 
     fn waits(&self, number: usize) -> bool {
-        let id = processor(number, self.partitions);
+        let id = self.processor(number);
         self.on[number] && !self.free[number] && !self.system.is_calling(id)
     }
 }
