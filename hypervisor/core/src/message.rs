@@ -56,7 +56,7 @@ impl System {
     ) -> Result<u64, Failure> {
         let port = self.caller_ref(who)?.ports.get(word.port().get()).filter(|port| port.connected().is_ok());
         let peer = port.and_then(|port| self.port_at(port.peer));
-        let gets_through = peer.is_some_and(|peer| peer.queue.count < peer.depth);
+        let gets_through = peer.is_some_and(|peer| peer.queue.count < peer.capacity());
         let cleaned = match word.region().filter(|_| gets_through) {
             Some(handle) => self.clean_held(m, who, handle.get()),
             None => Ok(()),

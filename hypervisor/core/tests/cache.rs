@@ -386,6 +386,24 @@ fn another_call_goes_on_where_one_was_given_up() {
 }
 
 #[test]
+fn regions_of_declared_colours_are_cleaned_like_all_others() {
+    for way in [by_message as Way, by_call, by_queued_call, by_loan] {
+        let mut machine = Model::new(64, true);
+        machine.capabilities.forced_write_back = false;
+        let mut w = World::declaring(machine, 0xf0);
+        w.land(LANDING);
+        let (who, port) = (w.partitions[LENDER], u64::from(w.channels[0].0.get()));
+        let region = w.system.region_create(&mut w.machine, who, 32 * PAGE | port << 32, AT).unwrap();
+        let pages = pages(&w, LENDER, AT, 32 * PAGE);
+        write(&mut w, &pages, History::WriteBack);
+        way(&mut w, region, 32 * PAGE);
+        assert_eq!(verdict(&w, &pages, MESSAGE), Ok(()));
+        w.check();
+        w.finish();
+    }
+}
+
+#[test]
 #[cfg_attr(miri, ignore = "large regions take an hour")]
 fn what_was_not_mapped_since_it_came_goes_on_at_once() {
     let mut w = world();

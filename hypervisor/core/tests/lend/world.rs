@@ -7,7 +7,7 @@ use handover_core::{
     VcpuId, Waited,
 };
 
-use crate::machine::{Model, books};
+use crate::machine::{Model, PALETTE, books};
 
 pub const MIB: u64 = 1 << 20;
 pub const GIB: u64 = 1 << 30;
@@ -34,9 +34,15 @@ impl World {
     }
 
     pub fn with(machine: Model) -> World {
+        World::declaring(machine, 0)
+    }
+
+    /// Where channels to each take regions of these colours alone; 0: of any.
+    pub fn declaring(machine: Model, colours: u64) -> World {
         let mut w = World { system: System::new(), machine, partitions: Vec::new(), channels: Vec::new() };
         let fwb = w.machine.capabilities.forced_write_back;
         w.system.set_attributes(Attributes { fwb });
+        w.system.set_palette(PALETTE);
         w.system.prepare_lending(&mut w.machine).unwrap();
         for _ in 0..3 {
             let shell = Box::leak(Box::new(Partition::new()));
@@ -47,6 +53,7 @@ impl World {
                 w.system.set_limit(&w.machine, id, account as u64, u64::MAX).unwrap();
             }
             let partition = w.system.find(id).unwrap();
+            w.system.set_colours(&mut w.machine, id, 0, colours).unwrap();
             w.system.start(partition).unwrap();
             w.system.vcpu_on(VcpuId { partition, index: 0 });
             w.partitions.push(partition);
