@@ -393,7 +393,7 @@ fn regions_of_declared_colours_are_cleaned_like_all_others() {
         let mut w = World::declaring(machine, 0xf0);
         w.land(LANDING);
         let (who, port) = (w.partitions[LENDER], u64::from(w.channels[0].0.get()));
-        let region = w.system.region_create(&mut w.machine, who, 32 * PAGE | port << 32, AT).unwrap();
+        let region = w.system.region_create(&mut w.machine, who, (32 * PAGE) | (port << 32), AT).unwrap();
         let pages = pages(&w, LENDER, AT, 32 * PAGE);
         write(&mut w, &pages, History::WriteBack);
         way(&mut w, region, 32 * PAGE);
