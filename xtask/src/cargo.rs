@@ -20,6 +20,11 @@ pub(crate) fn cargo() -> Command {
     Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")))
 }
 
+/// A package of this workspace for cargo's `--package`. By its version too: a program may be called as a library is.
+pub(crate) fn specification(package: &str) -> String {
+    format!("{package}@{}", env!("CARGO_PKG_VERSION"))
+}
+
 /// Builds packages for a target, as they ship, and returns their programs' files in the same order. A program has its package's name
 /// unless `binary` says otherwise.
 pub(crate) fn build(workspace: &Workspace, target: &str, packages: &[Package<'_>]) -> Result<Vec<PathBuf>> {
@@ -27,7 +32,7 @@ pub(crate) fn build(workspace: &Workspace, target: &str, packages: &[Package<'_>
         // One at a time: cargo would unite their dependencies' features otherwise, and hand `alloc` to an image that has no heap.
         let mut command = cargo();
         command.current_dir(workspace.source("")).args(["build", "--release", "--target", target]);
-        command.arg("--target-dir").arg(workspace.target()).args(["--package", package.name]);
+        command.arg("--target-dir").arg(workspace.target()).args(["--package", &specification(package.name)]);
         // Standard output is the partitions'.
         command.stdout(Stdio::null());
         if env::var_os("CARGO_TERM_VERBOSE").is_none_or(|value| value != "true") {

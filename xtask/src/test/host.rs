@@ -2,7 +2,7 @@
 
 use super::Count;
 use crate::{
-    cargo::{self, BARE_METAL, LINUX},
+    cargo::{self, BARE_METAL, LINUX, specification},
     command,
     workspace::Workspace,
 };
@@ -45,7 +45,8 @@ pub(crate) fn lint(workspace: &Workspace) -> Count {
     check("format", &["fmt", "--all", "--check"]);
     let strict = ["--", "-D", "warnings"];
     let mut here = vec!["clippy", "--quiet", "--all-targets"];
-    for package in DEFAULT_MEMBERS.iter().chain(&ALSO_TESTED) {
+    let tested: Vec<_> = DEFAULT_MEMBERS.iter().chain(&ALSO_TESTED).map(|name| specification(name)).collect();
+    for package in &tested {
         here.extend(["--package", package]);
     }
     here.extend(strict);
@@ -55,13 +56,18 @@ pub(crate) fn lint(workspace: &Workspace) -> Count {
         ["handover", "handover-guest", "handover-kernel"].into_iter().chain(guests.iter().map(String::as_str))
     {
         // Each alone, as it is built: together they would share their dependencies' features.
-        let bare = ["clippy", "--quiet", "--release", "--target", BARE_METAL, "--package", package];
+        let specification = specification(package);
+        let bare = ["clippy", "--quiet", "--release", "--target", BARE_METAL, "--package", &specification];
         check(&format!("{package} on bare metal"), &[&bare[..], &strict].concat());
     }
     let mut linux = vec!["clippy", "--quiet", "--release", "--target", LINUX];
     let programs = cargo::programs(workspace).unwrap_or_default();
-    for package in ["handover-linux", "handover-tool"].into_iter().chain(programs.iter().map(String::as_str))
-    {
+    let programs: Vec<_> = ["handover-linux", "handover-tool"]
+        .into_iter()
+        .chain(programs.iter().map(String::as_str))
+        .map(specification)
+        .collect();
+    for package in &programs {
         linux.extend(["--package", package]);
     }
     check("Linux programs", &[&linux[..], &strict].concat());
@@ -73,8 +79,8 @@ const DEFAULT_MEMBERS: [&str; 4] = ["handover-abi", "handover-core", "handover-m
 
 /// Cargo's tests whose name contains `part`.
 pub(crate) fn unit(workspace: &Workspace, part: &str) -> Count {
-    let packages = DEFAULT_MEMBERS.into_iter().chain(ALSO_TESTED);
-    let selection: Vec<_> = packages.flat_map(|package| ["--package", package]).collect();
+    let packages: Vec<_> = DEFAULT_MEMBERS.into_iter().chain(ALSO_TESTED).map(specification).collect();
+    let selection: Vec<_> = packages.iter().flat_map(|package| ["--package", package]).collect();
     cargo_test(workspace, "unit", &selection, part)
 }
 
