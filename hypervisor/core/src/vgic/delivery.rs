@@ -38,7 +38,7 @@ impl Vgic {
     }
 
     /// Most flushes: the only marked interrupt is one that keeps no line, and the list register that held it last is empty
-    /// again. It can be pending there at once, and the model need not change its mind about anything else. Returns false, and nothing has happened, where it
+    /// again. It can be pending there at once, and the model need not change its mind about anything else. Returns false, and has changed nothing that anybody sees, where it
     /// takes a [`Vgic::flush`]; otherwise there is nothing left to do of one whose last flush wanted no maintenance interrupt.
     #[inline(always)]
     pub fn rearm(&mut self, processor: usize, registers: &mut impl ListRegisterAccess) -> bool {
