@@ -16,9 +16,9 @@
 //!
 //! A processor takes one call at a time. A server that knows somebody better passes it on with [`forward`], and the reply goes past it.
 
-use core::fmt;
+use core::{fmt, num::NonZeroU64};
 
-use handover_abi::{Error, MessageWord, Port};
+use handover_abi::{Error, MessageWord, Port, RegionHandle};
 
 use crate::{
     Channel, Lent, Region, Short,
@@ -60,7 +60,7 @@ pub struct Called<'c> {
     pub lent: Option<Lent<'c>>,
 }
 
-#[inline]
+#[inline(always)]
 fn word(port: Port, region: Option<&Region>, short: &Short) -> MessageWord {
     MessageWord::new(port, region.map(Region::handle), short.length())
 }
@@ -72,9 +72,9 @@ impl Channel {
     ///
     /// [`Error::Deadlock`] when nobody could answer, [`Error::TimedOut`], [`Error::PeerClosed`], [`Error::QueueFull`] when the peer has no room for the region; the region comes
     /// back, but for one that was forwarded, which is given back to free memory.
-    #[inline]
+    #[inline(always)]
     pub fn call(&mut self, region: Option<Region>, short: &mut Short) -> Result<Option<Region>, CallError> {
-        if let Err(error) = self.arm() {
+        if let Err(error) = self.arm(&mut region.as_ref().map(Region::place)) {
             return Err(CallError { error, region });
         }
         let word = word(self.port(), region.as_ref(), short);
@@ -82,9 +82,9 @@ impl Channel {
         match unsafe { hvc::call(word, short.words_mut()) } {
             Ok(answer) => {
                 if let Some(region) = region {
-                    region.gone();
+                    left(core::slice::from_mut(self), region);
                 }
-                short.set_length(answer.length());
+                short.received(answer.length());
                 self.arrived(answer).map_err(|error| CallError { error, region: None })
             }
             Err(failure) => Err(failed(failure, region)),
@@ -115,11 +115,11 @@ impl Channel {
     }
 
     fn call_with(&mut self, word: MessageWord, short: &mut Short) -> Result<Option<Region>, CallError> {
-        self.arm().map_err(|error| CallError { error, region: None })?;
+        self.arm(&mut None).map_err(|error| CallError { error, region: None })?;
         // SAFETY: what is lent is borrowed here until it is back: alone where it goes out of reach, to read where it does not.
         match unsafe { hvc::call(word, short.words_mut()) } {
             Ok(answer) => {
-                short.set_length(answer.length());
+                short.received(answer.length());
                 self.arrived(answer).map_err(|error| CallError { error, region: None })
             }
             Err(CallFailure { error, word }) if word.is_lent() => Err(CallError { error, region: None }),
@@ -133,45 +133,69 @@ impl Channel {
     ///
     /// Those of the call.
     pub fn set_patience(&mut self, patience: u64) -> Result<(), Error> {
-        hvc::call_setup(self.port(), self.landing, patience)?;
+        hvc::call_setup(self.port(), self.landing.map_or(0, NonZeroU64::get), patience)?;
         self.patience = patience;
         Ok(())
     }
 
-    /// Makes sure that regions which come by calls are mapped where this channel has room.
-    #[inline]
-    fn arm(&mut self) -> Result<(), Error> {
-        match self.slot {
-            Some(slot) if slot == self.landing => Ok(()),
-            slot => self.arm_anew(slot),
+    /// Makes sure that regions which come by calls are mapped where this channel has room. That may be where `leaving` is, the place of a region that goes
+    /// first, which is taken then; it becomes the channel's when the region has [left].
+    #[inline(always)]
+    fn arm(&mut self, leaving: &mut Option<NonZeroU64>) -> Result<(), Error> {
+        match (self.slot, *leaving) {
+            (Some(slot), _) if Some(slot) == self.landing => Ok(()),
+            (None, Some(place)) if Some(place) == self.landing => {
+                *leaving = None;
+                Ok(())
+            }
+            (slot, _) => self.arm_anew(slot),
         }
     }
 
     #[cold]
-    fn arm_anew(&mut self, slot: Option<u64>) -> Result<(), Error> {
+    fn arm_anew(&mut self, slot: Option<NonZeroU64>) -> Result<(), Error> {
         let slot = match slot {
             Some(slot) => slot,
             // What is lent is there until the reply, and no longer.
-            None if self.loan.is_some() && self.landing != 0 => return Ok(()),
+            None if self.loan.is_some() && self.landing.is_some() => return Ok(()),
             None => *self.slot.insert(WINDOW.claim(SLOT_ORDER).ok_or(Error::InUse)?),
         };
-        if slot != self.landing {
-            hvc::call_setup(self.port(), slot, self.patience)?;
-            self.landing = slot;
+        if Some(slot) != self.landing {
+            hvc::call_setup(self.port(), slot.get(), self.patience)?;
+            self.landing = Some(slot);
         }
         Ok(())
     }
 
     /// The region that has come with a call or reply.
-    #[inline]
+    #[inline(always)]
     fn arrived(&mut self, word: MessageWord) -> Result<Option<Region>, Error> {
         let Some(handle) = word.region() else { return Ok(None) };
-        if word.is_landed() {
-            (self.slot, self.loan) = (None, None);
-            // SAFETY: the control OS has mapped it at the landing, which was this channel's slot.
-            return Ok(Some(unsafe { Region::from_parts(handle, self.landing, word.order()) }));
+        match self.landing {
+            Some(landing) if word.is_landed() => {
+                (self.slot, self.loan) = (None, None);
+                // SAFETY: the control OS has mapped it at the landing, which was this channel's slot.
+                Ok(Some(unsafe { Region::from_parts(handle, landing, word.order()) }))
+            }
+            _ => map(handle, word.order()),
         }
-        Region::map(handle, word.order()).map(Some)
+    }
+}
+
+#[cold]
+fn map(handle: RegionHandle, order: u8) -> Result<Option<Region>, Error> {
+    Region::map(handle, order).map(Some)
+}
+
+/// A region has gone by one of the `channels`: its place is that channel's for which it was [armed](Channel::arm), or free.
+#[inline(always)]
+fn left(channels: &mut [Channel], region: Region) {
+    let place = region.left();
+    let landing =
+        channels.iter_mut().find(|channel| channel.slot.is_none() && channel.landing == Some(place));
+    match landing {
+        Some(channel) => channel.slot = Some(place),
+        None => WINDOW.release(place),
     }
 }
 
@@ -202,7 +226,7 @@ fn failed(CallFailure { error, word }: CallFailure, region: Option<Region>) -> C
 #[inline]
 pub fn wait<'c>(channels: &'c mut [Channel], short: &mut Short) -> Result<Option<Called<'c>>, Error> {
     channels.iter_mut().for_each(Channel::settle);
-    arm(channels)?;
+    arm(channels, None)?;
     let word = hvc::call_wait(short.words_mut())?;
     taken(channels, word, short)
 }
@@ -223,13 +247,13 @@ pub fn reply(region: Option<Region>, short: &Short) -> Result<(), CallError> {
 /// # Errors
 ///
 /// Those of [`reply`].
-#[inline]
+#[inline(always)]
 pub fn reply_and_wait<'c>(
     channels: &'c mut [Channel],
     region: Option<Region>,
     short: &mut Short,
 ) -> Result<Option<Called<'c>>, CallError> {
-    if let Err(error) = arm(channels) {
+    if let Err(error) = arm(channels, region.as_ref()) {
         return Err(CallError { error, region });
     }
     let word = word(Port::CONTROL, region.as_ref(), short);
@@ -271,7 +295,7 @@ pub fn forward_and_wait<'c>(
     region: Option<Region>,
     short: &mut Short,
 ) -> Result<Option<Called<'c>>, CallError> {
-    if let Err(error) = arm(channels) {
+    if let Err(error) = arm(channels, region.as_ref()) {
         return Err(CallError { error, region });
     }
     let word = word(channel.port(), region.as_ref(), short);
@@ -280,9 +304,11 @@ pub fn forward_and_wait<'c>(
     sent_and_taken(channels, result, region, short)
 }
 
-#[inline]
-fn arm(channels: &mut [Channel]) -> Result<(), Error> {
-    channels.iter_mut().try_for_each(Channel::arm)
+/// [Arms](Channel::arm) all channels, one of them perhaps with the place of the region that leaves.
+#[inline(always)]
+fn arm(channels: &mut [Channel], region: Option<&Region>) -> Result<(), Error> {
+    let mut leaving = region.map(Region::place);
+    channels.iter_mut().try_for_each(|channel| channel.arm(&mut leaving))
 }
 
 #[inline]
@@ -298,7 +324,7 @@ fn sent(result: Result<(), Error>, region: Option<Region>) -> Result<(), CallErr
     }
 }
 
-#[inline]
+#[inline(always)]
 fn sent_and_taken<'c>(
     channels: &'c mut [Channel],
     result: Result<Option<MessageWord>, Error>,
@@ -308,7 +334,7 @@ fn sent_and_taken<'c>(
     match result {
         Ok(word) => {
             if let Some(region) = region {
-                region.gone();
+                left(channels, region);
             }
             channels.iter_mut().for_each(Channel::returned);
             taken(channels, word, short).map_err(|error| CallError { error, region: None })
@@ -317,14 +343,14 @@ fn sent_and_taken<'c>(
     }
 }
 
-#[inline]
+#[inline(always)]
 fn taken<'c>(
     channels: &'c mut [Channel],
     word: Option<MessageWord>,
     short: &mut Short,
 ) -> Result<Option<Called<'c>>, Error> {
     let Some(word) = word else { return Ok(None) };
-    short.set_length(word.length());
+    short.received(word.length());
     let found = channels.iter_mut().enumerate().find(|(_, channel)| channel.port() == word.port());
     let Some((index, channel)) = found else {
         // A channel that the caller of `wait` keeps elsewhere.

@@ -1,6 +1,6 @@
 //! Message channels.
 
-use core::{fmt, time::Duration};
+use core::{fmt, num::NonZeroU64, time::Duration};
 
 use handover_abi::{Causes, Error, MessageWord, PartitionId, Port, RequestWord, ServiceId, region_order};
 
@@ -170,9 +170,9 @@ impl Connecting {
 pub struct Channel {
     port: Port,
     /// A slot of the message window for the next region to be received.
-    pub(crate) slot: Option<u64>,
-    /// The slot that the control OS knows for regions that come by direct calls, or 0.
-    pub(crate) landing: u64,
+    pub(crate) slot: Option<NonZeroU64>,
+    /// The slot that the control OS knows for regions that come by direct calls.
+    pub(crate) landing: Option<NonZeroU64>,
     /// Nanoseconds that direct calls wait, or 0.
     pub(crate) patience: u64,
     /// What has come by a call and is lent.
@@ -199,7 +199,7 @@ impl Channel {
     }
 
     pub(crate) fn from_port(port: Port) -> Channel {
-        Channel { port, slot: None, landing: 0, patience: 0, loan: None }
+        Channel { port, slot: None, landing: None, patience: 0, loan: None }
     }
 
     /// The port, by which events name this end.
@@ -214,7 +214,7 @@ impl Channel {
     /// # Errors
     ///
     /// [`Error::QueueFull`] when the peer has to receive first, [`Error::PeerClosed`], [`Error::Limit`]; the region comes back.
-    #[inline]
+    #[inline(always)]
     pub fn send(&self, message: impl Into<Message>) -> Result<(), SendError> {
         let Message { region, short } = message.into();
         self.send_from(region, &short)
@@ -225,7 +225,7 @@ impl Channel {
     /// # Errors
     ///
     /// As for [`send`](Channel::send).
-    #[inline]
+    #[inline(always)]
     pub fn send_from(&self, region: Option<Region>, short: &Short) -> Result<(), SendError> {
         let word = MessageWord::new(self.port, region.as_ref().map(Region::handle), short.length());
         // SAFETY: `region` is owned here, so nothing refers into it, and it is forgotten when it has been sent.
@@ -282,23 +282,25 @@ impl Channel {
     /// # Errors
     ///
     /// [`Error::WouldBlock`] when there is no message; otherwise as for [`receive`](Channel::receive).
-    #[inline]
+    #[inline(always)]
     pub fn receive_into(&mut self, short: &mut Short) -> Result<Option<Region>, Error> {
-        let address = match self.slot {
-            Some(address) => address,
-            None => *self.slot.insert(WINDOW.claim(SLOT_ORDER).ok_or(Error::InUse)?),
-        };
-        match hvc::receive(self.port, address, short.words_mut()) {
+        let slot = self.slot.or_else(|| WINDOW.claim(SLOT_ORDER));
+        let Some(address) = slot else { return Err(Error::InUse) };
+        match hvc::receive(self.port, address.get(), short.words_mut()) {
             Ok(word) => {
-                short.set_length(word.length());
-                Ok(word.region().map(|handle| {
-                    self.slot = None;
-                    // SAFETY: just received, mapped at `address`; `TooLarge` would have told of one larger than a slot.
-                    unsafe { Region::from_parts(handle, address, word.order()) }
-                }))
+                short.received(word.length());
+                let handle = word.region();
+                self.slot = if handle.is_none() { slot } else { None };
+                // SAFETY: just received, mapped at `address`; `TooLarge` would have told of one larger than a slot.
+                Ok(handle.map(|handle| unsafe { Region::from_parts(handle, address, word.order()) }))
             }
-            Err(Failure { error: Error::TooLarge, detail }) => self.receive_large(detail, short),
-            Err(Failure { error, .. }) => Err(error),
+            Err(failure) => {
+                self.slot = slot;
+                match failure {
+                    Failure { error: Error::TooLarge, detail } => self.receive_large(detail, short),
+                    Failure { error, .. } => Err(error),
+                }
+            }
         }
     }
 
@@ -323,12 +325,12 @@ impl Channel {
     fn receive_large(&mut self, size: u64, short: &mut Short) -> Result<Option<Region>, Error> {
         let order = region_order(size).ok_or(Error::TooLarge)?;
         let address = WINDOW.claim(order).ok_or(Error::InUse)?;
-        let received = hvc::receive(self.port, address, short.words_mut());
+        let received = hvc::receive(self.port, address.get(), short.words_mut());
         let word = received.map_err(|failure| {
             WINDOW.release(address);
             failure.error
         })?;
-        short.set_length(word.length());
+        short.received(word.length());
         let Some(handle) = word.region() else {
             WINDOW.release(address);
             return Ok(None);
@@ -356,6 +358,7 @@ impl Channel {
     /// # Errors
     ///
     /// Those of the call.
+    #[inline]
     pub fn signal(&self) -> Result<(), Error> {
         hvc::event_send(self.port)
     }

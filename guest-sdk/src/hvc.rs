@@ -3,7 +3,7 @@
 //! Arguments and results stay in registers; only the registers that a call changes are told to the compiler, because all
 //! others are preserved. A function is `unsafe` when the call can take away memory that a reference may point into.
 
-use core::arch::asm;
+use core::{arch::asm, hint::cold_path};
 
 use handover_abi::{
     Account, COUNTERS_AT_ONCE, Call, CounterNumber, Error, Event, Features, MessageWord, PartitionId, Port,
@@ -22,9 +22,13 @@ pub use privileged::*;
 pub use shared::*;
 
 /// `x0` of an answer.
-#[inline]
+#[inline(always)]
 fn result(x0: u64) -> Result<(), Error> {
-    if x0 == 0 { Ok(()) } else { Err(Error::from_x0(x0).unwrap_or(Error::NotSupported)) }
+    if x0 == 0 {
+        return Ok(());
+    }
+    cold_path();
+    Err(Error::from_x0(x0).unwrap_or(Error::NotSupported))
 }
 
 /// `hvc!(call, operands…)` makes a call. Operands are those of `asm!`, for `x1` to `x17`; every call must name `x1`, which
@@ -42,6 +46,41 @@ macro_rules! hvc {
     }};
 }
 use hvc;
+
+/// The instructions that load `x2` to `x17` from where `{data}` points to: the compiler would load them one by one where it has 128 bytes at a far
+/// offset from the stack pointer.
+macro_rules! load_words {
+    () => {
+        "ldp x2, x3, [{data}]
+         ldp x4, x5, [{data}, #16]
+         ldp x6, x7, [{data}, #32]
+         ldp x8, x9, [{data}, #48]
+         ldp x10, x11, [{data}, #64]
+         ldp x12, x13, [{data}, #80]
+         ldp x14, x15, [{data}, #96]
+         ldp x16, x17, [{data}, #112]"
+    };
+}
+use load_words;
+
+/// The instructions that store a message that has come: nothing if the call has failed, or the message word in `x1` says that it has no bytes.
+macro_rules! store_words {
+    () => {
+        "cbnz x0, 3f
+         ubfx {length}, x1, #48, #8
+         cbz {length}, 3f
+         stp x2, x3, [{data}]
+         stp x4, x5, [{data}, #16]
+         stp x6, x7, [{data}, #32]
+         stp x8, x9, [{data}, #48]
+         stp x10, x11, [{data}, #64]
+         stp x12, x13, [{data}, #80]
+         stp x14, x15, [{data}, #96]
+         stp x16, x17, [{data}, #112]
+         3:"
+    };
+}
+use store_words;
 
 /// Makes the call that `registers[0]` names with `x0` to `x17` as they are, and returns them as the call left them.
 ///
@@ -286,19 +325,23 @@ pub fn disconnect(port: Port) -> Result<(), Error> {
 /// # Safety
 ///
 /// No reference may point into the region that `word` names.
-#[inline]
+#[inline(always)]
 pub unsafe fn send(word: MessageWord, data: &[u64; SHORT_WORDS]) -> Result<(), Error> {
-    // SAFETY: the caller's promise.
+    let x0: u64;
+    // SAFETY: the caller's promise; `data` is read, no more than there is of it.
     unsafe {
-        hvc!(
-            Call::Send,
-            inlateout("x1") word.to_register() => _,
-            in("x2") data[0], in("x3") data[1], in("x4") data[2], in("x5") data[3],
-            in("x6") data[4], in("x7") data[5], in("x8") data[6], in("x9") data[7],
-            in("x10") data[8], in("x11") data[9], in("x12") data[10], in("x13") data[11],
-            in("x14") data[12], in("x15") data[13], in("x16") data[14], in("x17") data[15]
-        )
+        asm!(
+            load_words!(),
+            "hvc #0",
+            data = in(reg) data,
+            inlateout("x0") Call::Send as u64 => x0, inlateout("x1") word.to_register() => _,
+            out("x2") _, out("x3") _, out("x4") _, out("x5") _, out("x6") _, out("x7") _, out("x8") _, out("x9") _,
+            out("x10") _, out("x11") _, out("x12") _, out("x13") _, out("x14") _, out("x15") _, out("x16") _,
+            out("x17") _,
+            options(nostack, preserves_flags)
+        );
     }
+    result(x0)
 }
 
 /// [`Call::Send`] of a region alone: `word`'s length must be 0, so that nothing of `x2` to `x17` is sent.
@@ -306,7 +349,7 @@ pub unsafe fn send(word: MessageWord, data: &[u64; SHORT_WORDS]) -> Result<(), E
 /// # Safety
 ///
 /// No reference may point into the region that `word` names.
-#[inline]
+#[inline(always)]
 pub unsafe fn send_word(word: MessageWord) -> Result<(), Error> {
     debug_assert_eq!(word.length(), 0);
     // SAFETY: the caller's promise.
@@ -323,27 +366,26 @@ pub struct Failure {
     pub detail: u64,
 }
 
-/// [`Call::Receive`]: the next message, its bytes in `data`; its region, if it has one, is mapped at `address` unless that
-/// is 0.
-#[inline]
+/// [`Call::Receive`]: the next message, its bytes in `data`, with zeroes behind them, which stays as it was if there are none; its region, if it has one,
+/// is mapped at `address` unless that is 0.
+#[inline(always)]
 pub fn receive(port: Port, address: u64, data: &mut [u64; SHORT_WORDS]) -> Result<MessageWord, Failure> {
-    let word: u64;
-    let mut received = [0; SHORT_WORDS];
-    // SAFETY: maps memory that nothing was mapped at before.
+    let (x0, word): (u64, u64);
+    // SAFETY: maps memory that nothing was mapped at before; `data` is written, no more than there is of it.
     unsafe {
-        hvc!(
-            Call::Receive,
-            inlateout("x1") u64::from(port.get()) => word,
-            inlateout("x2") address => received[0], lateout("x3") received[1], lateout("x4") received[2],
-            lateout("x5") received[3], lateout("x6") received[4], lateout("x7") received[5],
-            lateout("x8") received[6], lateout("x9") received[7], lateout("x10") received[8],
-            lateout("x11") received[9], lateout("x12") received[10], lateout("x13") received[11],
-            lateout("x14") received[12], lateout("x15") received[13], lateout("x16") received[14],
-            lateout("x17") received[15]
-        )
+        asm!(
+            "hvc #0",
+            store_words!(),
+            data = in(reg) data,
+            length = out(reg) _,
+            inlateout("x0") Call::Receive as u64 => x0, inlateout("x1") u64::from(port.get()) => word,
+            inlateout("x2") address => _, out("x3") _, out("x4") _, out("x5") _, out("x6") _, out("x7") _, out("x8") _,
+            out("x9") _, out("x10") _, out("x11") _, out("x12") _, out("x13") _, out("x14") _, out("x15") _,
+            out("x16") _, out("x17") _,
+            options(nostack, preserves_flags)
+        );
     }
-    .map_err(|error| Failure { error, detail: word })?;
-    *data = received;
+    result(x0).map_err(|error| Failure { error, detail: word })?;
     Ok(MessageWord::from_register(word))
 }
 

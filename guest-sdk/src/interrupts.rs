@@ -88,36 +88,35 @@ pub fn mask() {
 }
 
 /// WFI: stops this processor until an interrupt is pending for it, masked or not.
-#[inline]
+#[inline(always)]
 pub fn wait_for_interrupt() {
     // SAFETY: a hint, after which anything shared may have changed, hence no `nomem`.
     unsafe { asm!("dsb sy", "wfi", options(nostack, preserves_flags)) };
 }
 
 /// Acknowledges the most urgent pending interrupt, which is then active until [`end`].
-#[inline]
+#[inline(always)]
 pub fn acknowledge() -> Option<u32> {
     GicCpuInterface::get_and_acknowledge_interrupt(InterruptGroup::Group1).map(IntId::raw_value)
 }
 
 /// Ends what [`acknowledge`] returned.
-#[inline]
+#[inline(always)]
 pub fn end(intid: u32) {
-    if let Some(intid) = int_id(intid) {
-        GicCpuInterface::end_interrupt(intid, InterruptGroup::Group1);
-    }
+    // SAFETY: changes which interrupts of this processor are active; no `nomem`, so that what a handler does comes before.
+    unsafe { asm!("msr icc_eoir1_el1, {:x}", in(reg) u64::from(intid), options(nostack, preserves_flags)) };
 }
 
 /// Waits for an interrupt and takes it: its handler runs. Interrupts must be masked, or the handler may have run before
 /// the wait starts.
-#[inline]
+#[inline(always)]
 pub fn wait() {
     wait_for_interrupt();
     take();
 }
 
 /// Takes one pending interrupt, if there is one: its handler runs. Returns whether there was.
-#[inline]
+#[inline(always)]
 pub fn take() -> bool {
     let Some(intid) = acknowledge() else { return false };
     if let Some(handler) = HANDLERS.get(intid as usize) {

@@ -1,6 +1,11 @@
 //! Regions that are lent for the length of a direct call.
 
-use core::{marker::PhantomData, ptr, slice, sync::atomic::AtomicU8, sync::atomic::Ordering};
+use core::{
+    marker::PhantomData,
+    num::NonZeroU64,
+    ptr, slice,
+    sync::atomic::{AtomicU8, Ordering},
+};
 
 use handover_abi::{Error, MessageWord, RegionHandle};
 
@@ -10,7 +15,7 @@ use crate::{Channel, ReadWord, hvc, mapping, window::WINDOW};
 #[derive(Debug)]
 pub(crate) struct Loan {
     handle: RegionHandle,
-    address: u64,
+    address: NonZeroU64,
 }
 
 /// A region of the caller's, to be read until its call is answered. A caller that gives up in the meantime takes it back, and all of it reads as zeroes
@@ -21,7 +26,7 @@ pub(crate) struct Loan {
 #[derive(Debug)]
 pub struct Lent<'c> {
     handle: RegionHandle,
-    address: u64,
+    address: NonZeroU64,
     order: u8,
     channels: PhantomData<&'c mut Channel>,
 }
@@ -41,7 +46,7 @@ impl Lent<'_> {
         // rules out. Its bytes may become zeroes, which atomics allow for; a `ReadWord` only loads.
         unsafe {
             slice::from_raw_parts(
-                ptr::with_exposed_provenance(mapping::address(self.address)),
+                ptr::with_exposed_provenance(mapping::address(self.address.get())),
                 self.size() / size_of::<ReadWord>(),
             )
         }
@@ -55,7 +60,10 @@ impl Lent<'_> {
     pub fn read(&self, at: usize, to: &mut [u8]) -> Result<(), Error> {
         // SAFETY: as for `words`; nothing here stores.
         let all: &[AtomicU8] = unsafe {
-            slice::from_raw_parts(ptr::with_exposed_provenance(mapping::address(self.address)), self.size())
+            slice::from_raw_parts(
+                ptr::with_exposed_provenance(mapping::address(self.address.get())),
+                self.size(),
+            )
         };
         let end = at.checked_add(to.len()).ok_or(Error::BadAddress)?;
         let from = all.get(at..end).ok_or(Error::BadAddress)?;
@@ -74,29 +82,33 @@ impl Channel {
     #[cold]
     pub(crate) fn borrowed(&mut self, word: MessageWord) -> Result<Option<Lent<'_>>, Error> {
         let (Some(handle), order) = (word.region(), word.order()) else { return Ok(None) };
-        let address = if word.is_landed() {
-            self.slot = None;
-            self.landing
-        } else {
-            let address = WINDOW.claim(order).ok_or(Error::InUse)?;
-            hvc::region_map(handle, address).inspect_err(|_| WINDOW.release(address))?;
-            address
+        let address = match self.landing {
+            Some(landing) if word.is_landed() => {
+                self.slot = None;
+                landing
+            }
+            _ => {
+                let address = WINDOW.claim(order).ok_or(Error::InUse)?;
+                hvc::region_map(handle, address.get()).inspect_err(|_| WINDOW.release(address))?;
+                address
+            }
         };
         self.loan = Some(Loan { handle, address });
         Ok(Some(Lent { handle, address, order, channels: PhantomData }))
     }
 
     /// The call has been answered, and what was lent with it is gone.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn returned(&mut self) {
-        if let Some(loan) = self.loan.take() {
-            self.take_slot(loan.address);
+        if self.loan.is_some() {
+            self.end_loan();
         }
     }
 
     #[cold]
-    fn take_slot(&mut self, address: u64) {
-        if address == self.landing && self.slot.is_none() {
+    fn end_loan(&mut self) {
+        let Some(Loan { address, .. }) = self.loan.take() else { return };
+        if Some(address) == self.landing && self.slot.is_none() {
             self.slot = Some(address);
         } else {
             WINDOW.release(address);
@@ -104,11 +116,11 @@ impl Channel {
     }
 
     /// No call is left to answer: zeroes that have taken the place of what was lent go.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn settle(&mut self) {
         if self.loan.is_some() {
             self.unmap_zeroes();
-            self.returned();
+            self.end_loan();
         }
     }
 
@@ -116,7 +128,7 @@ impl Channel {
     fn unmap_zeroes(&self) {
         let Some(Loan { handle, address }) = &self.loan else { return };
         // Nothing else can be at that address, but the handle may name something else by now.
-        while hvc::region_info(*handle).is_ok_and(|(_, at)| at == *address) {
+        while hvc::region_info(*handle).is_ok_and(|(_, at)| at == address.get()) {
             // SAFETY: nothing refers to it: a `Lent` would have kept the channel.
             match unsafe { hvc::region_unmap(*handle) } {
                 // Over the limit of the bus: nobody else will do it later.

@@ -37,7 +37,7 @@ impl Short {
         Short { words, length: SHORT_MAX as u8 }
     }
 
-    /// The registers, to receive into. [`Short::set_length`] must follow.
+    /// The registers, to receive into. [`Short::received`] must follow.
     #[inline]
     #[cfg_attr(
         not(target_os = "none"),
@@ -47,11 +47,21 @@ impl Short {
         &mut self.words
     }
 
-    /// How many bytes were received; more than 128 count as 128.
-    #[inline]
+    /// How many bytes were received, more than 128 counting as 128; of none, the registers were not stored.
+    #[inline(always)]
     #[cfg(any(target_os = "none", test))]
-    pub(crate) const fn set_length(&mut self, length: u8) {
-        self.length = if length as usize > SHORT_MAX { SHORT_MAX as u8 } else { length };
+    pub(crate) fn received(&mut self, length: u8) {
+        if length != 0 {
+            self.length = length;
+        } else if self.length != 0 {
+            self.clear();
+        }
+    }
+
+    #[inline(never)]
+    #[cfg(any(target_os = "none", test))]
+    fn clear(&mut self) {
+        *self = Short::EMPTY;
     }
 
     /// The registers' contents; bytes beyond the length are zero.
@@ -61,24 +71,41 @@ impl Short {
         &self.words
     }
 
-    /// Number of bytes.
+    /// Number of bytes, as a message word has it.
     #[inline]
     #[cfg(target_os = "none")]
     pub(crate) const fn length(&self) -> u8 {
         self.length
     }
 
+    /// Number of bytes.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        usize::from(self.length).min(SHORT_MAX)
+    }
+
+    /// Whether there are no bytes.
+    #[inline]
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
     /// The bytes, to change in place.
+    #[inline]
     pub fn as_mut_bytes(&mut self) -> &mut [u8] {
-        &mut self.words.as_mut_bytes()[..usize::from(self.length)]
+        let length = self.len();
+        &mut self.words.as_mut_bytes()[..length]
     }
 }
 
 impl Deref for Short {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
-        &self.words.as_bytes()[..usize::from(self.length)]
+        &self.words.as_bytes()[..self.len()]
     }
 }
 
@@ -108,10 +135,13 @@ mod tests {
         assert_eq!(short.words()[..3], [0x0807_0605_0403_0201, 9, 0]);
         assert_eq!(&*short, b"\x01\x02\x03\x04\x05\x06\x07\x08\x09");
         let mut short = Short::from_words(*short.words());
-        short.set_length(9);
+        short.received(9);
         assert_eq!(&*short, b"\x01\x02\x03\x04\x05\x06\x07\x08\x09");
-        short.set_length(255);
+        short.received(255);
         assert_eq!(short.len(), SHORT_MAX);
+        // Nothing is stored of a message without bytes.
+        short.received(0);
+        assert_eq!(short, Short::EMPTY);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use core::{
     fmt, mem,
+    num::NonZeroU64,
     ops::{Deref, DerefMut},
     ptr, slice,
 };
@@ -21,7 +22,7 @@ use crate::{Channel, hvc, mapping, window::WINDOW};
 /// ```
 pub struct Region {
     handle: RegionHandle,
-    address: u64,
+    address: NonZeroU64,
     order: u8,
 }
 
@@ -49,7 +50,7 @@ impl Region {
     fn make(size: usize, create: impl FnOnce(u64) -> Result<RegionHandle, Error>) -> Result<Region, Error> {
         let order = region_order(size as u64).ok_or(Error::InvalidArgument)?;
         let address = WINDOW.claim(order).ok_or(Error::InUse)?;
-        match create(address) {
+        match create(address.get()) {
             Ok(handle) => Ok(Region { handle, address, order }),
             Err(error) => {
                 WINDOW.release(address);
@@ -64,15 +65,15 @@ impl Region {
     ///
     /// The partition must own it, with `1 << order` bytes mapped at `address`, which must have been claimed from [`WINDOW`]
     /// for at least that; nobody else may use either.
-    #[inline]
-    pub(crate) unsafe fn from_parts(handle: RegionHandle, address: u64, order: u8) -> Region {
+    #[inline(always)]
+    pub(crate) unsafe fn from_parts(handle: RegionHandle, address: NonZeroU64, order: u8) -> Region {
         Region { handle, address, order }
     }
 
     /// The region that `handle` names, which this partition owns and which is mapped nowhere; destroyed if it cannot be mapped.
     pub(crate) fn map(handle: RegionHandle, order: u8) -> Result<Region, Error> {
         let mapped = WINDOW.claim(order).ok_or(Error::InUse).and_then(|address| {
-            hvc::region_map(handle, address).map(|()| address).inspect_err(|_| WINDOW.release(address))
+            hvc::region_map(handle, address.get()).map(|()| address).inspect_err(|_| WINDOW.release(address))
         });
         match mapped {
             Ok(address) => Ok(Region { handle, address, order }),
@@ -86,17 +87,28 @@ impl Region {
 
     /// Maps it again where it was, after a call with which it waited has failed; `None`, and it is destroyed, if that cannot be.
     pub(crate) fn remap(self) -> Option<Region> {
-        match hvc::region_map(self.handle, self.address) {
+        match hvc::region_map(self.handle, self.address.get()) {
             Ok(()) => Some(self),
             Err(_) => None,
         }
     }
 
     /// The region leaves this partition: gives the window's slot back, and nothing else.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn gone(self) {
-        WINDOW.release(self.address);
-        mem::forget(self);
+        WINDOW.release(self.left());
+    }
+
+    /// The region leaves this partition: its place in the window, which is the caller's.
+    #[inline(always)]
+    pub(crate) fn left(self) -> NonZeroU64 {
+        mem::ManuallyDrop::new(self).address
+    }
+
+    /// Its place in the window.
+    #[inline(always)]
+    pub(crate) fn place(&self) -> NonZeroU64 {
+        self.address
     }
 
     /// Its name in this partition.
@@ -107,12 +119,14 @@ impl Region {
     }
 
     /// Where it is mapped.
+    #[inline]
     #[must_use]
     pub fn address(&self) -> u64 {
-        self.address
+        self.address.get()
     }
 
     /// Its size in bytes.
+    #[inline]
     #[must_use]
     pub fn size(&self) -> usize {
         1 << self.order
@@ -124,7 +138,7 @@ impl Region {
     pub fn as_slice(&self) -> &[u8] {
         // SAFETY: the region is mapped there, read-write, for as long as this exists, and for this partition alone.
         unsafe {
-            slice::from_raw_parts(ptr::with_exposed_provenance(mapping::address(self.address)), self.size())
+            slice::from_raw_parts(ptr::with_exposed_provenance(mapping::address(self.address())), self.size())
         }
     }
 
@@ -135,7 +149,7 @@ impl Region {
         // SAFETY: as for `as_slice`.
         unsafe {
             slice::from_raw_parts_mut(
-                ptr::with_exposed_provenance_mut(mapping::address(self.address)),
+                ptr::with_exposed_provenance_mut(mapping::address(self.address())),
                 self.size(),
             )
         }
@@ -148,7 +162,7 @@ impl Region {
     #[must_use]
     pub fn first_word(&self) -> u64 {
         // SAFETY: mapped there, aligned to its size, which is 4 KiB at least; all bits are valid for a number.
-        unsafe { *ptr::with_exposed_provenance(mapping::address(self.address)) }
+        unsafe { *ptr::with_exposed_provenance(mapping::address(self.address())) }
     }
 
     /// Its first 8 bytes, to change.
@@ -156,7 +170,7 @@ impl Region {
     #[must_use]
     pub fn first_word_mut(&mut self) -> &mut u64 {
         // SAFETY: as for `first_word`; borrowed as long as `self`.
-        unsafe { &mut *ptr::with_exposed_provenance_mut(mapping::address(self.address)) }
+        unsafe { &mut *ptr::with_exposed_provenance_mut(mapping::address(self.address())) }
     }
 }
 
@@ -182,13 +196,14 @@ impl fmt::Debug for Region {
             f,
             "Region {{ handle: {}, address: {:#x}, size: {:#x} }}",
             self.handle,
-            self.address,
+            self.address(),
             self.size()
         )
     }
 }
 
 impl Drop for Region {
+    #[inline(never)]
     fn drop(&mut self) {
         // SAFETY: references into it borrowed `self`.
         let mut destroyed = unsafe { hvc::region_destroy(self.handle) };

@@ -1,7 +1,9 @@
 //! Memory that two partitions share.
 
 use core::{
-    fmt, mem, ptr, slice,
+    fmt, mem,
+    num::NonZeroU64,
+    ptr, slice,
     sync::atomic::{AtomicU8, AtomicU64, Ordering},
     time::Duration,
 };
@@ -60,7 +62,7 @@ impl ReadWord {
 /// ```
 pub struct Shared {
     port: Port,
-    address: u64,
+    address: NonZeroU64,
     order: u8,
     access: SharedAccess,
 }
@@ -104,7 +106,7 @@ impl Shared {
         let (size, _, access) = hvc::shared_info(port)?;
         let order = region_order(size).ok_or(Error::BadHandle)?;
         let address = WINDOW.claim(order).ok_or(Error::InUse)?;
-        hvc::shared_map(port, address).inspect_err(|_| WINDOW.release(address))?;
+        hvc::shared_map(port, address.get()).inspect_err(|_| WINDOW.release(address))?;
         mem::forget(channel);
         Ok(Shared { port, address, order, access })
     }
@@ -124,7 +126,7 @@ impl Shared {
     /// Where it is mapped.
     #[must_use]
     pub fn address(&self) -> u64 {
-        self.address
+        self.address.get()
     }
 
     /// Whether this end may write.
@@ -141,7 +143,7 @@ impl Shared {
         // A `ReadWord` only loads.
         unsafe {
             slice::from_raw_parts(
-                ptr::with_exposed_provenance(mapping::address(self.address)),
+                ptr::with_exposed_provenance(mapping::address(self.address.get())),
                 self.size() / size_of::<ReadWord>(),
             )
         }
@@ -154,7 +156,7 @@ impl Shared {
         // SAFETY: as for `words`, and mapped writable.
         self.is_writable().then(|| unsafe {
             slice::from_raw_parts(
-                ptr::with_exposed_provenance(mapping::address(self.address)),
+                ptr::with_exposed_provenance(mapping::address(self.address.get())),
                 self.size() / size_of::<AtomicU64>(),
             )
         })
@@ -164,7 +166,10 @@ impl Shared {
     fn bytes(&self, at: usize, count: usize) -> Result<&[AtomicU8], Error> {
         // SAFETY: as for `words`; who stores has asked whether it may.
         let all: &[AtomicU8] = unsafe {
-            slice::from_raw_parts(ptr::with_exposed_provenance(mapping::address(self.address)), self.size())
+            slice::from_raw_parts(
+                ptr::with_exposed_provenance(mapping::address(self.address.get())),
+                self.size(),
+            )
         };
         let end = at.checked_add(count).ok_or(Error::BadAddress)?;
         all.get(at..end).ok_or(Error::BadAddress)

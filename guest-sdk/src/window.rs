@@ -4,7 +4,10 @@
 //! GiB that has held the small ones is cut up for good. The slot at the start of each GiB stays free: a large region received
 //! into it would take the whole GiB, where one received into any other is refused with its size.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::{
+    num::NonZeroU64,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use handover_abi::layout::{REGION_MAX, WINDOW_BASE, WINDOW_SIZE, WINDOW_SLOT};
 
@@ -14,6 +17,9 @@ pub const SLOT_ORDER: u8 = WINDOW_SLOT.trailing_zeros() as u8;
 const LARGE_ORDER: u8 = REGION_MAX.trailing_zeros() as u8;
 /// Where the larger regions start.
 const LARGE_BASE: u64 = WINDOW_BASE + WINDOW_SIZE / 2;
+/// What is set in the address of a larger region and in no slot's.
+const LARGE: u64 = WINDOW_SIZE / 2;
+const _: () = assert!(WINDOW_SIZE.is_power_of_two() && WINDOW_BASE.is_multiple_of(WINDOW_SIZE));
 
 /// Slots in what a larger region takes.
 const SLOTS_IN_GIB: usize = 1 << (LARGE_ORDER - SLOT_ORDER);
@@ -28,46 +34,87 @@ pub(crate) static WINDOW: Window = Window::new();
 #[cfg(target_os = "none")]
 #[must_use]
 pub fn claim(order: u8) -> Option<u64> {
-    WINDOW.claim(order)
+    WINDOW.claim(order).map(NonZeroU64::get)
 }
 
 /// Gives back what [`claim`] returned.
 #[cfg(target_os = "none")]
 pub fn release(address: u64) {
-    WINDOW.release(address);
+    if let Some(address) = NonZeroU64::new(address) {
+        WINDOW.release(address);
+    }
 }
 
 /// The message window's places.
 pub(crate) struct Window {
-    slots: Places<SLOT_WORDS>,
+    slots: Slots<SLOT_WORDS>,
     large: Places<LARGE_WORDS>,
 }
 
 impl Window {
     const fn new() -> Window {
-        Window { slots: Places::without_every(SLOTS_IN_GIB), large: Places::without_every(0) }
+        let slots = Slots { places: Places::without_every(SLOTS_IN_GIB), spare: AtomicU64::new(0) };
+        Window { slots, large: Places::without_every(0) }
     }
 
     /// Takes room for a region of `1 << order` bytes; its address.
-    #[inline]
-    pub(crate) fn claim(&self, order: u8) -> Option<u64> {
-        if order <= SLOT_ORDER {
-            self.slots.claim().map(|place| WINDOW_BASE + (place << SLOT_ORDER))
-        } else if order <= LARGE_ORDER {
-            self.large.claim().map(|place| LARGE_BASE + (place << LARGE_ORDER))
-        } else {
-            None
+    #[inline(always)]
+    pub(crate) fn claim(&self, order: u8) -> Option<NonZeroU64> {
+        if order <= SLOT_ORDER { self.slots.claim() } else { self.claim_large(order) }
+    }
+
+    #[inline(never)]
+    fn claim_large(&self, order: u8) -> Option<NonZeroU64> {
+        if order > LARGE_ORDER {
+            return None;
         }
+        NonZeroU64::new(LARGE_BASE + (self.large.claim()? << LARGE_ORDER))
     }
 
     /// Gives back what `claim` returned.
-    #[inline]
-    pub(crate) fn release(&self, address: u64) {
-        if address < LARGE_BASE {
-            self.slots.release((address - WINDOW_BASE) >> SLOT_ORDER);
-        } else {
-            self.large.release((address - LARGE_BASE) >> LARGE_ORDER);
+    #[inline(always)]
+    pub(crate) fn release(&self, address: NonZeroU64) {
+        if address.get() & LARGE == 0 { self.slots.release(address) } else { self.release_large(address) }
+    }
+
+    #[inline(never)]
+    fn release_large(&self, address: NonZeroU64) {
+        self.large.release((address.get() - LARGE_BASE) >> LARGE_ORDER);
+    }
+}
+
+/// The slots, by their addresses. The one that was given back last is the next one to be taken, as of a message that is answered: it is kept aside for that, where
+/// it takes no search.
+struct Slots<const WORDS: usize, W = AtomicU64> {
+    places: Places<WORDS, W>,
+    /// The address of a slot that is free although `places` says that it is taken, or 0.
+    spare: W,
+}
+
+impl<const WORDS: usize, W: Word> Slots<WORDS, W> {
+    #[inline(always)]
+    fn claim(&self) -> Option<NonZeroU64> {
+        NonZeroU64::new(self.spare.swap(0, Ordering::Acquire)).or_else(|| self.search())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn search(&self) -> Option<NonZeroU64> {
+        NonZeroU64::new(WINDOW_BASE + (self.places.claim()? << SLOT_ORDER))
+    }
+
+    #[inline(always)]
+    fn release(&self, address: NonZeroU64) {
+        // `Acquire` too: what was done with the other slot comes before it is given back here.
+        if let Some(other) = NonZeroU64::new(self.spare.swap(address.get(), Ordering::AcqRel)) {
+            self.put_back(other);
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn put_back(&self, address: NonZeroU64) {
+        self.places.release((address.get() - WINDOW_BASE) >> SLOT_ORDER);
     }
 }
 
@@ -77,6 +124,7 @@ trait Word {
     fn store(&self, value: u64, order: Ordering);
     fn fetch_or(&self, bits: u64, order: Ordering) -> u64;
     fn fetch_and(&self, bits: u64, order: Ordering) -> u64;
+    fn swap(&self, value: u64, order: Ordering) -> u64;
 }
 
 macro_rules! word {
@@ -100,6 +148,11 @@ macro_rules! word {
             #[inline(always)]
             fn fetch_and(&self, bits: u64, order: Ordering) -> u64 {
                 self.fetch_and(bits, order)
+            }
+
+            #[inline(always)]
+            fn swap(&self, value: u64, order: Ordering) -> u64 {
+                self.swap(value, order)
             }
         }
     };
@@ -174,16 +227,17 @@ mod tests {
         orders.check(|| {
             let word = |bits| loom::sync::atomic::AtomicU64::new(bits);
             // Two words with two places each.
-            let places = Places { taken: [word(ALL), word(ALL)], hint: word(0) };
-            let contents = [64, 65, 0, 1].map(|place: u64| (place, UnsafeCell::new(0)));
-            let shared = Arc::new((places, contents));
-            let work = |shared: &(Places<2, _>, [(u64, UnsafeCell<u32>); 4])| {
-                let (places, contents) = shared;
-                let place = places.claim().expect("there are more places than processors");
-                let (_, content) = contents.iter().find(|(number, _)| *number == place).unwrap();
+            let slots =
+                Slots { places: Places { taken: [word(ALL), word(ALL)], hint: word(0) }, spare: word(0) };
+            let contents = [64, 65, 0, 1].map(|place: u64| (slot(place), UnsafeCell::new(0)));
+            let shared = Arc::new((slots, contents));
+            let work = |shared: &(Slots<2, _>, [(NonZeroU64, UnsafeCell<u32>); 4])| {
+                let (slots, contents) = shared;
+                let place = slots.claim().expect("there are more places than processors");
+                let (_, content) = contents.iter().find(|(address, _)| *address == place).unwrap();
                 // SAFETY: the place is this thread's; loom fails if another one's access is not before or after.
                 content.with_mut(|content| unsafe { *content += 1 });
-                places.release(place);
+                slots.release(place);
             };
             let other = |shared: &Arc<_>| {
                 let shared = Arc::clone(shared);
@@ -192,8 +246,13 @@ mod tests {
             let others = [other(&shared), other(&shared)];
             work(&shared);
             others.into_iter().for_each(|thread| thread.join().unwrap());
-            let (places, contents) = &*shared;
-            assert!(places.taken.iter().all(|word| Word::load(word, Ordering::Relaxed) == ALL));
+            let (slots, contents) = &*shared;
+            // What is kept aside is taken in the map, and nothing else is.
+            let spare =
+                NonZeroU64::new(slots.spare.swap(0, Ordering::Acquire)).expect("the last one was kept");
+            slots.put_back(spare);
+            let taken = &slots.places.taken;
+            assert!(taken.iter().all(|word| Word::load(word, Ordering::Relaxed) == ALL));
             // SAFETY: all others are through.
             let uses: u32 =
                 contents.iter().map(|(_, content)| content.with(|content| unsafe { *content })).sum();
@@ -201,35 +260,38 @@ mod tests {
         });
     }
 
-    fn slot(index: u64) -> u64 {
-        WINDOW_BASE + index * WINDOW_SLOT
+    fn slot(index: u64) -> NonZeroU64 {
+        NonZeroU64::new(WINDOW_BASE + index * WINDOW_SLOT).unwrap()
     }
 
     #[test]
     fn slots_are_distinct_and_come_back() {
         let window = Window::new();
-        let first: Vec<u64> = (0..200).filter_map(|_| window.claim(12)).collect();
+        let first: Vec<NonZeroU64> = (0..200).filter_map(|_| window.claim(12)).collect();
         assert_eq!(first, (1..=200).map(slot).collect::<Vec<_>>());
+        window.release(first[71]);
         window.release(first[70]);
+        assert_eq!(window.claim(SLOT_ORDER), Some(first[70]), "the last one comes back first");
         assert_eq!(window.claim(SLOT_ORDER), Some(slot(201)), "the hint points behind");
+        window.release(first[70]);
         for &address in &first[..70] {
             window.release(address);
         }
         let usable = SLOT_WORDS * 64 / SLOTS_IN_GIB * (SLOTS_IN_GIB - 1);
-        let rest: Vec<u64> = core::iter::from_fn(|| window.claim(12)).collect();
-        assert_eq!(rest.len(), usable - 201 + 71);
-        assert!(rest.iter().all(|address| !address.is_multiple_of(REGION_MAX)));
+        let rest: Vec<NonZeroU64> = core::iter::from_fn(|| window.claim(12)).collect();
+        assert_eq!(rest.len(), usable - 201 + 72);
+        assert!(rest.iter().all(|address| !address.get().is_multiple_of(REGION_MAX)));
     }
 
     #[test]
     fn large_regions_have_a_gib_each_behind_the_slots() {
         let window = Window::new();
         assert_eq!(window.claim(SLOT_ORDER), Some(slot(1)));
-        let large: Vec<u64> =
+        let large: Vec<NonZeroU64> =
             core::iter::from_fn(|| window.claim(SLOT_ORDER + 1)).take(LARGE_WORDS * 64 + 1).collect();
         assert_eq!(large.len() as u64, (WINDOW_SIZE / 2) >> LARGE_ORDER);
-        assert!(large.iter().all(|address| address.is_multiple_of(REGION_MAX)));
-        assert_eq!(large.last(), Some(&(WINDOW_BASE + WINDOW_SIZE - REGION_MAX)));
+        assert!(large.iter().all(|address| address.get().is_multiple_of(REGION_MAX)));
+        assert_eq!(large.last().map(|address| address.get()), Some(WINDOW_BASE + WINDOW_SIZE - REGION_MAX));
         window.release(large[7]);
         assert_eq!(window.claim(LARGE_ORDER), Some(large[7]));
         assert_eq!(window.claim(LARGE_ORDER + 1), None);

@@ -4,25 +4,59 @@ use core::arch::asm;
 
 use handover_abi::{Call, Error, MessageWord, Port, SHORT_WORDS};
 
-use super::hvc;
+use super::{hvc, load_words, result, store_words};
 
-/// Makes a call that sends a message and comes back with one. What comes back in `x1`, and in `data`, is the answer's, or of a failed call the region's that came back.
-macro_rules! exchange {
-    ($call:expr, $word:expr, $data:expr) => {{
-        let answer: u64;
-        let mut data = [0u64; SHORT_WORDS];
-        let result = hvc!(
-            $call,
-            inlateout("x1") $word.to_register() => answer,
-            inlateout("x2") $data[0] => data[0], inlateout("x3") $data[1] => data[1], inlateout("x4") $data[2] => data[2],
-            inlateout("x5") $data[3] => data[3], inlateout("x6") $data[4] => data[4], inlateout("x7") $data[5] => data[5],
-            inlateout("x8") $data[6] => data[6], inlateout("x9") $data[7] => data[7], inlateout("x10") $data[8] => data[8],
-            inlateout("x11") $data[9] => data[9], inlateout("x12") $data[10] => data[10], inlateout("x13") $data[11] => data[11],
-            inlateout("x14") $data[12] => data[12], inlateout("x15") $data[13] => data[13], inlateout("x16") $data[14] => data[14],
-            inlateout("x17") $data[15] => data[15]
+/// Makes a call that sends a message and comes back with one: `x0` and `x1`. Of what is sent, `data` holds the bytes, if the word says that there are any; so
+/// it does of what comes, with zeroes behind them, and stays as it was if the call fails or brings none.
+///
+/// # Safety
+///
+/// No reference may point into the region that `word` names.
+#[inline(always)]
+unsafe fn exchange(call: Call, word: MessageWord, data: &mut [u64; SHORT_WORDS]) -> (u64, MessageWord) {
+    let (x0, answer): (u64, u64);
+    // SAFETY: the caller's promise; a region that comes is mapped where nothing was mapped before; `data` is read and written, no more than there is of it.
+    unsafe {
+        asm!(
+            "ubfx {length}, x1, #48, #8",
+            "cbz {length}, 2f",
+            load_words!(),
+            "2: hvc #0",
+            store_words!(),
+            data = in(reg) data,
+            length = out(reg) _,
+            inlateout("x0") call as u64 => x0, inlateout("x1") word.to_register() => answer,
+            out("x2") _, out("x3") _, out("x4") _, out("x5") _, out("x6") _, out("x7") _, out("x8") _, out("x9") _,
+            out("x10") _, out("x11") _, out("x12") _, out("x13") _, out("x14") _, out("x15") _, out("x16") _,
+            out("x17") _,
+            options(nostack, preserves_flags)
         );
-        (result, MessageWord::from_register(answer), data)
-    }};
+    }
+    (x0, MessageWord::from_register(answer))
+}
+
+/// Makes a call that sends a message and comes back without one.
+///
+/// # Safety
+///
+/// No reference may point into the region that `word` names.
+#[inline]
+unsafe fn give(call: Call, word: MessageWord, data: &[u64; SHORT_WORDS]) -> Result<(), Error> {
+    let x0: u64;
+    // SAFETY: the caller's promise; `data` is read, no more than there is of it.
+    unsafe {
+        asm!(
+            load_words!(),
+            "hvc #0",
+            data = in(reg) data,
+            inlateout("x0") call as u64 => x0, inlateout("x1") word.to_register() => _,
+            out("x2") _, out("x3") _, out("x4") _, out("x5") _, out("x6") _, out("x7") _, out("x8") _, out("x9") _,
+            out("x10") _, out("x11") _, out("x12") _, out("x13") _, out("x14") _, out("x15") _, out("x16") _,
+            out("x17") _,
+            options(nostack, preserves_flags)
+        );
+    }
+    result(x0)
 }
 
 /// A direct call that failed.
@@ -34,44 +68,31 @@ pub struct CallFailure {
     pub word: MessageWord,
 }
 
-/// [`Call::Call`]: the reply, its bytes in `data`.
+/// [`Call::Call`]: the reply, its bytes in `data`, which stays as it was if there are none.
 ///
 /// # Safety
 ///
 /// No reference may point into the region that `word` names.
-#[inline]
+#[inline(always)]
 pub unsafe fn call(word: MessageWord, data: &mut [u64; SHORT_WORDS]) -> Result<MessageWord, CallFailure> {
-    // SAFETY: the caller's promise; a region that comes is mapped where nothing was mapped before.
-    let (result, answer, received) = unsafe { exchange!(Call::Call, word, data) };
-    match result {
-        Ok(()) => {
-            *data = received;
-            Ok(answer)
-        }
-        Err(error) => Err(CallFailure { error, word: answer }),
-    }
+    // SAFETY: the caller's promise.
+    let (x0, answer) = unsafe { exchange(Call::Call, word, data) };
+    result(x0).map(|()| answer).map_err(|error| CallFailure { error, word: answer })
 }
 
-/// [`Call::CallWait`]; `None`: there is an interrupt, and no call.
-#[inline]
+/// What a wait has brought.
+#[inline(always)]
+fn taken((x0, word): (u64, MessageWord)) -> Result<Option<MessageWord>, Error> {
+    result(x0)?;
+    // Without a call there are no bytes either.
+    Ok((word.port() != Port::CONTROL).then_some(word))
+}
+
+/// [`Call::CallWait`]: the next call, its bytes in `data`, which stays as it was if there are none; `None`: there is an interrupt, and no call.
+#[inline(always)]
 pub fn call_wait(data: &mut [u64; SHORT_WORDS]) -> Result<Option<MessageWord>, Error> {
-    // SAFETY: a region that comes is mapped where nothing was mapped before.
-    let (result, word, received) =
-        unsafe { exchange!(Call::CallWait, MessageWord::from_register(0), [0u64; SHORT_WORDS]) };
-    result?;
-    Ok(taken(word, received, data))
-}
-
-#[inline]
-fn taken(
-    word: MessageWord,
-    received: [u64; SHORT_WORDS],
-    data: &mut [u64; SHORT_WORDS],
-) -> Option<MessageWord> {
-    (word.port() != Port::CONTROL).then(|| {
-        *data = received;
-        word
-    })
+    // SAFETY: names no region.
+    taken(unsafe { exchange(Call::CallWait, MessageWord::from_register(0), data) })
 }
 
 /// [`Call::Reply`].
@@ -82,24 +103,21 @@ fn taken(
 #[inline]
 pub unsafe fn reply(word: MessageWord, data: &[u64; SHORT_WORDS]) -> Result<(), Error> {
     // SAFETY: the caller's promise.
-    let (result, ..) = unsafe { exchange!(Call::Reply, word, data) };
-    result
+    unsafe { give(Call::Reply, word, data) }
 }
 
-/// [`Call::ReplyAndWait`]: the next call, its bytes in `data`; `None`: there is an interrupt, and no call.
+/// [`Call::ReplyAndWait`]: as for [`call_wait`].
 ///
 /// # Safety
 ///
 /// No reference may point into the region that `word` names.
-#[inline]
+#[inline(always)]
 pub unsafe fn reply_and_wait(
     word: MessageWord,
     data: &mut [u64; SHORT_WORDS],
 ) -> Result<Option<MessageWord>, Error> {
-    // SAFETY: the caller's promise; a region that comes is mapped where nothing was mapped before.
-    let (result, word, received) = unsafe { exchange!(Call::ReplyAndWait, word, data) };
-    result?;
-    Ok(taken(word, received, data))
+    // SAFETY: the caller's promise.
+    taken(unsafe { exchange(Call::ReplyAndWait, word, data) })
 }
 
 /// [`Call::Forward`].
@@ -110,24 +128,21 @@ pub unsafe fn reply_and_wait(
 #[inline]
 pub unsafe fn forward(word: MessageWord, data: &[u64; SHORT_WORDS]) -> Result<(), Error> {
     // SAFETY: the caller's promise.
-    let (result, ..) = unsafe { exchange!(Call::Forward, word, data) };
-    result
+    unsafe { give(Call::Forward, word, data) }
 }
 
-/// [`Call::ForwardAndWait`]: as for [`reply_and_wait`].
+/// [`Call::ForwardAndWait`]: as for [`call_wait`].
 ///
 /// # Safety
 ///
 /// No reference may point into the region that `word` names.
-#[inline]
+#[inline(always)]
 pub unsafe fn forward_and_wait(
     word: MessageWord,
     data: &mut [u64; SHORT_WORDS],
 ) -> Result<Option<MessageWord>, Error> {
-    // SAFETY: the caller's promise; a region that comes is mapped where nothing was mapped before.
-    let (result, word, received) = unsafe { exchange!(Call::ForwardAndWait, word, data) };
-    result?;
-    Ok(taken(word, received, data))
+    // SAFETY: the caller's promise.
+    taken(unsafe { exchange(Call::ForwardAndWait, word, data) })
 }
 
 /// [`Call::CallSetup`]: `landing` is where regions that come by calls are mapped, or 0; `patience` how many nanoseconds a call waits, 0: for ever.
