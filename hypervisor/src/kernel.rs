@@ -2,7 +2,7 @@
 
 use handover_abi::layout::EVENT_INTID;
 use handover_abi::{Error, MessageWord, Port, RegionHandle};
-use handover_core::maintenance::{CacheStep, Capabilities as MaintenanceCapabilities, Step};
+use handover_core::maintenance::{CacheStep, Capabilities as MaintenanceCapabilities, Step, Steps};
 use handover_core::schedule::Schedule;
 use handover_core::vgic::Kick;
 use handover_core::{
@@ -153,10 +153,10 @@ impl Hardware {
             }
         }
         if !op.needs_vmid() {
-            op.perform(capabilities, carry_out);
+            op.perform(capabilities, Tlb);
         } else {
             // The root does not matter to a TLBI, only the VMID does.
-            stage2::with_vmid(vmid, || op.perform(capabilities, carry_out));
+            stage2::with_vmid(vmid, || op.perform(capabilities, Tlb));
         }
     }
 
@@ -178,16 +178,23 @@ const fn range_operand(at: u64, scale: u8, num: u8) -> u64 {
 const ONE_ENTRY: MaintenanceCapabilities =
     MaintenanceCapabilities { tlb_range: false, forced_write_back: true, cache_line: 64 };
 
-#[inline(always)]
-fn carry_out(maintenance_step: Step) {
-    match maintenance_step {
-        Step::DsbIshst => step::dsb_ishst(),
-        Step::DsbIsh => step::dsb_ish(),
-        Step::Isb => step::isb(),
-        Step::TlbiIpas2 { at } => step::tlbi_ipas2e1(at.get() >> 12),
-        Step::TlbiIpas2Range { at, scale, num } => step::tlbi_ripas2e1(range_operand(at.get(), scale, num)),
-        Step::TlbiVmalls12 => step::tlbi_vmalls12e1(),
-        Step::TlbiVmalle1 => step::tlbi_vmalle1(),
+/// Carries out steps of TLB maintenance on this processor.
+struct Tlb;
+
+impl Steps for Tlb {
+    #[inline(always)]
+    fn step(&mut self, maintenance_step: Step) {
+        match maintenance_step {
+            Step::DsbIshst => step::dsb_ishst(),
+            Step::DsbIsh => step::dsb_ish(),
+            Step::Isb => step::isb(),
+            Step::TlbiIpas2 { at } => step::tlbi_ipas2e1(at.get() >> 12),
+            Step::TlbiIpas2Range { at, scale, num } => {
+                step::tlbi_ripas2e1(range_operand(at.get(), scale, num))
+            }
+            Step::TlbiVmalls12 => step::tlbi_vmalls12e1(),
+            Step::TlbiVmalle1 => step::tlbi_vmalle1(),
+        }
     }
 }
 
@@ -238,12 +245,12 @@ impl Machine for Hardware {
     fn maintain(&mut self, vmid: u16, op: Maintenance) {
         // What every message with a region needs. The same as below, without looking for what it is.
         match op {
-            Maintenance::Link => Maintenance::Link.perform(ONE_ENTRY, carry_out),
+            Maintenance::Link => Maintenance::Link.perform(ONE_ENTRY, Tlb),
             Maintenance::Unlink { at, order, entries: 1 } if stage2::has_vmid(vmid) => {
                 if let Some(Some(shell)) = self.shells.get_mut(usize::from(vmid).wrapping_sub(1)) {
                     shell.unlinks = shell.unlinks.wrapping_add(1);
                 }
-                Maintenance::Unlink { at, order, entries: 1 }.perform(ONE_ENTRY, carry_out);
+                Maintenance::Unlink { at, order, entries: 1 }.perform(ONE_ENTRY, Tlb);
             }
             op => self.maintain_rest(vmid, op),
         }

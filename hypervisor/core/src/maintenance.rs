@@ -63,6 +63,19 @@ pub enum Step {
     TlbiVmalle1,
 }
 
+/// Who carries steps out. A function can, but the compiler may put it out of line for each of them.
+pub trait Steps {
+    /// The next one.
+    fn step(&mut self, step: Step);
+}
+
+impl<F: FnMut(Step)> Steps for F {
+    #[inline(always)]
+    fn step(&mut self, step: Step) {
+        self(step);
+    }
+}
+
 /// Without range instructions, this many are taken one by one; more go with everything else of the VMID.
 pub const SINGLE_MAX: u16 = 16;
 
@@ -74,44 +87,44 @@ impl Maintenance {
         matches!(self, Maintenance::Unlink { .. } | Maintenance::All)
     }
 
-    /// Calls `step` for each instruction, in order.
+    /// Has each instruction carried out, in order.
     #[inline(always)]
-    pub fn perform(self, capabilities: Capabilities, mut step: impl FnMut(Step)) {
+    pub fn perform(self, capabilities: Capabilities, mut steps: impl Steps) {
         // The new descriptor must be visible to every table walker before anything else.
-        step(Step::DsbIshst);
+        steps.step(Step::DsbIshst);
         match self {
             Maintenance::Retire => return,
             Maintenance::Link => {}
             Maintenance::Unlink { at, order, entries } => {
                 if entries == 1 {
-                    step(Step::TlbiIpas2 { at });
+                    steps.step(Step::TlbiIpas2 { at });
                 } else if capabilities.tlb_range {
                     // A power of two of pages, two or more, always is one instruction.
                     let exponent = order.saturating_sub(13);
-                    step(Step::TlbiIpas2Range { at, scale: exponent / 5, num: (1 << (exponent % 5)) - 1 });
+                    steps.step(Step::TlbiIpas2Range { at, scale: exponent / 5, num: (1 << (exponent % 5)) - 1 });
                 } else if entries <= SINGLE_MAX {
                     let stride = if order <= 21 { PAGE } else { 1 << 21 };
                     for entry in 0..u64::from(entries) {
-                        step(Step::TlbiIpas2 { at: at.plus(entry.wrapping_mul(stride)) });
+                        steps.step(Step::TlbiIpas2 { at: at.plus(entry.wrapping_mul(stride)) });
                     }
                 } else {
-                    step(Step::TlbiVmalls12);
-                    step(Step::DsbIsh);
-                    step(Step::Isb);
+                    steps.step(Step::TlbiVmalls12);
+                    steps.step(Step::DsbIsh);
+                    steps.step(Step::Isb);
                     return;
                 }
                 // Entries that combine both stages are found by neither form above (Arm ARM, D8.17), and may be made again from a
                 // stage-2 entry until that is gone: hence the barrier between.
-                step(Step::DsbIsh);
-                step(Step::TlbiVmalle1);
-                step(Step::DsbIsh);
+                steps.step(Step::DsbIsh);
+                steps.step(Step::TlbiVmalle1);
+                steps.step(Step::DsbIsh);
             }
             Maintenance::All => {
-                step(Step::TlbiVmalls12);
-                step(Step::DsbIsh);
+                steps.step(Step::TlbiVmalls12);
+                steps.step(Step::DsbIsh);
             }
         }
-        step(Step::Isb);
+        steps.step(Step::Isb);
     }
 }
 
