@@ -174,9 +174,10 @@ const fn range_operand(at: u64, scale: u8, num: u8) -> u64 {
     (at >> 12 & 0x1f_ffff_ffff) | 1 << 46 | (scale as u64 & 3) << 44 | (num as u64 & 31) << 39
 }
 
-/// Of no concern for what is one entry.
-const ONE_ENTRY: MaintenanceCapabilities =
-    MaintenanceCapabilities { tlb_range: false, forced_write_back: true, cache_line: 64 };
+/// What a TLB's maintenance asks for where there are range instructions.
+const RANGES: MaintenanceCapabilities =
+    MaintenanceCapabilities { tlb_range: true, forced_write_back: true, cache_line: 64 };
+
 
 /// Carries out steps of TLB maintenance on this processor.
 struct Tlb;
@@ -245,12 +246,12 @@ impl Machine for Hardware {
     fn maintain(&mut self, vmid: u16, op: Maintenance) {
         // What every message with a region needs. The same as below, without looking for what it is.
         match op {
-            Maintenance::Link => Maintenance::Link.perform(ONE_ENTRY, Tlb),
-            Maintenance::Unlink { at, order, entries: 1 } if stage2::has_vmid(vmid) => {
+            Maintenance::Link => Maintenance::Link.perform(RANGES, Tlb),
+            Maintenance::Unlink { .. } if self.capabilities.tlb_range && stage2::has_vmid(vmid) => {
                 if let Some(Some(shell)) = self.shells.get_mut(usize::from(vmid).wrapping_sub(1)) {
                     shell.unlinks = shell.unlinks.wrapping_add(1);
                 }
-                Maintenance::Unlink { at, order, entries: 1 }.perform(ONE_ENTRY, Tlb);
+                op.perform(RANGES, Tlb);
             }
             op => self.maintain_rest(vmid, op),
         }
