@@ -6,7 +6,7 @@ use handover_core::PartitionIndex;
 use handover_core::schedule::{Record, Records};
 
 use crate::arch::context::{Context, InterruptState, read_list_register, write_list_register};
-use crate::arch::registers::{ICH_ELRSR_EL2, ICH_LR0_EL2};
+use crate::arch::registers::{ICH_ELRSR_EL2, ICH_LR0_EL2, ICH_LR1_EL2, ICH_LR2_EL2};
 use crate::counters::Counters;
 use handover_core::VcpuId;
 
@@ -212,8 +212,13 @@ impl handover_core::vgic::ListRegisterAccess for HardwareListRegisters {
 
     #[inline(always)]
     fn write(&mut self, number: usize, value: u64) {
-        // Which one it is takes a table of instructions, and it is nearly always the first.
-        if number == 0 { ICH_LR0_EL2.set(value) } else { write_other(number, value) }
+        // Which one it is takes a table of instructions, and it is nearly always one of the first.
+        match number {
+            0 => ICH_LR0_EL2.set(value),
+            1 => ICH_LR1_EL2.set(value),
+            2 => ICH_LR2_EL2.set(value),
+            _ => write_other(number, value),
+        }
     }
 
     #[inline]
@@ -247,6 +252,7 @@ impl handover_core::vgic::ListRegisterAccess for SavedListRegisters<'_> {
 
     fn write(&mut self, number: usize, value: u64) {
         self.state.list[number & 15] = value;
+        self.state.held |= 1 << (number & 15);
     }
 
     fn empty_status(&self) -> u32 {

@@ -286,7 +286,7 @@ impl Vgic {
     }
 
     /// The list registers that may hold an interrupt. The others, and those that ICH_ELRSR_EL2 shows as empty, need not be
-    /// saved when the physical processor changes to another logical one, and are zero when it comes back.
+    /// saved when the physical processor changes to another logical one; they need only be empty when it comes back.
     pub fn occupied(&self, processor: usize) -> u32 {
         self.processor(processor).occupied
     }

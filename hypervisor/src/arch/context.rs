@@ -10,7 +10,7 @@ use super::stage2;
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct InterruptState {
-    /// List registers.
+    /// List registers: those in `held`; the others are 0.
     pub list: [u64; 16],
     /// ICH_VMCR_EL2.
     pub vmcr: u64,
@@ -18,6 +18,8 @@ pub struct InterruptState {
     pub active: [u64; 2],
     /// ICH_HCR_EL2: En, and what `Vgic::flush` asked for.
     pub hcr: u64,
+    /// Bit n: list register n was not empty when the logical processor left, or has been written since.
+    pub held: u64,
 }
 
 /// Floating point and Advanced SIMD registers, switched when first used.
@@ -139,13 +141,13 @@ impl Context {
         self.counter_offset = counter_offset;
         self.virtual_timer = [0; 2];
         self.physical_timer = [0; 2];
-        self.interrupts = InterruptState { list: [0; 16], vmcr: 0, active: [0; 2], hcr: 1 };
+        self.interrupts = InterruptState { list: [0; 16], vmcr: 0, active: [0; 2], hcr: 1, held: 0 };
         self.el1 = El1State { registers: [0; EL1_COUNT], keys: [0; KEY_COUNT] };
         self.el1.registers[SCTLR_EL1_INDEX] = SCTLR_EL1_RESET;
         self.float = FloatState { q: [0; 32], fpcr: 0, fpsr: 0 };
     }
 
-    /// Takes this processor's registers into the context; `occupied` has a bit for each list register in use. FP/SIMD registers stay where they are, see [`FloatState`].
+    /// Takes this processor's registers into the context; `occupied` has a bit for each list register that may be in use. FP/SIMD registers stay where they are, see [`FloatState`].
     #[inline(always)]
     pub fn save(&mut self, capabilities: &Capabilities, occupied: u32) {
         // Its TLB and cache maintenance is over here before its barriers, on another processor, say so (Arm ARM D8.14).
@@ -162,7 +164,7 @@ impl Context {
 
     /// Puts the context into this processor's registers.
     #[inline(always)]
-    pub fn restore(&self, capabilities: &Capabilities, occupied: u32) {
+    pub fn restore(&mut self, capabilities: &Capabilities) {
         VMPIDR_EL2.set(self.vmpidr);
         restore_el1(&self.el1.registers);
         if capabilities.pointer_authentication {
@@ -179,7 +181,7 @@ impl Context {
         CNTVOFF_EL2.set(self.counter_offset);
         CNTV_CVAL_EL0.set(self.virtual_timer[1]);
         CNTV_CTL_EL0.set(self.virtual_timer[0]);
-        self.interrupts.restore(occupied);
+        self.interrupts.restore();
     }
 
     /// The guest's count now.
@@ -254,43 +256,39 @@ list_registers! {
 }
 
 impl InterruptState {
-    /// `occupied`: the list registers that hold something. They are left empty, as all others are.
+    /// `occupied`: the list registers that may hold something. All are left empty.
     #[inline(always)]
     fn save(&mut self, occupied: u32) {
         self.vmcr = ICH_VMCR_EL2.get();
         self.active = [ICH_AP0R0_EL2.get(), ICH_AP1R0_EL2.get()];
         // Off, or a maintenance interrupt that it asks for would stay pending with nobody to remove its cause.
         ICH_HCR_EL2.set(0);
-        let mut left = occupied;
-        // Most often it is the first one alone.
-        if left & 1 != 0 {
-            self.list[0] = ICH_LR0_EL2.get();
-            ICH_LR0_EL2.set(0);
-            left &= !1;
-        }
-        while left != 0 {
-            let n = left.trailing_zeros() as usize;
-            self.list[n & 15] = read_list_register(n);
+        // One that is empty has no state of its own to keep (IHI 0069, ICH_ELRSR_EL2).
+        self.held = u64::from(occupied) & !ICH_ELRSR_EL2.get();
+        for n in held(self.held) {
+            self.list[n] = read_list_register(n);
             write_list_register(n, 0);
-            left &= left - 1;
         }
     }
 
     #[inline(always)]
-    fn restore(&self, occupied: u32) {
+    fn restore(&mut self) {
         ICH_VMCR_EL2.set(self.vmcr);
         ICH_AP0R0_EL2.set(self.active[0]);
         ICH_AP1R0_EL2.set(self.active[1]);
-        let mut left = occupied;
-        if left & 1 != 0 {
-            ICH_LR0_EL2.set(self.list[0]);
-            left &= !1;
-        }
-        while left != 0 {
-            let n = left.trailing_zeros() as usize;
-            write_list_register(n, self.list[n & 15]);
-            left &= left - 1;
+        for n in held(self.held) {
+            write_list_register(n, core::mem::take(&mut self.list[n]));
         }
         ICH_HCR_EL2.set(self.hcr);
     }
+}
+
+/// The list registers in a mask.
+#[inline(always)]
+fn held(mut mask: u64) -> impl Iterator<Item = usize> {
+    core::iter::from_fn(move || {
+        let n = mask.trailing_zeros() as usize;
+        mask &= mask.wrapping_sub(1);
+        (n < 64).then_some(n & 15)
+    })
 }

@@ -62,7 +62,6 @@ impl Hardware {
         let restraint = shell.restraint;
         let index = usize::from(id.index);
         let last = core::mem::replace(&mut shell.last[here], id.index + 1);
-        let occupied = shell.vgic.occupied(index);
         // SAFETY: it was ready and is running now, here: this processor is the one to touch it.
         let context = unsafe {
             (*vcpu).attention = 0;
@@ -74,7 +73,7 @@ impl Hardware {
         if in_flight != 0 {
             gic::activate_private(in_flight);
         }
-        context.restore(&capabilities, occupied);
+        context.restore(&capabilities);
         // It has most often been woken by one interrupt.
         let mut marked = shell.vgic.dirty(index);
         if marked
