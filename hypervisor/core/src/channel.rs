@@ -26,7 +26,7 @@ use crate::list::Node;
 use crate::region::frames;
 use crate::shared::{self, Shared};
 use crate::signal::Signals;
-use crate::table::{PagedTable, per_page};
+use crate::table::{PagedTable, To256, per_page};
 use crate::timeout::Timer;
 use crate::{Failure, Machine, PAGE, Partition, PartitionIndex, Phase, System, Timeout};
 
@@ -218,7 +218,7 @@ impl PortRecord {
 }
 
 /// A partition's ports.
-pub(crate) type Ports = PagedTable<PortRecord, { per_page::<PortRecord>() }>;
+pub(crate) type Ports = PagedTable<PortRecord, To256, { per_page::<PortRecord, To256>() }>;
 
 /// A port out of a register.
 pub(crate) fn named(port: u64) -> Result<u32, Failure> {

@@ -6,7 +6,7 @@ use crate::channel::{Link, PortRecord, PortState, QUEUE_DEPTH, Queue, named};
 use crate::event::Retracted;
 use crate::list::List;
 use crate::region::{Body, Region, frames, optional_place, taken};
-use crate::table::{PagedTable, per_page};
+use crate::table::{PagedTable, To256, per_page};
 use crate::{Failure, Machine, PAGE, PartitionIndex, System};
 
 /// A message that waits, in its sender's table.
@@ -21,7 +21,7 @@ pub(crate) struct Entry {
 }
 
 /// Messages that a partition has sent and that nobody has received.
-pub(crate) type Entries = PagedTable<Entry, { per_page::<Entry>() }>;
+pub(crate) type Entries = PagedTable<Entry, To256, { per_page::<Entry, To256>() }>;
 
 impl System {
     /// `Send`: puts a message, and with it a region, into the peer's queue. When it returns, no processor reaches the region. → its bytes.

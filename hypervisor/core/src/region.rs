@@ -29,7 +29,7 @@ pub(crate) use body::{Body, STEP, clear_block};
 
 use crate::addr::BLOCK;
 use crate::stage2::{self, ENTRIES, Kind, Mapping, Place};
-use crate::table::{PagedTable, per_page};
+use crate::table::{PagedTable, To64, per_page};
 use crate::{Colours, Failure, Machine, PAGE, Pa, PartitionIndex, Progress, System};
 
 /// How a region stands with the partition in whose table it is.
@@ -181,7 +181,7 @@ impl Region {
 }
 
 /// A partition's regions.
-pub(crate) type Regions = PagedTable<Region, { per_page::<Region>() }>;
+pub(crate) type Regions = PagedTable<Region, To64, { per_page::<Region, To64>() }>;
 
 /// A region handle out of a register.
 fn named(handle: u64) -> Result<u32, Failure> {

@@ -4,29 +4,53 @@ use core::fmt;
 
 use crate::{Machine, Pa};
 
-/// Pages a table may have.
+/// Pages a table may have: a power of two.
 const PAGES: usize = 128;
 
-/// What [`Slot::link`] holds while there is a record.
-const USED: u32 = u32::MAX;
+/// In [`Slot::link`] while there is no record: the rest is the next free slot's handle, or 0. As a number it names that slot, so never this one.
+const FREE: u32 = 1 << 31;
+
+/// The link of the first slot of all, which no number names.
+const NEVER: u32 = u32::MAX;
+
+/// What makes a slot as large as a power of two, so that its address takes no multiplication.
+pub(crate) trait Size: Default + 'static {}
+
+macro_rules! sizes {
+    ($($name:ident $bytes:literal),*) => {
+        $(
+            #[doc = concat!($bytes, " bytes.")]
+            #[derive(Default)]
+            #[repr(align($bytes))]
+            pub(crate) struct $name;
+
+            impl Size for $name {}
+        )*
+    };
+}
+
+sizes!(To64 64, To256 256);
 
 /// A record's place. What was there last stays there: a record is written over, not moved in and out.
 #[derive(Default)]
-pub(crate) struct Slot<T> {
+pub(crate) struct Slot<T, S> {
     record: T,
-    /// [`USED`], or the next free slot's handle, or 0.
+    /// Its own handle while there is a record; [`FREE`], and what follows; 0 before the first.
     link: u32,
+    _size: [S; 0],
 }
 
-/// Records that fit in a page.
-pub(crate) const fn per_page<T>() -> usize {
-    crate::PAGE as usize / size_of::<Slot<T>>()
+/// Slots that fit in a page.
+pub(crate) const fn per_page<T, S>() -> usize {
+    crate::PAGE as usize / size_of::<Slot<T, S>>()
 }
 
-/// A table of records named by handles from 1 on, `N` to a page. A handle is `(page << BITS | slot) + 1`, so that finding a record takes no
-/// division; where `N` is no power of two, some numbers name nothing. Empty pages stay until [`PagedTable::shrink`].
-pub(crate) struct PagedTable<T: 'static, const N: usize> {
-    pages: [Option<&'static mut [Slot<T>; N]>; PAGES],
+/// A table of records named by handles from 1 on, `N` to a page, which is a power of two. A handle is `page * N + slot`; the first slot of all stays empty.
+///
+/// A record is found without a look at how large the table is: of a number out of its range the upper bits do not count, and the slot that is left does
+/// not have it for its handle. Empty pages stay until [`PagedTable::shrink`].
+pub(crate) struct PagedTable<T: 'static, S: Size, const N: usize> {
+    pages: [Option<&'static mut [Slot<T, S>; N]>; PAGES],
     /// How many pages there are, from the first on.
     present: u32,
     /// Head of the list of slots that were used before, or 0.
@@ -36,16 +60,20 @@ pub(crate) struct PagedTable<T: 'static, const N: usize> {
     used: u32,
 }
 
-impl<T: fmt::Debug + 'static, const N: usize> fmt::Debug for PagedTable<T, N> {
+impl<T: fmt::Debug + 'static, S: Size, const N: usize> fmt::Debug for PagedTable<T, S, N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.handles().filter_map(|handle| Some((handle, self.get(handle)?)))).finish()
     }
 }
 
-impl<T: 'static, const N: usize> PagedTable<T, N> {
-    const BITS: u32 = usize::BITS - (N - 1).leading_zeros();
+impl<T: 'static, S: Size, const N: usize> PagedTable<T, S, N> {
+    /// Handles are below this.
+    const LIMIT: u32 = {
+        assert!(N.is_power_of_two() && N * PAGES < FREE as usize);
+        (N * PAGES) as u32
+    };
 
-    pub(crate) const fn new() -> PagedTable<T, N> {
+    pub(crate) const fn new() -> PagedTable<T, S, N> {
         PagedTable { pages: [const { None }; PAGES], present: 0, free: 0, fresh: 1, used: 0 }
     }
 
@@ -54,29 +82,35 @@ impl<T: 'static, const N: usize> PagedTable<T, N> {
         self.used
     }
 
+    /// Page and slot; the upper bits of what is no handle do not count.
     #[inline(always)]
     fn split(handle: u32) -> (usize, usize) {
-        let index = handle.wrapping_sub(1);
-        ((index >> Self::BITS) as usize, (index & ((1 << Self::BITS) - 1)) as usize)
+        let handle = handle as usize;
+        (handle / N % PAGES, handle % N)
     }
 
     #[inline(always)]
-    fn slot(&mut self, handle: u32) -> Option<&mut Slot<T>> {
+    fn slot(&self, handle: u32) -> Option<&Slot<T, S>> {
+        let (page, slot) = Self::split(handle);
+        self.pages.get(page)?.as_ref()?.get(slot)
+    }
+
+    #[inline(always)]
+    fn slot_mut(&mut self, handle: u32) -> Option<&mut Slot<T, S>> {
         let (page, slot) = Self::split(handle);
         self.pages.get_mut(page)?.as_mut()?.get_mut(slot)
     }
 
     #[inline(always)]
     pub(crate) fn get(&self, handle: u32) -> Option<&T> {
-        let (page, slot) = Self::split(handle);
-        let slot = self.pages.get(page)?.as_ref()?.get(slot)?;
-        (slot.link == USED).then_some(&slot.record)
+        let slot = self.slot(handle)?;
+        (slot.link == handle).then_some(&slot.record)
     }
 
     #[inline(always)]
     pub(crate) fn get_mut(&mut self, handle: u32) -> Option<&mut T> {
-        let slot = self.slot(handle)?;
-        (slot.link == USED).then_some(&mut slot.record)
+        let slot = self.slot_mut(handle)?;
+        (slot.link == handle).then_some(&mut slot.record)
     }
 
     /// Whether a record can only be added after [`PagedTable::grow`].
@@ -91,7 +125,7 @@ impl<T: 'static, const N: usize> PagedTable<T, N> {
         if self.free != 0 {
             return Some(self.free);
         }
-        (Self::split(self.fresh).0 < self.present as usize).then_some(self.fresh)
+        (self.fresh < self.present.wrapping_mul(N as u32)).then_some(self.fresh)
     }
 
     /// Whether another page fits.
@@ -105,11 +139,17 @@ impl<T: 'static, const N: usize> PagedTable<T, N> {
     where
         T: Default,
     {
-        let records = m.records::<Slot<T>>(frame);
+        let records = m.records::<Slot<T, S>>(frame);
         debug_assert!(records.len() >= N);
         if let (Some(page), Some(records)) =
             (self.pages.get_mut(self.present as usize), records.first_chunk_mut::<N>())
         {
+            // Nor does 0 name the first slot of all.
+            if self.present == 0
+                && let Some(first) = records.first_mut()
+            {
+                first.link = NEVER;
+            }
             *page = Some(records);
             self.present = self.present.wrapping_add(1);
         }
@@ -120,17 +160,19 @@ impl<T: 'static, const N: usize> PagedTable<T, N> {
     pub(crate) fn occupy(&mut self) -> Option<(u32, &mut T)> {
         let (free, fresh) = (self.free, self.fresh);
         let handle = if free != 0 { free } else { fresh };
+        if handle >= Self::LIMIT {
+            return None;
+        }
         // All of it is checked before anything changes, and the slot is looked up only once.
         let (page, at) = Self::split(handle);
         let slot = self.pages.get_mut(page)?.as_mut()?.get_mut(at)?;
         if free != 0 {
-            self.free = slot.link;
+            self.free = slot.link & !FREE;
         } else {
-            let step = if at + 1 == N { (1 << Self::BITS) - (N as u32 - 1) } else { 1 };
-            self.fresh = fresh.wrapping_add(step);
+            self.fresh = fresh.wrapping_add(1);
         }
         self.used = self.used.wrapping_add(1);
-        slot.link = USED;
+        slot.link = handle;
         Some((handle, &mut slot.record))
     }
 
@@ -154,10 +196,10 @@ impl<T: 'static, const N: usize> PagedTable<T, N> {
         let free = self.free;
         let (page, at) = Self::split(handle);
         let slot = self.pages.get_mut(page)?.as_mut()?.get_mut(at)?;
-        if slot.link != USED {
+        if slot.link != handle {
             return None;
         }
-        slot.link = free;
+        slot.link = FREE | free;
         self.free = handle;
         self.used = self.used.wrapping_sub(1);
         Some(&slot.record)
@@ -165,30 +207,18 @@ impl<T: 'static, const N: usize> PagedTable<T, N> {
 
     /// The first record from `cursor` on, looking through no more than a page; `cursor` moves to where to look next. Start at 1.
     pub(crate) fn scan(&self, cursor: &mut u32) -> Option<u32> {
-        let (page, first) = Self::split(*cursor);
-        let slots = self.pages.get(page)?.as_ref()?;
-        for (at, slot) in slots.iter().enumerate().skip(first) {
-            if slot.link == USED {
-                *cursor = ((page as u32) << Self::BITS | at as u32).wrapping_add(1);
-                return Some(*cursor);
-            }
+        if *cursor >= self.present.wrapping_mul(N as u32) {
+            return None;
         }
-        *cursor = ((page as u32).wrapping_add(1) << Self::BITS).wrapping_add(1);
-        None
+        let end = (*cursor | (N as u32).wrapping_sub(1)).wrapping_add(1);
+        let found = (*cursor..end).find(|&handle| self.get(handle).is_some());
+        *cursor = found.unwrap_or(end);
+        found
     }
 
     /// All records there are, by their handles.
     pub(crate) fn handles(&self) -> impl Iterator<Item = u32> {
-        let mut cursor = 1;
-        core::iter::from_fn(move || {
-            while Self::split(cursor).0 < self.present as usize {
-                if let Some(handle) = self.scan(&mut cursor) {
-                    cursor = handle.wrapping_add(1);
-                    return Some(handle);
-                }
-            }
-            None
-        })
+        (1..self.present.wrapping_mul(N as u32)).filter(|&handle| self.get(handle).is_some())
     }
 
     /// Takes the last page of a table without records away; `None` when there is no page left.
@@ -200,5 +230,83 @@ impl<T: 'static, const N: usize> PagedTable<T, N> {
         let page = self.pages.get_mut(last as usize)?.take()?;
         self.present = last;
         Some(m.reclaim(page.as_mut_slice()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use std::boxed::Box;
+    use std::collections::BTreeMap;
+    use std::vec::Vec;
+
+    type Table = PagedTable<u64, To64, { per_page::<u64, To64>() }>;
+
+    fn table(pages: u32) -> Table {
+        let mut table = Table::new();
+        for at in 0..pages as usize {
+            let mut page: Box<[Slot<u64, To64>; 64]> = Box::new(core::array::from_fn(|_| Slot::default()));
+            page[0].link = if at == 0 { NEVER } else { 0 };
+            table.pages[at] = Some(Box::leak(page));
+        }
+        table.present = pages;
+        table
+    }
+
+    #[test]
+    fn a_number_names_what_was_added_under_it_and_nothing_else() {
+        let (mut table, mut naive) = (table(3), BTreeMap::new());
+        let mut state = 1u64;
+        for step in 0..20_000u64 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let any = (state >> 33) as u32;
+            if any.is_multiple_of(3) {
+                let handle = any / 3 % 200;
+                assert_eq!(table.vacate(handle).copied(), naive.remove(&handle));
+            } else {
+                let next = table.next();
+                assert_eq!(next.is_none(), naive.len() == 3 * 64 - 1);
+                assert_eq!(table.insert(step), next);
+                if let Some(handle) = next {
+                    assert_eq!(naive.insert(handle, step), None);
+                }
+            }
+            for near in [any, any % 256, 0, FREE, u32::MAX, FREE | any % 256, any % 256 + Table::LIMIT] {
+                assert_eq!(table.get(near), naive.get(&near), "{near:#x}");
+            }
+        }
+        assert_eq!(table.handles().collect::<Vec<_>>(), naive.keys().copied().collect::<Vec<_>>());
+        assert_eq!(table.used() as usize, naive.len());
+    }
+
+    #[test]
+    fn a_full_table_of_all_pages_takes_no_more() {
+        let mut table = table(PAGES as u32);
+        for handle in 1..Table::LIMIT {
+            assert_eq!(table.insert(u64::from(handle)), Some(handle));
+        }
+        assert_eq!((table.next(), table.insert(0), table.can_grow()), (None, None, false));
+        assert_eq!(table.get(1), Some(&1));
+    }
+
+    #[test]
+    fn a_scan_finds_each_record_once_and_looks_through_a_page_a_step() {
+        let mut table = table(3);
+        for _ in 0..150 {
+            table.insert(0);
+        }
+        for gone in (1..150).filter(|handle| handle % 7 != 0) {
+            table.remove(gone);
+        }
+        let (mut cursor, mut found) = (1, Vec::new());
+        for _ in 0..30 {
+            if let Some(handle) = table.scan(&mut cursor) {
+                found.push(handle);
+                cursor += 1;
+            }
+        }
+        assert_eq!(found, table.handles().collect::<Vec<_>>());
     }
 }
