@@ -56,6 +56,8 @@ pub(crate) struct Party {
     holder: Option<VcpuId>,
     /// Which port of its partition it called through, while it is queued or served.
     port: u32,
+    /// How long it waits, in nanoseconds; 0: for ever.
+    patience: u64,
     /// The server's port that a queued call came to.
     to: Link,
     /// The region of a queued call, or 0.
@@ -75,6 +77,7 @@ impl Party {
         serving: None,
         holder: None,
         port: 0,
+        patience: 0,
         to: Link::NONE,
         region: 0,
         lent: 0,
@@ -153,6 +156,16 @@ fn region_of(p: &Partition, m: &impl Machine, word: MessageWord) -> Result<u32, 
     Ok(handle.get())
 }
 
+/// What a port says of the regions that come by calls through it.
+#[derive(Clone, Copy)]
+struct Landing {
+    partition: PartitionIndex,
+    /// Where they are mapped, or 0.
+    at: u64,
+    /// Of its channel; 0: none are declared.
+    colours: u64,
+}
+
 /// What a region that comes takes of its receiver, all of it there.
 struct Room {
     place: Option<Place>,
@@ -209,8 +222,7 @@ impl System {
     #[inline]
     #[must_use]
     pub fn call_patience(&self, caller: VcpuId) -> u64 {
-        let Some(party) = self.party(caller) else { return 0 };
-        self.port_at(Link::new(caller.partition, party.port)).map_or(0, |port| port.patience)
+        self.party(caller).map_or(0, |party| party.patience)
     }
 
     /// `Call`: asks the peer, and waits for its reply. If it succeeds, the caller does not run until [`System::reply`] names it, or [`Machine::call_failed`] does.
@@ -243,17 +255,16 @@ impl System {
         if !port.two_way {
             return Err(Error::Denied.into());
         }
-        let to = port.peer;
+        let (to, patience) = (port.peer, port.patience);
         let region = region_of(p, m, word)?;
-        if region != 0 && word.is_lent() {
-            let handed = self.lend(m, caller, word, to)?;
-            self.charge_move(m, caller.partition, region);
-            return Ok(handed);
-        }
-        let handed = self.hand(m, caller, caller.partition, region, to, length)?;
+        let handed = if region != 0 && word.is_lent() {
+            self.lend(m, caller, word, to)?
+        } else {
+            self.hand(m, caller, caller.partition, region, to, length)?
+        };
         self.charge_move(m, caller.partition, region);
         if let Some(party) = self.party_mut(caller) {
-            party.port = number;
+            (party.port, party.patience) = (number, patience);
         }
         Ok(handed)
     }
@@ -352,7 +363,7 @@ impl System {
         }
         if let Some(waiting) = self.get(from).and_then(|p| p.regions.get(region)) {
             // What cannot be taken would stand before all other calls.
-            self.check_colours(m, &waiting.body, to)?;
+            self.check_colours(m, &waiting.body, self.landing(to).colours)?;
             self.clean_region(m, from, region, false)?;
         }
         if region != 0 && from != caller.partition {
@@ -430,19 +441,20 @@ impl System {
         region: u32,
         to: Link,
     ) -> Result<(RegionHandle, u8, bool), Failure> {
-        let region_record = *self.get(from).and_then(|p| p.regions.get(region)).ok_or(Error::BadHandle)?;
-        let body = region_record.body;
-        self.check_colours(m, &body, to)?;
+        let body = self.get(from).and_then(|p| p.regions.get(region)).ok_or(Error::BadHandle)?.body;
+        let landing = self.landing(to);
+        self.check_colours(m, &body, landing.colours)?;
         self.clean_region(m, from, region, false)?;
         // What one partition hands to itself is charged to it already.
         let (memory, control) = if from == to.partition() { (0, 0) } else { (body.size(), body.control()) };
-        let Room { place, page, table } = self.room(m, to, body.order(), memory, control)?;
+        let Room { place, page, table } = self.room(m, landing, body.order(), memory, control)?;
 
-        if let Some(p) = self.get_mut(from) {
-            let slot = region_record.unlink(m, p.vmid);
+        if let Some(p) = self.get_mut(from)
+            && let Some(gone) = p.regions.vacate(region)
+        {
+            let (slot, view) = (gone.unlink(m, p.vmid), gone.view);
             p.accounts.release(Account::AddressSpace, slot);
-            p.regions.remove(region);
-            p.drop_view(m, region_record.view);
+            p.drop_view(m, view);
             p.release_body(&body);
         }
         let p = self.get_mut(to.partition()).ok_or(Error::PeerClosed)?;
@@ -451,19 +463,24 @@ impl System {
         Ok((p.hold(m, body, place, page, table)?, body.order(), place.is_some()))
     }
 
-    /// That the partition at `to` has room for a region of this order, and is charged for so much more of memory and control memory.
+    #[inline(always)]
+    fn landing(&self, to: Link) -> Landing {
+        let (at, colours) = self.port_at(to).map_or((0, 0), |port| (port.landing, port.colours));
+        Landing { partition: to.partition(), at, colours }
+    }
+
+    /// That who lands a region of this order has room for it, and is charged for so much more of memory and control memory.
     #[inline(always)]
     fn room(
         &mut self,
         m: &mut impl Machine,
-        to: Link,
+        landing: Landing,
         order: u8,
         memory: u64,
         control: u64,
     ) -> Result<Room, Failure> {
-        let landing = self.port_at(to).map_or(0, |port| port.landing);
-        let p = self.get(to.partition()).ok_or(Error::PeerClosed)?;
-        let mut place = optional_place(m, p.root, landing, order).unwrap_or(None);
+        let p = self.get(landing.partition).ok_or(Error::PeerClosed)?;
+        let mut place = optional_place(m, p.root, landing.at, order).unwrap_or(None);
         let grow = p.regions.is_full();
         if grow && !p.regions.can_grow() {
             return Err(Failure::limit(Account::ControlMemory));

@@ -209,15 +209,9 @@ impl System {
         }
     }
 
-    /// That a region may come through this port: a channel with declared colours takes regions of those alone.
+    /// That a region may come through a channel with these `declared` colours, which takes regions of those alone; 0: none are.
     #[inline(always)]
-    pub(crate) fn check_colours(
-        &self,
-        m: &impl Machine,
-        body: &Body,
-        to: crate::channel::Link,
-    ) -> Result<(), Failure> {
-        let declared = self.port_at(to).map_or(0, |port| port.colours);
+    pub(crate) fn check_colours(&self, m: &impl Machine, body: &Body, declared: u64) -> Result<(), Failure> {
         if declared == 0 || self.is_within(m, body, declared) {
             Ok(())
         } else {

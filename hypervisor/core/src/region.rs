@@ -414,7 +414,7 @@ impl crate::Partition {
     }
 
     /// Puts a descriptor at a place of the window and charges the place; `table` is for a window table, if the place needs one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn link(
         &mut self,
         m: &mut impl Machine,

@@ -63,7 +63,7 @@ impl System {
         Ok(())
     }
 
-    /// Lends a region with a call that is made now, by `caller` through its port `number`, to the server at `to`.
+    /// Lends a region with a call that is made now, by `caller`, to the server at `to`.
     #[cold]
     pub(super) fn lend(
         &mut self,
@@ -76,13 +76,14 @@ impl System {
         let handle = word.region().map_or(0, RegionHandle::get);
         let server = self.server(to.partition(), caller)?;
         let region = *self.get(from).and_then(|p| p.regions.get(handle)).ok_or(Error::BadHandle)?;
-        self.check_colours(m, &region.body, to)?;
+        let landing = self.landing(to);
+        self.check_colours(m, &region.body, landing.colours)?;
         self.clean_region(m, from, handle, word.is_kept())?;
         let needs_view = region.needs_view();
         let view = self.prepare_loan(m, from, needs_view)?;
         let control = u64::from(needs_view && from == to.partition()) * PAGE;
         let room = match server {
-            Some(_) => self.room(m, to, region.body.order(), 0, control).map(Some),
+            Some(_) => self.room(m, landing, region.body.order(), 0, control).map(Some),
             None => Ok(None),
         };
         let room = match room {
@@ -97,7 +98,7 @@ impl System {
 
         self.begin_loan(m, from, handle, view, word.is_kept());
         if let Some(party) = self.party_mut(caller) {
-            (party.lent, party.port) = (handle, word.port().get());
+            party.lent = handle;
         }
         match (server, room) {
             (Some(server), Some(room)) => {
@@ -199,7 +200,7 @@ impl System {
         server: VcpuId,
     ) -> Result<MessageWord, Failure> {
         let party = *self.party(caller).ok_or(Error::BadHandle)?;
-        let room = self.room(m, party.to, self.order_of(caller.partition, party.lent), 0, 0)?;
+        let room = self.room(m, self.landing(party.to), self.order_of(caller.partition, party.lent), 0, 0)?;
         self.queue_change(server.partition, |queue, nodes| queue.remove(nodes, caller.raw()));
         self.borrow(m, caller, server, party.to, party.length, room)
     }
@@ -227,10 +228,11 @@ impl System {
         let lent =
             self.get(caller.partition).and_then(|p| p.regions.get(party.lent)).ok_or(Error::BadHandle)?;
         let order = lent.body.order();
-        self.check_colours(m, &lent.body, to)?;
+        let landing = self.landing(to);
+        self.check_colours(m, &lent.body, landing.colours)?;
         let next = self.server(to.partition(), caller)?;
         let room = match next {
-            Some(_) => Some(self.room(m, to, order, 0, 0).map_err(super::no_room)?),
+            Some(_) => Some(self.room(m, landing, order, 0, 0).map_err(super::no_room)?),
             None => None,
         };
 
