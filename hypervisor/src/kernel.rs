@@ -178,7 +178,6 @@ const fn range_operand(at: u64, scale: u8, num: u8) -> u64 {
 const RANGES: MaintenanceCapabilities =
     MaintenanceCapabilities { tlb_range: true, forced_write_back: true, cache_line: 64 };
 
-
 /// Carries out steps of TLB maintenance on this processor.
 struct Tlb;
 

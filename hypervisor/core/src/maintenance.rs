@@ -101,7 +101,11 @@ impl Maintenance {
                 } else if capabilities.tlb_range {
                     // A power of two of pages, two or more, always is one instruction.
                     let exponent = order.saturating_sub(13);
-                    steps.step(Step::TlbiIpas2Range { at, scale: exponent / 5, num: (1 << (exponent % 5)) - 1 });
+                    steps.step(Step::TlbiIpas2Range {
+                        at,
+                        scale: exponent / 5,
+                        num: (1 << (exponent % 5)) - 1,
+                    });
                 } else if entries <= SINGLE_MAX {
                     let stride = if order <= 21 { PAGE } else { 1 << 21 };
                     for entry in 0..u64::from(entries) {
