@@ -153,7 +153,7 @@ pub(super) fn cases() -> Vec<Case> {
             limit: 240,
             icount: false,
         },
-        Case { name: "calls", manifest: calls!(2), lines: CALLED, status: 0, limit: 240, icount: false },
+        Case { name: "calls", manifest: calls!(2), lines: CALLED, status: 0, limit: 240, icount: true },
         Case {
             name: "calls-cleaned",
             manifest: calls!(2),
