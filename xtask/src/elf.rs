@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use elf::{
     ElfBytes,
-    abi::{PF_X, PT_LOAD},
+    abi::{ET_DYN, PF_X, PT_LOAD},
     endian::LittleEndian,
     segment::ProgramHeader,
 };
@@ -74,6 +74,11 @@ pub(crate) fn instructions(file: &[u8]) -> Result<Vec<(u64, u32)>> {
         all.extend((segment.p_vaddr..).step_by(4).zip(words));
     }
     Ok(all)
+}
+
+/// Whether the program may be put anywhere, its addresses being relative to that.
+pub(crate) fn is_position_independent(file: &[u8]) -> Result<bool> {
+    Ok(parse(file)?.ehdr.e_type == ET_DYN)
 }
 
 /// The address of the first symbol with such a name.

@@ -34,8 +34,27 @@ impl Options<'_> {
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
     pub(crate) file: std::path::PathBuf,
-    /// Of instructions.
+    /// Of instructions, in order. Some between two that are near may be recorded too.
     pub(crate) addresses: Vec<u64>,
+}
+
+impl Record {
+    /// Bytes between two instructions that are recorded together: QEMU looks at each range for each instruction that it executes, and for a loop between two
+    /// there is no room.
+    const NEAR: u64 = 16;
+
+    /// `FIRST..LAST` for QEMU, of bytes.
+    fn ranges(&self) -> String {
+        let mut ranges: Vec<(u64, u64)> = Vec::new();
+        for &address in &self.addresses {
+            match ranges.last_mut() {
+                Some((_, last)) if address - *last <= Record::NEAR => *last = address,
+                _ => ranges.push((address, address)),
+            }
+        }
+        let ranges = ranges.iter().map(|(first, last)| format!("{first:#x}..{:#x}", last + 3));
+        ranges.collect::<Vec<String>>().join(",")
+    }
 }
 
 /// Processors with everything that QEMU knows.
@@ -185,9 +204,7 @@ fn base(qemu: &Qemu, resources: &Resources, options: Options<'_>, machine: &str)
     if let Some(record) = options.record {
         // Each instruction alone, none jumped to past the record.
         accelerator.push_str(",one-insn-per-tb=on");
-        let ranges: Vec<String> =
-            record.addresses.iter().map(|address| format!("{address:#x}..{:#x}", address + 3)).collect();
-        command.args(["-d", "exec,nochain", "-dfilter", &ranges.join(",")]).arg("-D").arg(&record.file);
+        command.args(["-d", "exec,nochain", "-dfilter", &record.ranges()]).arg("-D").arg(&record.file);
     }
     if options.icount {
         machine.push_str(",dtb-randomness=off");
@@ -208,4 +225,20 @@ fn base(qemu: &Qemu, resources: &Resources, options: Options<'_>, machine: &str)
         command.arg("-S").arg("-gdb").arg(OsString::from(format!("tcp:127.0.0.1:{port}")));
     }
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_instructions_are_recorded_together() {
+        let record = |addresses: &[u64]| Record { file: "executed".into(), addresses: addresses.to_vec() };
+        assert_eq!(record(&[]).ranges(), "");
+        let far = 0xffff_ff80_4000_0000;
+        assert_eq!(
+            record(&[0x1000, 0x1004, 0x1014, 0x1028, far]).ranges(),
+            "0x1000..0x1017,0x1028..0x102b,0xffffff8040000000..0xffffff8040000003"
+        );
+    }
 }

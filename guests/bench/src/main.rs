@@ -17,7 +17,6 @@ mod copy;
 mod event;
 mod fault;
 mod interrupt;
-mod mark;
 mod sample;
 mod server;
 mod shared;

@@ -1,8 +1,7 @@
 //! Samples and their median.
 
 use handover_guest::{Error, println, timer};
-
-use crate::mark;
+use handover_mark as mark;
 
 /// Samples that count.
 const SAMPLES: usize = 100;

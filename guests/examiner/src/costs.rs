@@ -7,9 +7,10 @@ use alloc::{format, vec::Vec};
 
 use handover_guest::{
     Error,
-    abi::{Account, Name, layout::MEMORY_BASE},
+    abi::{Account, Name, PartitionId, layout::MEMORY_BASE},
     hvc, println, timer,
 };
+use handover_mark as mark;
 
 use crate::{
     lifecycle::held,
@@ -22,35 +23,61 @@ const MEMORY: u64 = 16 << 20;
 
 pub(crate) fn run(_: &mut Stage) -> Verdict {
     let before = held()?;
-    let mut samples = [Vec::new(), Vec::new(), Vec::new()];
+    let [mut empty, mut made, mut forgotten] = [const { Vec::new() }; 3];
     for _ in 0..SAMPLES {
-        let [empty, made, forgotten] = sample().map_err(|error| format!("a partition of 16 MiB: {error}"))?;
-        for (samples, sample) in samples.iter_mut().zip([empty, made, forgotten]) {
-            samples.push(sample);
-        }
+        empty.push(make_empty().map_err(|error| format!("an empty partition: {error}"))?);
     }
+    print("partition_create_empty", empty);
+    for _ in 0..SAMPLES {
+        let samples = make_and_forget().map_err(|error| format!("a partition of 16 MiB: {error}"))?;
+        made.push(samples.0);
+        forgotten.push(samples.1);
+    }
+    print("partition_create", made);
+    print("partition_destroy", forgotten);
     let after = held()?;
     ensure!(before == after, "held before {before:?}, after {after:?}");
-    let names = ["partition_create_empty", "partition_create", "partition_destroy"];
-    for (name, samples) in names.into_iter().zip(&mut samples) {
-        samples.sort_unstable();
-        println!("bench: {name} {}", samples[SAMPLES / 2]);
-    }
     Ok(())
 }
 
-/// Instructions for the empty partition, for it with its limits and memory, and for its end.
-fn sample() -> Result<[u64; 3], Error> {
+/// Prints the median.
+fn print(name: &str, mut samples: Vec<u64>) {
+    samples.sort_unstable();
+    mark::told();
+    println!("bench: {name} {}", samples[samples.len() / 2]);
+}
+
+fn create() -> Result<PartitionId, Error> {
     let name = Name::new("sample").ok_or(Error::InvalidArgument)?;
+    hvc::partition_create(name, PROCESSORS)
+}
+
+/// Instructions for the empty partition.
+fn make_empty() -> Result<u64, Error> {
+    mark::begin();
     let start = timer::now();
-    let id = hvc::partition_create(name, PROCESSORS)?;
-    let empty = timer::now();
+    let id = create()?;
+    let end = timer::now();
+    mark::end();
+    hvc::partition_destroy(id)?;
+    Ok(end - start)
+}
+
+/// Instructions for one with its limits and memory, and for its end.
+fn make_and_forget() -> Result<(u64, u64), Error> {
+    mark::begin();
+    let start = timer::now();
+    let id = create()?;
     for &account in Account::ALL {
         hvc::partition_set_limit(id, account, MEMORY)?;
     }
     hvc::partition_add_memory(id, MEMORY_BASE, MEMORY)?;
     let made = timer::now();
+    mark::end();
+    mark::begin_second();
+    let ends = timer::now();
     hvc::partition_destroy(id)?;
     let forgotten = timer::now();
-    Ok([empty - start, made - start, forgotten - made])
+    mark::end();
+    Ok((made - start, forgotten - ends))
 }

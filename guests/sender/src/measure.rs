@@ -1,6 +1,7 @@
 //! Does what a program asks for that measures: tells its count at a time, or sends a region and tells when.
 
 use handover_guest::{Channel, Error, Region, Service, Short, events, interrupts, println, timer};
+use handover_mark as mark;
 
 /// Before a region is sent, so long nothing happens: the program waits for it then, and the processor for both.
 const PAUSE: u64 = 1_000_000;
@@ -36,6 +37,8 @@ pub(crate) fn run(service: Service) -> Result<(), Error> {
                 let mut region = Region::create(bytes as usize)?;
                 region[0] = 1;
                 sleep_until(timer::now() + PAUSE);
+                // Who asked ends the sample.
+                mark::begin();
                 let now = Short::from(&timer::now().to_le_bytes());
                 channel.send_from(Some(region), &now).map_err(Error::from)?;
             }

@@ -1,210 +1,156 @@
-//! What a figure has in it that real machines take longer for than for an instruction: QEMU records where in the control OS and in the guest that measures such
-//! instructions are executed, and the guest's marks say which of them belong to which figure.
+//! What a figure has in it that real machines take longer for than for an instruction, and whether other circumstances change that.
 
-use super::instruction::{self, Kind, Mark};
-use crate::{elf, machine::Record, run::CONTROL_OS_ADDRESS};
-use addr2line::{Loader, demangle_auto};
-use anyhow::{Context, Result, bail};
-use std::{
-    collections::{BTreeMap, HashMap},
-    fs::{self, File},
-    io::{BufRead, BufReader},
-    path::Path,
-};
+use super::variation::Variation;
+use std::collections::BTreeMap;
 
 /// What one sample executes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Counts {
-    /// TLB maintenance instructions.
+    /// TLB maintenance instructions of the control OS's.
     pub(super) tlb: u32,
-    /// DSB instructions of the control OS.
+    /// DSB instructions of the control OS's.
     pub(super) barriers: u32,
     /// Returns from the control OS to a guest.
     pub(super) exits: u32,
     /// Accesses of the control OS's to the interrupt controller.
     pub(super) gic: u32,
-    /// The guests', of which none leaves the guest.
+    /// The guests' TLB maintenance, DSB instructions and accesses, of which none leaves the guest.
+    pub(super) guest_tlb: u32,
+    pub(super) guest_barriers: u32,
     pub(super) guest_gic: u32,
 }
 
+/// How many numbers that are.
+const NUMBERS: usize = 7;
+
 impl Counts {
-    pub(super) const TITLES: [&str; 5] = ["TLBI", "DSB", "exits", "GIC", "GIC by guests"];
-    pub(super) const KEYS: [&str; 5] =
-        ["tlb_maintenance", "barriers", "exits", "gic_accesses", "gic_accesses_by_guests"];
+    const TITLES: [&str; NUMBERS] =
+        ["TLBI", "DSB", "exits", "GIC", "guests' TLBI", "guests' DSB", "guests' GIC"];
+    const KEYS: [&str; NUMBERS] = [
+        "tlb_maintenance",
+        "barriers",
+        "exits",
+        "gic_accesses",
+        "tlb_maintenance_by_guests",
+        "barriers_by_guests",
+        "gic_accesses_by_guests",
+    ];
 
-    pub(super) fn numbers(self) -> [u32; 5] {
-        [self.tlb, self.barriers, self.exits, self.gic, self.guest_gic]
+    fn numbers(self) -> [u32; NUMBERS] {
+        let Counts { tlb, barriers, exits, gic, guest_tlb, guest_barriers, guest_gic } = self;
+        [tlb, barriers, exits, gic, guest_tlb, guest_barriers, guest_gic]
+    }
+
+    /// With their names in JSON.
+    pub(super) fn named(self) -> impl Iterator<Item = (&'static str, u32)> {
+        Counts::KEYS.into_iter().zip(self.numbers())
     }
 }
 
-/// The functions that the control OS reaches the interrupt controller's memory by.
-const GIC_MEMORY: [&str; 2] = ["drivers::gic::read", "drivers::gic::write"];
+/// What figures of these names execute.
+pub(super) type ByName = Vec<(String, Counts)>;
 
-/// The addresses of instructions that are recorded, in the control OS and in the guest, where addresses may be the same.
+/// What figures execute, in the order in which they were measured, plain and in other circumstances.
 #[derive(Default)]
-pub(super) struct Sites {
-    control_os: HashMap<u64, Kind>,
-    guest: HashMap<u64, Kind>,
+pub(super) struct Executed {
+    plain: ByName,
+    others: Vec<(Variation, ByName)>,
 }
 
-impl Sites {
-    pub(super) fn of(control_os: &Path, guest: &Path) -> Result<Sites> {
-        let read = |file: &Path| fs::read(file).with_context(|| format!("cannot read {}", file.display()));
-        let mut sites = Sites::default();
-        let symbols = Loader::new(control_os)
-            .map_err(|error| anyhow::anyhow!("{} has no symbols: {error}", control_os.display()))?;
-        for (address, word) in elf::instructions(&read(control_os)?)? {
-            let gic = instruction::is_access(word) && is_gic_memory(&symbols, address);
-            if let Some(kind) = Kind::of(word).or(gic.then_some(Kind::Gic)) {
-                sites.control_os.insert(CONTROL_OS_ADDRESS + address, kind);
-            }
-        }
-        for (address, word) in elf::instructions(&read(guest)?)? {
-            if let Some(kind @ (Kind::Mark(_) | Kind::Gic)) = Kind::of(word) {
-                sites.guest.insert(address, kind);
-            }
-        }
-        Ok(sites)
-    }
-
-    /// What QEMU has to record.
-    pub(super) fn record(&self, file: &Path) -> Record {
-        let mut addresses: Vec<u64> = self.control_os.keys().chain(self.guest.keys()).copied().collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        Record { file: file.to_owned(), addresses }
-    }
-
-    /// Of each of these figures, which a guest has printed in this order, what its samples most often executed.
-    pub(super) fn counts(&self, record: &Path, names: &[String]) -> Result<BTreeMap<String, Counts>> {
-        let file = File::open(record).with_context(|| format!("cannot read {}", record.display()))?;
-        let mut reader = Reader::default();
-        for line in BufReader::new(file).lines() {
-            let line = line?;
-            let Some((address, regime)) = executed(&line) else { continue };
-            // The first is the control OS's: nobody else runs yet.
-            let is_own = regime == *reader.regime.get_or_insert(regime);
-            let sites = if is_own { &self.control_os } else { &self.guest };
-            if let Some(kind) = sites.get(&address) {
-                reader.take(*kind, address, is_own);
-            }
-        }
-        if reader.told.len() != names.len() {
-            bail!("{} figures were printed, and {} marked", names.len(), reader.told.len());
-        }
-        Ok(names.iter().cloned().zip(reader.told).collect())
-    }
-}
-
-/// Whether this is where the interrupt controller's memory is read or written.
-fn is_gic_memory(symbols: &Loader, address: u64) -> bool {
-    let Ok(mut frames) = symbols.find_frames(address) else { return false };
-    while let Ok(Some(frame)) = frames.next() {
-        let name = frame.function.and_then(|function| function.raw_name().map(|name| name.into_owned()).ok());
-        let name = name.map(|name| demangle_auto(name.into(), None).into_owned());
-        if name.is_some_and(|name| GIC_MEMORY.iter().any(|function| name.contains(function))) {
-            return true;
+impl Executed {
+    /// Keeps what these figures execute.
+    pub(super) fn add(&mut self, variation: Option<Variation>, counts: ByName) {
+        match variation {
+            None => self.plain.extend(counts),
+            Some(variation) => self.others.push((variation, counts)),
         }
     }
-    false
-}
 
-/// The address of an instruction in QEMU's record, and in which translation regime it was executed: `Trace CPU: HOST [BASE/ADDRESS/FLAGS/…`, of whose flags bits
-/// 7 to 4 are QEMU's index of the regime.
-fn executed(line: &str) -> Option<(u64, u64)> {
-    let mut fields = line.strip_prefix("Trace ")?.split_once('[')?.1.split('/');
-    let number = |field: Option<&str>| u64::from_str_radix(field?, 16).ok();
-    let (address, flags) = (number(fields.nth(1))?, number(fields.next())?);
-    Some((address, flags >> 4 & 0xf))
-}
+    /// All of it by the figures' flat names.
+    pub(super) fn flat(&self) -> BTreeMap<String, Counts> {
+        let others = self.others.iter().flat_map(|(variation, counts)| {
+            counts.iter().map(|(name, counts)| (name.clone() + variation.suffix(), *counts))
+        });
+        self.plain.iter().cloned().chain(others).collect()
+    }
 
-/// Goes through a record.
-#[derive(Default)]
-struct Reader {
-    /// The control OS's.
-    regime: Option<u64>,
-    /// Of the sample that has begun, if one has: which of a pair it is, and where it began.
-    sample: Option<(usize, u64, Counts)>,
-    /// Samples since a figure was printed, with where they began, of the first and the second of a pair.
-    samples: [Vec<(u64, Counts)>; 2],
-    /// What belongs to the figures.
-    told: Vec<Counts>,
-}
-
-impl Reader {
-    fn take(&mut self, kind: Kind, address: u64, is_own: bool) {
-        let count = |sample: &mut Option<(usize, u64, Counts)>, change: fn(&mut Counts)| {
-            if let Some((_, _, counts)) = sample {
-                change(counts);
-            }
+    /// A row for each plain figure. Of those in other circumstances a row for each that differs, or has no plain one, and in words how many are the same.
+    pub(super) fn table(&self) -> String {
+        let names = self.flat();
+        let Some(width) = names.keys().map(String::len).max() else { return String::new() };
+        let line = |name: &str, columns: [String; NUMBERS]| {
+            let columns: String = columns.iter().map(|column| format!("  {column:>12}")).collect();
+            format!("{name:width$}{columns}\n")
         };
-        match kind {
-            Kind::Mark(Mark::Begin(which)) => self.sample = Some((which, address, Counts::default())),
-            Kind::Mark(Mark::End) => {
-                if let Some((which, began, counts)) = self.sample.take() {
-                    self.samples[which].push((began, counts));
-                }
-            }
-            Kind::Mark(Mark::Told) => {
-                let which = usize::from(self.samples[0].is_empty());
-                self.told.push(usual(&std::mem::take(&mut self.samples[which])));
-            }
-            Kind::Tlbi => count(&mut self.sample, |counts| counts.tlb += 1),
-            Kind::Barrier => count(&mut self.sample, |counts| counts.barriers += 1),
-            Kind::Return => count(&mut self.sample, |counts| counts.exits += 1),
-            Kind::Gic if is_own => count(&mut self.sample, |counts| counts.gic += 1),
-            Kind::Gic => count(&mut self.sample, |counts| counts.guest_gic += 1),
+        let row = |name: &str, counts: &Counts| line(name, counts.numbers().map(|number| number.to_string()));
+        let mut table = String::from("\n");
+        table += &line("executed in it", Counts::TITLES.map(str::to_owned));
+        for (name, counts) in &self.plain {
+            table += &row(name, counts);
         }
+        for (variation, counts) in &self.others {
+            let different: Vec<_> =
+                counts.iter().filter(|(name, counts)| !self.is_plain(name, counts)).collect();
+            let (all, same) = (counts.len(), counts.len() - different.len());
+            table += &format!("{}: the same in {same} of {all} figures", variation.title());
+            table += if different.is_empty() { "\n" } else { ", and otherwise\n" };
+            for (name, counts) in different {
+                table += &row(&(name.clone() + variation.suffix()), counts);
+            }
+        }
+        table
     }
-}
 
-/// What most of those samples executed that began where the last did: samples before may be of something that nobody printed.
-fn usual(samples: &[(u64, Counts)]) -> Counts {
-    let mut often: BTreeMap<Counts, usize> = BTreeMap::new();
-    let last = samples.last().map(|(began, _)| *began);
-    for (_, counts) in samples.iter().filter(|(began, _)| Some(*began) == last) {
-        *often.entry(*counts).or_default() += 1;
+    /// Whether the plain figure of this name executes the same.
+    fn is_plain(&self, name: &str, counts: &Counts) -> bool {
+        self.plain.iter().any(|(plain, executed)| plain == name && executed == counts)
     }
-    often.into_iter().max_by_key(|(_, times)| *times).map(|(counts, _)| counts).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn reads_the_record() {
-        let line = "Trace 0: 0x7fccb88b1340 [00200008/00000000402012b0/00000061/ff022201] ";
-        assert_eq!(executed(line), Some((0x4020_12b0, 6)));
-        assert_eq!(executed("Stopped execution of TB chain before 0x7fcc [00000000402012b0] "), None);
-        assert_eq!(executed(""), None);
+    fn executed() -> Executed {
+        let counts = |exits, gic| Counts { exits, gic, ..Counts::default() };
+        let mut executed = Executed::default();
+        executed.add(None, vec![("z_call".to_owned(), counts(1, 0)), ("echo".to_owned(), counts(6, 30))]);
+        let same = vec![("echo".to_owned(), counts(6, 30)), ("z_call".to_owned(), counts(1, 0))];
+        executed.add(Some(Variation::Channels), same);
+        let different = vec![
+            ("z_call".to_owned(), counts(1, 0)),
+            ("echo".to_owned(), counts(6, 40)),
+            ("other".to_owned(), counts(1, 0)),
+        ];
+        executed.add(Some(Variation::Processors), different);
+        executed.add(None, vec![("last".to_owned(), counts(2, 2))]);
+        executed
     }
 
     #[test]
-    fn what_is_between_the_marks_is_counted() {
-        let mut reader = Reader::default();
-        let mut take = |kinds: &[(Kind, u64)]| {
-            kinds.iter().for_each(|(kind, address)| reader.take(*kind, *address, *address < 100));
-        };
-        let (begin, second) = (Kind::Mark(Mark::Begin(0)), Kind::Mark(Mark::Begin(1)));
-        let (end, told) = (Kind::Mark(Mark::End), Kind::Mark(Mark::Told));
-        // Of something that is not printed.
-        take(&[(begin, 100), (Kind::Tlbi, 1), (Kind::Tlbi, 1), (end, 101)]);
-        take(&[(Kind::Tlbi, 1), (Kind::Return, 2)]);
-        for exits in [1, 2, 2] {
-            take(&[(begin, 104), (Kind::Tlbi, 1)]);
-            (0..exits).for_each(|_| take(&[(Kind::Return, 2)]));
-            take(&[(end, 105), (Kind::Barrier, 3)]);
-        }
-        take(&[(told, 110)]);
-        // A pair.
-        for _ in 0..2 {
-            take(&[(begin, 120), (Kind::Gic, 4), (end, 121), (second, 122), (Kind::Gic, 123), (end, 124)]);
-        }
-        take(&[(told, 110), (told, 110)]);
-        let none = Counts::default();
-        let expected =
-            [Counts { tlb: 1, exits: 2, ..none }, Counts { gic: 1, ..none }, Counts { guest_gic: 1, ..none }];
-        assert_eq!(reader.told, expected);
+    fn what_is_the_same_takes_a_line() {
+        let table = executed().table();
+        let lines: Vec<String> =
+            table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        let expected = [
+            "",
+            "executed in it TLBI DSB exits GIC guests' TLBI guests' DSB guests' GIC",
+            "z_call 0 0 1 0 0 0 0",
+            "echo 0 0 6 30 0 0 0",
+            "last 0 0 2 2 0 0 0",
+            "1,000 channels: the same in 2 of 2 figures",
+            "2 processors: the same in 1 of 3 figures, and otherwise",
+            "echo_2cpu 0 0 6 40 0 0 0",
+            "other_2cpu 0 0 1 0 0 0 0",
+        ];
+        assert_eq!(lines, expected);
+        assert_eq!(Executed::default().table(), "");
+    }
+
+    #[test]
+    fn each_has_a_flat_name() {
+        let flat = executed().flat();
+        assert_eq!(flat.len(), 8);
+        assert_eq!((flat["echo"].gic, flat["echo_1000_channels"].gic, flat["echo_2cpu"].gic), (30, 30, 40));
     }
 }

@@ -1,8 +1,11 @@
 //! What was measured, as a table and as JSON.
 
-use super::{counts::Counts, variation::Variation};
+use super::{
+    counts::{ByName, Executed},
+    variation::Variation,
+};
 use serde_json::{Map, Value, json};
-use std::{collections::BTreeMap, fmt::Write};
+use std::fmt::Write;
 
 /// What starts a figure's line on a guest's console.
 const RECORD: &str = "bench: ";
@@ -58,8 +61,8 @@ impl Figure {
 #[derive(Default)]
 pub(super) struct Figures {
     rows: Vec<Row>,
-    /// What figures execute that costs more than it counts, by flat names.
-    counts: BTreeMap<String, Counts>,
+    /// What they execute that costs more than it counts.
+    executed: Executed,
 }
 
 struct Row {
@@ -93,9 +96,9 @@ impl Figures {
         }
     }
 
-    /// Keeps what figures of these names, with the suffix behind them, execute.
-    pub(super) fn count(&mut self, suffix: &str, counts: BTreeMap<String, Counts>) {
-        self.counts.extend(counts.into_iter().map(|(name, counts)| (name + suffix, counts)));
+    /// Keeps what figures of these names execute.
+    pub(super) fn count(&mut self, variation: Option<Variation>, counts: ByName) {
+        self.executed.add(variation, counts);
     }
 
     /// All values by their flat names.
@@ -133,26 +136,7 @@ impl Figures {
         for shortcoming in self.shortcomings() {
             table += &format!("{shortcoming}\n");
         }
-        table + &self.count_table()
-    }
-
-    /// A row for each figure whose instructions were looked at.
-    fn count_table(&self) -> String {
-        let Some(width) = self.counts.keys().map(String::len).max() else { return String::new() };
-        let mut table = format!("\n{:width$}  ", "executed in it");
-        for title in Counts::TITLES {
-            table += &format!("  {title:>13}");
-        }
-        table.push('\n');
-        for (name, _) in self.flat() {
-            let Some(counts) = self.counts.get(&name) else { continue };
-            table += &format!("{name:width$}  ");
-            for number in counts.numbers() {
-                table += &format!("  {number:>13}");
-            }
-            table.push('\n');
-        }
-        table
+        table + &self.executed.table()
     }
 
     /// What is larger than it should be.
@@ -201,10 +185,10 @@ impl Figures {
                 map.insert(name, value);
             }
         }
-        for (name, counts) in &self.counts {
-            if let Some(figure) = map.get_mut(name) {
-                for (key, number) in Counts::KEYS.iter().zip(counts.numbers()) {
-                    figure[*key] = json!(number);
+        for (name, counts) in self.executed.flat() {
+            if let Some(figure) = map.get_mut(&name) {
+                for (key, number) in counts.named() {
+                    figure[key] = json!(number);
                 }
             }
         }
@@ -252,7 +236,7 @@ pub(super) fn grouped(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::counts::Counts, *};
 
     fn figure(name: &str, value: u64) -> Figure {
         Figure { name: name.to_owned(), value, unit: INSTRUCTIONS.to_owned() }
@@ -311,6 +295,21 @@ mod tests {
             figures.shortcomings(),
             ["the largest of echo_4k, echo_64k, echo_2m, echo_64m is 1.051 times the smallest"]
         );
+    }
+
+    #[test]
+    fn json_has_what_is_executed() {
+        let mut figures = figures();
+        let counts = |exits| vec![("null_call".to_owned(), Counts { exits, ..Counts::default() })];
+        figures.count(None, counts(1));
+        figures.count(Some(Variation::Processors), counts(2));
+        let json = figures.json();
+        let has = |name: &str| (json[name]["instructions"].as_u64(), json[name]["exits"].as_u64());
+        assert_eq!(has("null_call"), (Some(59), Some(1)));
+        assert_eq!(has("null_call_2cpu"), (Some(118), Some(2)));
+        assert_eq!(has("null_call_1000_channels"), (Some(62), None));
+        assert_eq!(json["null_call"]["gic_accesses"], json!(0));
+        assert!(figures.table().contains("executed in it"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub(super) enum Kind {
     Return,
     /// An access to the interrupt controller: its CPU interface, or the virtual one's control.
     Gic,
-    /// A hint that the guest that measures marks something with.
+    /// A hint that who measures marks something with.
     Mark(Mark),
 }
 
@@ -50,10 +50,10 @@ impl Kind {
 
     fn of_hint(number: u32) -> Option<Kind> {
         let mark = match number {
-            0x70 => Mark::Begin(0),
-            0x71 => Mark::Begin(1),
-            0x72 => Mark::End,
-            0x73 => Mark::Told,
+            handover_mark::BEGIN => Mark::Begin(0),
+            handover_mark::BEGIN_SECOND => Mark::Begin(1),
+            handover_mark::END => Mark::End,
+            handover_mark::TOLD => Mark::Told,
             _ => return None,
         };
         Some(Kind::Mark(mark))

@@ -4,22 +4,32 @@ mod counts;
 mod figures;
 mod instruction;
 mod linux_boot;
+mod record;
 mod variation;
 
 use crate::{
+    cargo::{self, Package},
     command::Host,
     image::{self, Image},
     machine::{self, Machine},
+    progress::Step,
     provision::qemu::{self, Qemu},
     session::{self, Ending, Log, Transcript},
     workspace::Workspace,
 };
 use anyhow::{Context, Result, bail};
-use counts::{Counts, Sites};
+use counts::ByName;
 use figures::{Figure, Figures};
 use handover_manifest::Manifest;
-use std::{collections::BTreeMap, fs, path::PathBuf, process::Command, time::Duration};
-use variation::{CLIENT, Variation};
+use record::Sites;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+    process::Command,
+    time::Duration,
+};
+use variation::Variation;
 
 /// Ends a machine that hangs.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -37,7 +47,7 @@ pub(crate) struct Options {
     /// Write the figures to this file too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Instead count TLB maintenance, barriers, exits and accesses to the interrupt controller in the figures of messages, calls and events
+    /// Instead count TLB maintenance, barriers, exits and accesses to the interrupt controller in all figures but the boots
     #[arg(long)]
     counts: bool,
 }
@@ -78,19 +88,24 @@ impl Bench<'_> {
         Ok(figures)
     }
 
-    /// Those of messages, calls and events, with what is executed in them.
+    /// All that guests and programs measure, with what is executed in it.
     fn all_counts(&self) -> Result<Figures> {
         let mut figures = Figures::default();
         let messages = self.manifest(MESSAGES)?;
         let (found, counts) = self.counts(MESSAGES, &messages)?;
         figures.add(found);
-        figures.count("", counts);
-        // Whoever owns a processor spins where others wait, which takes QEMU long this way.
-        let variation = Variation::Processors;
-        let name = format!("{MESSAGES}{}", variation.suffix());
-        let (found, counts) = self.counts(&name, &variation.of(&messages))?;
-        figures.vary(variation, found);
-        figures.count(variation.suffix(), counts);
+        figures.count(None, counts);
+        for variation in Variation::ALL {
+            let name = format!("{MESSAGES}{}", variation.suffix());
+            let (found, counts) = self.counts(&name, &variation.of(&messages))?;
+            figures.vary(variation, found);
+            figures.count(Some(variation), counts);
+        }
+        for name in OTHERS {
+            let (found, counts) = self.counts(name, &self.manifest(name)?)?;
+            figures.add(found);
+            figures.count(None, counts);
+        }
         Ok(figures)
     }
 
@@ -111,22 +126,29 @@ impl Bench<'_> {
         machine::command(self.qemu, image, &manifest.machine, how)
     }
 
-    /// The client's figures, and what is executed in each that costs more than it counts.
-    fn counts(&self, name: &str, manifest: &Manifest) -> Result<(Vec<Figure>, BTreeMap<String, Counts>)> {
+    /// The figures of a manifest, and what is executed in each that costs more than it counts.
+    fn counts(&self, name: &str, manifest: &Manifest) -> Result<(Vec<Figure>, ByName)> {
         let name = format!("{name}/counts");
         let image = self.image(&name, manifest)?;
-        let program = |name: &str| image.symbols.get(name).context("a program has no symbols");
-        let sites = Sites::of(program("")?, program(CLIENT)?)?;
+        let control_os = image.symbols.get("").context("the control OS has no symbols")?;
+        let mut others: BTreeSet<PathBuf> = image.symbols.values().cloned().collect();
+        others.remove(control_os);
+        let programs = &manifest.system_control.programs;
+        let programs: Vec<Package<'_>> = programs.iter().map(|name| Package::new(name)).collect();
+        others.extend(cargo::build(self.workspace, cargo::LINUX, &programs)?);
+        let sites = Sites::of(control_os, &others)?;
         let file = self.workspace.output(&format!("bench/{name}")).join("executed");
         let record = sites.record(&file);
         let how = machine::Options { icount: true, record: Some(&record), ..machine::Options::PLAIN };
         let command = machine::command(self.qemu, &image, &manifest.machine, how);
+        let step = Step::begin(&format!("Recording {name}"));
         let records = measure(self.workspace, &name, false, command)?;
-        let mut found = records.figures_of(CLIENT);
+        let mut found = records.only_figures()?;
         found.retain(|figure| figure.unit == figures::INSTRUCTIONS);
         let names: Vec<String> = found.iter().map(|figure| figure.name.clone()).collect();
         let counts = sites.counts(&file, &names)?;
         fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
+        step.done(&format!("Recorded {name}: {} figures", counts.len()));
         Ok((found, counts))
     }
 
@@ -168,14 +190,20 @@ impl Records {
         self.0.get(console).map_or(&[], Vec::as_slice)
     }
 
-    /// The figures among a console's lines.
-    fn figures_of(&self, console: &str) -> Vec<Figure> {
-        self.lines(console).iter().filter_map(|line| Figure::parse(line)).collect()
+    /// The figures of the one console that has some, in the order in which they were printed.
+    fn only_figures(&self) -> Result<Vec<Figure>> {
+        let consoles = self.0.values().map(|lines| figures_in(lines));
+        let mut some: Vec<Vec<Figure>> = consoles.filter(|figures| !figures.is_empty()).collect();
+        match (some.pop(), some.is_empty()) {
+            (Some(figures), true) => Ok(figures),
+            (None, _) => bail!("nobody measured anything"),
+            _ => bail!("figures of several guests, whose order nobody knows"),
+        }
     }
 
     /// The figures among all consoles' lines.
     fn figures(&self) -> Vec<Figure> {
-        self.0.values().flatten().filter_map(|line| Figure::parse(line)).collect()
+        self.0.values().flat_map(|lines| figures_in(lines)).collect()
     }
 
     /// From reset to the first program's first line: what the control OS says it took, and what that program says since.
@@ -195,9 +223,27 @@ impl Records {
     }
 }
 
+/// The figures among lines.
+fn figures_in(lines: &[String]) -> Vec<Figure> {
+    lines.iter().filter_map(|line| Figure::parse(line)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn figures_whose_order_is_known_are_those_of_one_console() {
+        let lines = |lines: &[&str]| lines.iter().map(|line| line.to_string()).collect::<Vec<String>>();
+        let mut records = Records([(String::new(), lines(&["system-control starts at tick 1"]))].into());
+        assert_eq!(records.only_figures().unwrap_err().to_string(), "nobody measured anything");
+        records.0.insert("z".to_owned(), lines(&["bench: second 2", "bench: first 1"]));
+        let found = records.only_figures().unwrap();
+        let names: Vec<&str> = found.iter().map(|figure| &*figure.name).collect();
+        assert_eq!(names, ["second", "first"]);
+        records.0.insert("a".to_owned(), lines(&["bench: third 3"]));
+        assert!(records.only_figures().is_err());
+    }
 
     #[test]
     fn a_boot_is_what_the_control_os_took_and_what_came_after() {

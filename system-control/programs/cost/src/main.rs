@@ -5,6 +5,8 @@ mod messages;
 
 use std::{arch::asm, error::Error};
 
+use handover_mark as mark;
+
 /// Samples that count, after as many that do not.
 const SAMPLES: usize = 100;
 
@@ -14,10 +16,14 @@ fn ticks(number: Option<u64>) -> u64 {
     // SAFETY: reads the counter; the system call, `getpid`, changes nothing but `x0`.
     unsafe {
         match number {
-            Some(number) => asm!(
-                "isb", "mrs {start}, cntvct_el0", "svc #0", "isb", "mrs {end}, cntvct_el0",
-                start = out(reg) start, end = out(reg) end, in("x8") number, lateout("x0") _,
-            ),
+            Some(number) => {
+                mark::begin();
+                asm!(
+                    "isb", "mrs {start}, cntvct_el0", "svc #0", "isb", "mrs {end}, cntvct_el0",
+                    start = out(reg) start, end = out(reg) end, in("x8") number, lateout("x0") _,
+                );
+                mark::end();
+            }
             None => asm!(
                 "isb", "mrs {start}, cntvct_el0", "isb", "mrs {end}, cntvct_el0",
                 start = out(reg) start, end = out(reg) end,
@@ -40,10 +46,16 @@ fn now() -> u64 {
     now
 }
 
+/// Prints a figure.
+fn print(name: &str, instructions: u64) {
+    mark::told();
+    println!("bench: {name} {instructions}");
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let now = now();
-    println!("bench: sc_start {now}");
+    print("sc_start", now);
     const GETPID: u64 = 172;
-    println!("bench: sc_syscall {}", median(Some(GETPID)) - median(None));
+    print("sc_syscall", median(Some(GETPID)) - median(None));
     messages::run()
 }

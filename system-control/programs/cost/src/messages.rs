@@ -10,8 +10,9 @@ use std::{
 };
 
 use handover_control::{Channel, Delivery, Listener, Machine, Message, Region, Service, ServiceId, Setup};
+use handover_mark as mark;
 
-use crate::now;
+use crate::{now, print};
 
 const SERVICE: u32 = 1;
 /// What the guest is asked: see `guests/sender`.
@@ -50,7 +51,7 @@ fn report(name: &str, mut sample: impl FnMut() -> io::Result<u64>) -> io::Result
     let samples: io::Result<Vec<u64>> = (0..2 * SAMPLES).map(|_| sample()).collect();
     let mut samples = samples?.split_off(SAMPLES);
     samples.sort_unstable();
-    println!("bench: {name} {}", samples[SAMPLES / 2]);
+    print(name, samples[SAMPLES / 2]);
     Ok(())
 }
 
@@ -128,6 +129,7 @@ fn from_send(channel: &Channel, offset: u64, bytes: u64) -> io::Result<u64> {
         None => return Err(ErrorKind::InvalidData.into()),
     }
     let end = now();
+    mark::end();
     if first != [1] {
         return Err(ErrorKind::InvalidData.into());
     }
