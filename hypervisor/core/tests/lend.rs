@@ -360,8 +360,10 @@ fn limits_of_either_side() {
     w.finish();
 }
 
+/// Of so many steps one is left out: a world of three partitions takes Miri some ten seconds.
+const SHARE: u64 = if cfg!(miri) { 8 } else { 1 };
+
 #[test]
-#[cfg_attr(miri, ignore = "the model TLB alone would take minutes")]
 fn leaving_out_any_step_of_the_maintenance_is_noticed() {
     // Lent, taken back by force, unmapped; lent and returned: each step once left out.
     let check = |w: &mut World| {
@@ -393,9 +395,13 @@ fn leaving_out_any_step_of_the_maintenance_is_noticed() {
     let unnoticed = [true, false].map(|tlb_range| {
         let steps = play(None, tlb_range);
         let noticed = |step: &u64| std::panic::catch_unwind(|| play(Some(*step), tlb_range)).is_err();
-        (0..steps).filter(|step| !noticed(step)).collect::<Vec<u64>>()
+        (0..steps).step_by(SHARE as usize).filter(|step| !noticed(step)).collect::<Vec<u64>>()
     });
     std::panic::set_hook(hook);
     // The barriers at the end of an unlinking, where the same call links something next, which ends with the same; and all of a linking before another.
-    assert_eq!(unnoticed, [vec![5, 13, 14, 15, 29, 37], vec![3, 9, 10, 11, 21, 27]]);
+    let idle: [Vec<u64>; 2] = [vec![5, 13, 14, 15, 29, 37], vec![3, 9, 10, 11, 21, 27]];
+    assert_eq!(
+        unnoticed,
+        idle.map(|steps| steps.into_iter().filter(|step| step.is_multiple_of(SHARE)).collect::<Vec<u64>>())
+    );
 }

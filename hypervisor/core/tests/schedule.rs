@@ -365,6 +365,9 @@ fn judge(simulation: &Simulation, ticks: u64) {
     }
 }
 
+/// So many times less is simulated under Miri, whose ticks take a thousand times longer.
+const FEWER: u64 = if cfg!(miri) { 10 } else { 1 };
+
 fn any_habit(random: &mut Random, budget: u64) -> Habit {
     let run = 1 + random.next() % (2 * budget);
     let pause = 1 + random.next() % 3000;
@@ -377,7 +380,7 @@ fn any_habit(random: &mut Random, budget: u64) -> Habit {
 
 #[test]
 fn every_admitted_deadline_is_met_and_nobody_gets_more() {
-    for seed in 0..24 {
+    for seed in 0..24 / FEWER {
         let mut random = Random::new(seed);
         let processors = 1 + random.below(4);
         let mut simulation = Simulation::new(processors);
@@ -410,7 +413,7 @@ fn every_admitted_deadline_is_met_and_nobody_gets_more() {
             let poke = simulation.schedule.set_pending(true, simulation.now);
             simulation.poke(poke);
         }
-        let ticks = 60_000;
+        let ticks = 60_000 / FEWER;
         simulation.run(ticks);
         judge(&simulation, ticks);
         if simulation.work {
@@ -428,7 +431,7 @@ fn a_processor_owned_alone_serves_nobody_else_and_has_no_timer() {
         simulation.add(Habit::Spin, Claim::BestEffort, ANY).unwrap();
     }
     simulation.add(Habit::Spin, reserved(400, 1000), ANY).unwrap();
-    simulation.run(20_000);
+    simulation.run(20_000 / FEWER);
     // Processor 0 is for everybody, so one of the others becomes its own.
     let owner = simulation.add(Habit::Sleep(500, 100), Claim::Alone, ANY).unwrap();
     let home = simulation.table.0[owner].home();
@@ -440,14 +443,14 @@ fn a_processor_owned_alone_serves_nobody_else_and_has_no_timer() {
     assert_eq!(poke, Poke::Switch(0));
     simulation.poke(poke);
     simulation.work = true;
-    for _ in 0..30_000 {
+    for _ in 0..30_000 / FEWER {
         simulation.tick();
         assert!(simulation.running[home].is_none_or(|running| running == owner));
         assert_eq!(simulation.schedule.due(&simulation.table, home), u64::MAX);
         assert!(!simulation.schedule.may_work(home));
     }
     assert_eq!(simulation.interrupts[home], interrupts);
-    assert!(simulation.guests[owner].used >= 30_000 / 600 * 500);
+    assert!(simulation.guests[owner].used >= 30_000 / FEWER / 600 * 500);
     assert_eq!(simulation.guests[owner].max_wait, 0);
     // Given up, it is everybody's again.
     let (schedule, table) = (&mut simulation.schedule, &mut simulation.table);
@@ -455,7 +458,7 @@ fn a_processor_owned_alone_serves_nobody_else_and_has_no_timer() {
     simulation.guests[owner].reservation = Reservation::NONE;
     simulation.look(pokes);
     let idle = simulation.idle[home];
-    simulation.run(30_000);
+    simulation.run(30_000 / FEWER);
     assert_eq!(simulation.idle[home], idle);
 }
 
@@ -465,10 +468,12 @@ fn who_is_bound_keeps_its_processors() {
     simulation.add(Habit::Spin, Claim::BestEffort, 0b10).unwrap();
     simulation.add(Habit::Spin, Claim::BestEffort, 0b10).unwrap();
     assert_eq!(simulation.add(Habit::Spin, Claim::Alone, 0b11), Err(Error::NoCapacity));
-    simulation.run(20_000);
+    let ticks = 20_000 / FEWER;
+    simulation.run(ticks);
     // Nobody may run on processors 0 and 2, though two share processor 1.
-    assert!(simulation.idle[0] > 19_000 && simulation.idle[2] > 19_000);
-    assert!(simulation.guests.iter().all(|guest| guest.used.abs_diff(10_000) <= TURN));
+    let most = ticks * 19 / 20;
+    assert!(simulation.idle[0] > most && simulation.idle[2] > most);
+    assert!(simulation.guests.iter().all(|guest| guest.used.abs_diff(ticks / 2) <= TURN));
     let owner = simulation.add(Habit::Spin, Claim::Alone, ANY).unwrap();
     assert_eq!(simulation.table.0[owner].home(), 2);
 }
@@ -480,7 +485,7 @@ fn those_without_budget_share_alike_and_leave_nothing_unused() {
         for _ in 0..guests {
             simulation.add(Habit::Spin, Claim::BestEffort, ANY).unwrap();
         }
-        let ticks = 40 * TURN;
+        let ticks = 40 * TURN / FEWER;
         simulation.run(ticks);
         assert_eq!(simulation.idle.iter().sum::<u64>(), 0);
         let share = ticks * processors as u64 / guests;
@@ -499,18 +504,19 @@ fn a_budget_is_not_refilled_by_sleeping_or_switching_off() {
             simulation.add(Habit::Sleep(run, pause), reserved(200, 1000), ANY).unwrap();
             simulation.add(Habit::Toggle(run, pause), reserved(200, 1000), ANY).unwrap();
             simulation.add(Habit::Spin, reserved(200, 1000), ANY).unwrap();
-            simulation.run(100_000);
+            let ticks = 100_000 / FEWER;
+            simulation.run(ticks);
             for guest in &simulation.guests {
-                assert!(guest.used <= 101 * 200, "{run} {pause}: {}", guest.used);
+                assert!(guest.used <= (ticks / 1000 + 1) * 200, "{run} {pause}: {}", guest.used);
             }
-            judge(&simulation, 100_000);
+            judge(&simulation, ticks);
         }
     }
 }
 
 #[test]
 fn claims_change_while_everything_runs() {
-    for seed in 100..110 {
+    for seed in 100..100 + 10 / FEWER {
         let mut random = Random::new(seed);
         let processors = 2 + random.below(3);
         let mut simulation = Simulation::new(processors);
@@ -519,7 +525,7 @@ fn claims_change_while_everything_runs() {
             simulation.add(habit, Claim::BestEffort, ANY).unwrap();
         }
         let mut seen = [0; 4];
-        for _ in 0..300 {
+        for _ in 0..300 / FEWER {
             let ticks = random.next() % 400;
             simulation.run(ticks);
             let key = random.below(12);
@@ -553,7 +559,7 @@ fn claims_change_while_everything_runs() {
             let promised: u32 = simulation.guests.iter().map(|guest| guest.reservation.bandwidth()).sum();
             assert!(promised <= processors as u32 * WHOLE - (WHOLE - ADMITTED));
         }
-        assert!(seen.iter().all(|&count| count > 0), "{seen:?}");
+        assert!(FEWER > 1 || seen.iter().all(|&count| count > 0), "{seen:?}");
     }
 }
 

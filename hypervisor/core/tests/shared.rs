@@ -451,14 +451,16 @@ fn take_away(order: u8, flags: RequestFlags, end: bool, omit: Option<u64>) -> (R
     (verdict, w.machine.steps - before)
 }
 
+/// Of so many steps one is left out under Miri, and regions are small: touching a page of them takes it tenths of a second.
+const SHARE: usize = if cfg!(miri) { 4 } else { 1 };
+
 #[test]
-#[cfg_attr(miri, ignore = "the model TLB alone would take minutes")]
 fn no_step_of_taking_shared_memory_away_can_be_left_out() {
-    for order in [12, 16, 21, 22] {
+    for order in [12, 16, 21, 22].into_iter().filter(|order| SHARE == 1 || *order < 21) {
         for (flags, end) in [(BOTH, false), (BOTH, true), (SERVER, false), (SERVER, true)] {
             let (verdict, steps) = take_away(order, flags, end, None);
             assert_eq!(verdict, Ok(()), "order {order}, {flags:?}");
-            for omit in 0..steps {
+            for omit in (0..steps).step_by(SHARE) {
                 let (verdict, _) = take_away(order, flags, end, Some(omit));
                 assert!(verdict.is_err(), "order {order}, {flags:?}, end {end}: {omit} does nothing");
             }

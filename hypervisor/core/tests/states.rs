@@ -12,6 +12,9 @@ const DOCUMENT: &str = include_str!("../../../docs/architecture.md");
 /// Two steps to clear, so that there is a state between.
 const SIZE: u64 = 128 << 10;
 
+/// Of so many cells one is tried: a world of three partitions takes Miri some ten seconds.
+const SHARE: usize = if cfg!(miri) { 8 } else { 1 };
+
 /// Somebody's region, in some state.
 struct Case {
     w: World,
@@ -35,40 +38,40 @@ impl Case {
         w.land(if state == "borrowed" { 0 } else { LANDING });
         let region = w.region(SIZE);
         let (lender, name) = (w.partitions[LENDER], u64::from(region.get()));
-        let mut case = |who, region| Case { w: std::mem::replace(&mut w, World::new()), who, region };
+        let case = |w, who, region| Case { w, who, region };
         match state {
-            "mapped" => case(LENDER, region),
+            "mapped" => case(w, LENDER, region),
             "held" => {
-                let mut case = case(LENDER, region);
+                let mut case = case(w, LENDER, region);
                 case.w.system.region_unmap(&mut case.w.machine, lender, name).unwrap();
                 case
             }
             "clearing" => {
-                let mut case = case(LENDER, region);
+                let mut case = case(w, LENDER, region);
                 let step = case.w.system.region_destroy(&mut case.w.machine, lender, name);
                 assert_eq!(step, Ok(Progress::Again));
                 case
             }
             "in transit" => {
-                let mut case = case(LENDER, region);
+                let mut case = case(w, LENDER, region);
                 let word = MessageWord::new(case.w.channels[0].0, Some(region), 0);
                 case.w.system.send(&mut case.w.machine, lender, word, &[0; 16]).unwrap();
                 case
             }
             "calling" => {
-                let mut case = case(LENDER, region);
+                let mut case = case(w, LENDER, region);
                 let word = MessageWord::new(case.w.channels[0].0, Some(region), 0);
                 let caller = case.w.vcpu(LENDER);
                 assert_eq!(case.w.system.call(&mut case.w.machine, caller, word), Ok(Handed::Queued));
                 case
             }
             "lent" => {
-                let mut case = case(LENDER, region);
+                let mut case = case(w, LENDER, region);
                 assert_eq!(case.w.lend(0, region, false), Ok(Handed::Queued));
                 case
             }
             "borrowed" | "read" | "zeroes" => {
-                let mut case = case(FIRST, region);
+                let mut case = case(w, FIRST, region);
                 case.region = case.w.lent(region, false);
                 if state == "zeroes" {
                     case.times_out();
@@ -220,6 +223,10 @@ fn every_cell_is_as_it_stands_there() {
     let mut cells = 0;
     for row in &rows {
         for (state, cell) in states.iter().zip(row).skip(1).filter(|(_, cell)| **cell != "–") {
+            cells += 1;
+            if !cells.is_multiple_of(SHARE) {
+                continue;
+            }
             let mut case = Case::new(state);
             assert_eq!(case.state(), *state, "before {}", row[0]);
             let before = case.w.system.partition(case.w.partitions[case.who]).unwrap();
@@ -237,7 +244,6 @@ fn every_cell_is_as_it_stands_there() {
                 assert_eq!(case.state(), *cell, "{place}");
             }
             case.finish();
-            cells += 1;
         }
     }
     assert_eq!((states.len(), rows.len()), (10, 15), "{states:?}");

@@ -688,12 +688,16 @@ impl Model {
     }
 }
 
+/// Under Miri one of so many list registers, seeds and steps is enough to take minutes, with two processors at most.
+const SHARE: usize = if cfg!(miri) { 8 } else { 1 };
+
 fn run(late: bool, repeats: bool, steps: usize) {
+    let steps = steps / SHARE;
     let (mut delivered, mut rearmed) = (0, 0);
     let most = if repeats { 3 } else { 16 };
-    for list_registers in 1..=most {
-        for processors in if repeats { vec![1, 2] } else { vec![1, 2, 3, 8] } {
-            for seed in 1..=8 {
+    for list_registers in (1..=most).step_by(SHARE) {
+        for processors in if repeats || SHARE > 1 { vec![1, 2] } else { vec![1, 2, 3, 8] } {
+            for seed in 1..=8 / SHARE as u64 {
                 let seed = seed + 100 * processors as u64 + 10_000 * list_registers as u64;
                 let result = std::panic::catch_unwind(|| {
                     let mut model = Model::new(seed, processors, list_registers, late);
@@ -716,6 +720,9 @@ fn run(late: bool, repeats: bool, steps: usize) {
                 }
             }
         }
+    }
+    if SHARE > 1 {
+        return assert!(delivered > 0, "no interrupt was delivered");
     }
     assert!(delivered > 20_000, "only {delivered} interrupts were delivered");
     assert!(rearmed > 500, "only {rearmed} interrupts went the short way");

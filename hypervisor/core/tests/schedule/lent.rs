@@ -4,7 +4,7 @@
 use handover_core::schedule::{Claim, Pick, Reservation, State};
 
 use super::machine::Random;
-use super::{ANY, Guest, Habit, Simulation, densest, reserved, reserved_of};
+use super::{ANY, FEWER, Guest, Habit, Simulation, densest, reserved, reserved_of};
 
 impl Simulation {
     /// Whose budget pays for a logical processor.
@@ -176,7 +176,7 @@ impl Simulation {
 #[test]
 fn calls_on_lent_time_among_everything_else() {
     let mut seen = [0; 5];
-    for seed in 200..212 {
+    for seed in 200..200 + 12 / FEWER {
         let mut random = Random::new(seed);
         let processors = 1 + random.below(4);
         let mut simulation = Simulation::new(processors);
@@ -190,7 +190,7 @@ fn calls_on_lent_time_among_everything_else() {
                 simulation.add(habit, Claim::BestEffort, ANY).unwrap();
             }
         }
-        for _ in 0..4000 {
+        for _ in 0..4000 / FEWER {
             simulation.run(random.next() % 20);
             let (processor, key) = (random.below(processors), random.below(14));
             let (what, done) = match random.below(8) {
@@ -217,7 +217,7 @@ fn calls_on_lent_time_among_everything_else() {
             assert!(densest(&guest.runs, 10 * period) <= 12 * budget, "{key}");
         }
     }
-    assert!(seen.iter().all(|&count| count > 300), "{seen:?}");
+    assert!(FEWER > 1 || seen.iter().all(|&count| count > 300), "{seen:?}");
 }
 
 /// A caller takes its time back while nobody runs in it: who runs for the one that it has called wants to run in that one's time.
@@ -230,7 +230,7 @@ fn who_was_ready_in_lent_time_stays_ready() {
         let chain: Vec<_> = (0..depth)
             .map(|_| simulation.add(Habit::Sleep(1, u64::MAX / 2), Claim::BestEffort, ANY).unwrap())
             .collect();
-        simulation.run(200_000);
+        simulation.run(200_000 / FEWER);
         assert_eq!(simulation.running[0], Some(caller));
         for &server in &chain {
             assert!(simulation.lend(0, server), "{depth}");
