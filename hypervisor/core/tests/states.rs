@@ -220,7 +220,7 @@ fn table() -> (Vec<&'static str>, Vec<Vec<&'static str>>) {
 #[test]
 fn every_cell_is_as_it_stands_there() {
     let (states, rows) = table();
-    let mut cells = 0;
+    let mut cells = 0_usize;
     for row in &rows {
         for (state, cell) in states.iter().zip(row).skip(1).filter(|(_, cell)| **cell != "–") {
             cells += 1;
