@@ -18,11 +18,12 @@
 
 use core::{fmt, num::NonZeroU64};
 
-use handover_abi::{Error, MessageWord, Port, RegionHandle};
+use handover_abi::{Error, MessageWord, Port};
 
 use crate::{
     Channel, Lent, Region, Short,
-    hvc::{self, CallFailure},
+    channel::NOWHERE,
+    hvc::{self, Arrival, CallFailure},
     window::{SLOT_ORDER, WINDOW},
 };
 
@@ -74,17 +75,17 @@ impl Channel {
     /// back, but for one that was forwarded, which is given back to free memory.
     #[inline(always)]
     pub fn call(&mut self, region: Option<Region>, short: &mut Short) -> Result<Option<Region>, CallError> {
-        if let Err(error) = self.arm(&mut region.as_ref().map(Region::place)) {
+        if let Err(error) = self.arm(&mut place(region.as_ref())) {
             return Err(CallError { error, region });
         }
         let word = word(self.port(), region.as_ref(), short);
         // SAFETY: `region` is owned here, so nothing refers into it; what becomes of it is seen to below.
-        match unsafe { hvc::call(word, short.words_mut()) } {
-            Ok(answer) => {
+        match unsafe { hvc::call_into(word, short.register(), short.words_mut()) } {
+            Ok((answer, length)) => {
                 if let Some(region) = region {
                     left(core::slice::from_mut(self), region);
                 }
-                short.received(answer.length());
+                short.received(length);
                 self.arrived(answer).map_err(|error| CallError { error, region: None })
             }
             Err(failure) => Err(failed(failure, region)),
@@ -115,11 +116,11 @@ impl Channel {
     }
 
     fn call_with(&mut self, word: MessageWord, short: &mut Short) -> Result<Option<Region>, CallError> {
-        self.arm(&mut None).map_err(|error| CallError { error, region: None })?;
+        self.arm(&mut 0).map_err(|error| CallError { error, region: None })?;
         // SAFETY: what is lent is borrowed here until it is back: alone where it goes out of reach, to read where it does not.
-        match unsafe { hvc::call(word, short.words_mut()) } {
-            Ok(answer) => {
-                short.received(answer.length());
+        match unsafe { hvc::call_into(word, short.register(), short.words_mut()) } {
+            Ok((answer, length)) => {
+                short.received(length);
                 self.arrived(answer).map_err(|error| CallError { error, region: None })
             }
             Err(CallFailure { error, word }) if word.is_lent() => Err(CallError { error, region: None }),
@@ -133,36 +134,37 @@ impl Channel {
     ///
     /// Those of the call.
     pub fn set_patience(&mut self, patience: u64) -> Result<(), Error> {
-        hvc::call_setup(self.port(), self.landing.map_or(0, NonZeroU64::get), patience)?;
+        let landing = if self.landing == NOWHERE { 0 } else { self.landing };
+        hvc::call_setup(self.port(), landing, patience)?;
         self.patience = patience;
         Ok(())
     }
 
-    /// Makes sure that regions which come by calls are mapped where this channel has room. That may be where `leaving` is, the place of a region that goes
-    /// first, which is taken then; it becomes the channel's when the region has [left].
+    /// Makes sure that regions which come by calls are mapped where this channel has room. That may be where `leaving` is, the address of a region that goes
+    /// first, or 0. It is 0 afterwards if that is so; the place becomes the channel's when the region has [left].
     #[inline(always)]
-    fn arm(&mut self, leaving: &mut Option<NonZeroU64>) -> Result<(), Error> {
-        match (self.slot, *leaving) {
-            (Some(slot), _) if Some(slot) == self.landing => Ok(()),
-            (None, Some(place)) if Some(place) == self.landing => {
-                *leaving = None;
-                Ok(())
-            }
-            (slot, _) => self.arm_anew(slot),
+    fn arm(&mut self, leaving: &mut u64) -> Result<(), Error> {
+        if self.slot_address() == self.landing {
+            Ok(())
+        } else if *leaving == self.landing && self.slot.is_none() {
+            *leaving = 0;
+            Ok(())
+        } else {
+            self.arm_anew()
         }
     }
 
     #[cold]
-    fn arm_anew(&mut self, slot: Option<NonZeroU64>) -> Result<(), Error> {
-        let slot = match slot {
+    fn arm_anew(&mut self) -> Result<(), Error> {
+        let slot = match self.slot {
             Some(slot) => slot,
             // What is lent is there until the reply, and no longer.
-            None if self.loan.is_some() && self.landing.is_some() => return Ok(()),
+            None if self.loan.is_some() && self.landing != NOWHERE => return Ok(()),
             None => *self.slot.insert(WINDOW.claim(SLOT_ORDER).ok_or(Error::InUse)?),
         };
-        if Some(slot) != self.landing {
+        if slot.get() != self.landing {
             hvc::call_setup(self.port(), slot.get(), self.patience)?;
-            self.landing = Some(slot);
+            self.landing = slot.get();
         }
         Ok(())
     }
@@ -170,32 +172,31 @@ impl Channel {
     /// The region that has come with a call or reply.
     #[inline(always)]
     fn arrived(&mut self, word: MessageWord) -> Result<Option<Region>, Error> {
-        let Some(handle) = word.region() else { return Ok(None) };
-        match self.landing {
-            Some(landing) if word.is_landed() => {
-                (self.slot, self.loan) = (None, None);
-                // SAFETY: the control OS has mapped it at the landing, which was this channel's slot.
-                Ok(Some(unsafe { Region::from_parts(handle, landing, word.order()) }))
-            }
-            _ => map(handle, word.order()),
+        if word.region().is_none() {
+            return Ok(None);
         }
+        if !word.is_landed() {
+            return Region::map(word);
+        }
+        (self.slot, self.loan) = (None, None);
+        // SAFETY: the control OS has mapped it at the landing, which was this channel's slot.
+        Ok(unsafe { Region::from_word(word, self.landing) })
     }
 }
 
-#[cold]
-fn map(handle: RegionHandle, order: u8) -> Result<Option<Region>, Error> {
-    Region::map(handle, order).map(Some)
+/// Where a region is that goes, or 0.
+#[inline(always)]
+fn place(region: Option<&Region>) -> u64 {
+    region.map_or(0, Region::address)
 }
 
 /// A region has gone by one of the `channels`: its place is that channel's for which it was [armed](Channel::arm), or free.
 #[inline(always)]
 fn left(channels: &mut [Channel], region: Region) {
-    let place = region.left();
-    let landing =
-        channels.iter_mut().find(|channel| channel.slot.is_none() && channel.landing == Some(place));
-    match landing {
-        Some(channel) => channel.slot = Some(place),
-        None => WINDOW.release(place),
+    let address = region.left();
+    match channels.iter_mut().find(|channel| channel.slot.is_none() && channel.landing == address) {
+        Some(channel) => channel.slot = NonZeroU64::new(address),
+        None => WINDOW.release(address),
     }
 }
 
@@ -227,7 +228,7 @@ fn failed(CallFailure { error, word }: CallFailure, region: Option<Region>) -> C
 pub fn wait<'c>(channels: &'c mut [Channel], short: &mut Short) -> Result<Option<Called<'c>>, Error> {
     channels.iter_mut().for_each(Channel::settle);
     arm(channels, None)?;
-    let word = hvc::call_wait(short.words_mut())?;
+    let word = hvc::call_wait_into(short.words_mut())?;
     taken(channels, word, short)
 }
 
@@ -258,7 +259,7 @@ pub fn reply_and_wait<'c>(
     }
     let word = word(Port::CONTROL, region.as_ref(), short);
     // SAFETY: as for `reply`.
-    let result = unsafe { hvc::reply_and_wait(word, short.words_mut()) };
+    let result = unsafe { hvc::reply_and_wait_into(word, short.register(), short.words_mut()) };
     sent_and_taken(channels, result, region, short)
 }
 
@@ -300,14 +301,14 @@ pub fn forward_and_wait<'c>(
     }
     let word = word(channel.port(), region.as_ref(), short);
     // SAFETY: as for `reply`.
-    let result = unsafe { hvc::forward_and_wait(word, short.words_mut()) };
+    let result = unsafe { hvc::forward_and_wait_into(word, short.register(), short.words_mut()) };
     sent_and_taken(channels, result, region, short)
 }
 
 /// [Arms](Channel::arm) all channels, one of them perhaps with the place of the region that leaves.
 #[inline(always)]
 fn arm(channels: &mut [Channel], region: Option<&Region>) -> Result<(), Error> {
-    let mut leaving = region.map(Region::place);
+    let mut leaving = place(region);
     channels.iter_mut().try_for_each(|channel| channel.arm(&mut leaving))
 }
 
@@ -327,7 +328,7 @@ fn sent(result: Result<(), Error>, region: Option<Region>) -> Result<(), CallErr
 #[inline(always)]
 fn sent_and_taken<'c>(
     channels: &'c mut [Channel],
-    result: Result<Option<MessageWord>, Error>,
+    result: Result<Option<Arrival>, Error>,
     region: Option<Region>,
     short: &mut Short,
 ) -> Result<Option<Called<'c>>, CallError> {
@@ -346,11 +347,11 @@ fn sent_and_taken<'c>(
 #[inline(always)]
 fn taken<'c>(
     channels: &'c mut [Channel],
-    word: Option<MessageWord>,
+    arrival: Option<Arrival>,
     short: &mut Short,
 ) -> Result<Option<Called<'c>>, Error> {
-    let Some(word) = word else { return Ok(None) };
-    short.received(word.length());
+    let Some((word, length)) = arrival else { return Ok(None) };
+    short.received(length);
     let found = channels.iter_mut().enumerate().find(|(_, channel)| channel.port() == word.port());
     let Some((index, channel)) = found else {
         // A channel that the caller of `wait` keeps elsewhere.

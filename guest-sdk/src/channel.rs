@@ -165,14 +165,17 @@ impl Connecting {
     }
 }
 
+/// No slot's address, and not what stands for no slot either.
+pub(crate) const NOWHERE: u64 = 1;
+
 /// One end of a channel to another partition, or to this one. Dropping it disconnects.
 #[derive(Debug)]
 pub struct Channel {
     port: Port,
     /// A slot of the message window for the next region to be received.
     pub(crate) slot: Option<NonZeroU64>,
-    /// The slot that the control OS knows for regions that come by direct calls.
-    pub(crate) landing: Option<NonZeroU64>,
+    /// The slot that the control OS knows for regions that come by direct calls, or [`NOWHERE`].
+    pub(crate) landing: u64,
     /// Nanoseconds that direct calls wait, or 0.
     pub(crate) patience: u64,
     /// What has come by a call and is lent.
@@ -198,8 +201,14 @@ impl Channel {
         Ok(Connecting(Channel::from_port(hvc::connect(partition, service)?)))
     }
 
+    /// The address of its slot, or 0.
+    #[inline(always)]
+    pub(crate) fn slot_address(&self) -> u64 {
+        self.slot.map_or(0, NonZeroU64::get)
+    }
+
     pub(crate) fn from_port(port: Port) -> Channel {
-        Channel { port, slot: None, landing: None, patience: 0, loan: None }
+        Channel { port, slot: None, landing: NOWHERE, patience: 0, loan: None }
     }
 
     /// The port, by which events name this end.
@@ -229,9 +238,8 @@ impl Channel {
     pub fn send_from(&self, region: Option<Region>, short: &Short) -> Result<(), SendError> {
         let word = MessageWord::new(self.port, region.as_ref().map(Region::handle), short.length());
         // SAFETY: `region` is owned here, so nothing refers into it, and it is forgotten when it has been sent.
-        let sent = unsafe {
-            if short.length() == 0 { hvc::send_word(word) } else { hvc::send(word, short.words()) }
-        };
+        let sent =
+            unsafe { if short.is_empty() { hvc::send_word(word) } else { hvc::send(word, short.words()) } };
         match sent {
             Ok(()) => {
                 if let Some(region) = region {
@@ -286,13 +294,12 @@ impl Channel {
     pub fn receive_into(&mut self, short: &mut Short) -> Result<Option<Region>, Error> {
         let slot = self.slot.or_else(|| WINDOW.claim(SLOT_ORDER));
         let Some(address) = slot else { return Err(Error::InUse) };
-        match hvc::receive(self.port, address.get(), short.words_mut()) {
-            Ok(word) => {
-                short.received(word.length());
-                let handle = word.region();
-                self.slot = if handle.is_none() { slot } else { None };
+        match hvc::receive_into(self.port, address.get(), short.words_mut()) {
+            Ok((word, length)) => {
+                short.received(length);
+                self.slot = if word.region().is_some() { None } else { slot };
                 // SAFETY: just received, mapped at `address`; `TooLarge` would have told of one larger than a slot.
-                Ok(handle.map(|handle| unsafe { Region::from_parts(handle, address, word.order()) }))
+                Ok(unsafe { Region::from_word(word, address.get()) })
             }
             Err(failure) => {
                 self.slot = slot;
@@ -315,7 +322,7 @@ impl Channel {
         let order = region_order(size as u64).ok_or(Error::InvalidArgument)?;
         let address = WINDOW.claim(order).ok_or(Error::InUse)?;
         if let Some(before) = self.slot.replace(address) {
-            WINDOW.release(before);
+            WINDOW.release(before.get());
         }
         Ok(())
     }
@@ -324,19 +331,19 @@ impl Channel {
     #[cold]
     fn receive_large(&mut self, size: u64, short: &mut Short) -> Result<Option<Region>, Error> {
         let order = region_order(size).ok_or(Error::TooLarge)?;
-        let address = WINDOW.claim(order).ok_or(Error::InUse)?;
-        let received = hvc::receive(self.port, address.get(), short.words_mut());
-        let word = received.map_err(|failure| {
+        let address = WINDOW.claim(order).ok_or(Error::InUse)?.get();
+        let received = hvc::receive_into(self.port, address, short.words_mut());
+        let (word, length) = received.map_err(|failure| {
             WINDOW.release(address);
             failure.error
         })?;
-        short.received(word.length());
-        let Some(handle) = word.region() else {
-            WINDOW.release(address);
-            return Ok(None);
-        };
+        short.received(length);
         // SAFETY: just received, mapped at `address`, where there is room for it.
-        Ok(Some(unsafe { Region::from_parts(handle, address, word.order()) }))
+        let region = unsafe { Region::from_word(word, address) };
+        if region.is_none() {
+            WINDOW.release(address);
+        }
+        Ok(region)
     }
 
     /// Takes the next message, waiting for it.
@@ -368,7 +375,7 @@ impl Drop for Channel {
     fn drop(&mut self) {
         self.settle();
         if let Some(address) = self.slot {
-            WINDOW.release(address);
+            WINDOW.release(address.get());
         }
         // Fails only if the port is not there, which is what is wanted.
         let _gone: Result<(), Error> = hvc::disconnect(self.port);

@@ -63,11 +63,11 @@ macro_rules! load_words {
 }
 use load_words;
 
-/// The instructions that store a message that has come: nothing if the call has failed, or the message word in `x1` says that it has no bytes.
+/// The instructions that store a message that has come, unless the message word in `x1` says that it has no bytes; `{length}` is how many it says. A call that
+/// fails has left `x1` to `x17` as they were, and stores at most what they were loaded with; or `x1` holds an account, a size, or a word without bytes.
 macro_rules! store_words {
     () => {
-        "cbnz x0, 3f
-         ubfx {length}, x1, #48, #8
+        "ubfx {length}, x1, #48, #8
          cbz {length}, 3f
          stp x2, x3, [{data}]
          stp x4, x5, [{data}, #16]
@@ -366,18 +366,31 @@ pub struct Failure {
     pub detail: u64,
 }
 
+/// A message that has come: its word, and the number of its bytes as the word says it.
+pub(crate) type Arrival = (MessageWord, u64);
+
 /// [`Call::Receive`]: the next message, its bytes in `data`, with zeroes behind them, which stays as it was if there are none; its region, if it has one,
 /// is mapped at `address` unless that is 0.
 #[inline(always)]
 pub fn receive(port: Port, address: u64, data: &mut [u64; SHORT_WORDS]) -> Result<MessageWord, Failure> {
-    let (x0, word): (u64, u64);
+    receive_into(port, address, data).map(|(word, _)| word)
+}
+
+/// [`receive`], with the number of bytes.
+#[inline(always)]
+pub(crate) fn receive_into(
+    port: Port,
+    address: u64,
+    data: &mut [u64; SHORT_WORDS],
+) -> Result<Arrival, Failure> {
+    let (x0, word, length): (u64, u64, u64);
     // SAFETY: maps memory that nothing was mapped at before; `data` is written, no more than there is of it.
     unsafe {
         asm!(
             "hvc #0",
             store_words!(),
             data = in(reg) data,
-            length = out(reg) _,
+            length = out(reg) length,
             inlateout("x0") Call::Receive as u64 => x0, inlateout("x1") u64::from(port.get()) => word,
             inlateout("x2") address => _, out("x3") _, out("x4") _, out("x5") _, out("x6") _, out("x7") _, out("x8") _,
             out("x9") _, out("x10") _, out("x11") _, out("x12") _, out("x13") _, out("x14") _, out("x15") _,
@@ -385,8 +398,10 @@ pub fn receive(port: Port, address: u64, data: &mut [u64; SHORT_WORDS]) -> Resul
             options(nostack, preserves_flags)
         );
     }
-    result(x0).map_err(|error| Failure { error, detail: word })?;
-    Ok(MessageWord::from_register(word))
+    match result(x0) {
+        Ok(()) => Ok((MessageWord::from_register(word), length)),
+        Err(error) => Err(Failure { error, detail: word }),
+    }
 }
 
 /// What [`port_status`] returns.

@@ -7,11 +7,11 @@ use core::{
     arch::asm,
     mem,
     ptr::{self, NonNull},
-    sync::atomic::{AtomicPtr, Ordering},
+    sync::atomic::{AtomicPtr, Ordering, fence},
 };
 
 use arm_gic::{
-    IntId, InterruptGroup, Trigger as GicTrigger, UniqueMmioPointer,
+    IntId, Trigger as GicTrigger, UniqueMmioPointer,
     gicv3::{GicCpuInterface, GicV3},
 };
 use handover_abi::{
@@ -94,17 +94,30 @@ pub fn wait_for_interrupt() {
     unsafe { asm!("dsb sy", "wfi", options(nostack, preserves_flags)) };
 }
 
+/// What ICC_IAR1_EL1 holds when there is nothing to acknowledge (Arm IHI 0069, "Special INTIDs").
+const NONE: u64 = 1023;
+
+/// ICC_IAR1_EL1.
+#[inline(always)]
+fn acknowledge_any() -> u64 {
+    let intid: u64;
+    // SAFETY: makes an interrupt of this processor active; no `nomem`, so that what its handler does comes after.
+    unsafe { asm!("mrs {}, icc_iar1_el1", out(reg) intid, options(nostack, preserves_flags)) };
+    intid & 0xff_ffff
+}
+
 /// Acknowledges the most urgent pending interrupt, which is then active until [`end`].
 #[inline(always)]
 pub fn acknowledge() -> Option<u32> {
-    GicCpuInterface::get_and_acknowledge_interrupt(InterruptGroup::Group1).map(IntId::raw_value)
+    let intid = acknowledge_any();
+    (intid != NONE).then_some(intid as u32)
 }
 
 /// Ends what [`acknowledge`] returned.
 #[inline(always)]
 pub fn end(intid: u32) {
     // SAFETY: changes which interrupts of this processor are active; no `nomem`, so that what a handler does comes before.
-    unsafe { asm!("msr icc_eoir1_el1, {:x}", in(reg) u64::from(intid), options(nostack, preserves_flags)) };
+    unsafe { asm!("msr icc_eoir1_el1, {}", in(reg) u64::from(intid), options(nostack, preserves_flags)) };
 }
 
 /// Waits for an interrupt and takes it: its handler runs. Interrupts must be masked, or the handler may have run before
@@ -118,16 +131,20 @@ pub fn wait() {
 /// Takes one pending interrupt, if there is one: its handler runs. Returns whether there was.
 #[inline(always)]
 pub fn take() -> bool {
-    let Some(intid) = acknowledge() else { return false };
+    let intid = acknowledge_any();
     if let Some(handler) = HANDLERS.get(intid as usize) {
-        let handler = handler.load(Ordering::Acquire);
+        let handler = handler.load(Ordering::Relaxed);
         if !handler.is_null() {
+            // What was done before it was stored comes before it runs.
+            fence(Ordering::Acquire);
             // SAFETY: `enable` and `offer` alone store here, and only a `Handler`.
             let handler: Handler = unsafe { mem::transmute(handler) };
-            handler(intid);
+            handler(intid as u32);
         }
+    } else if intid == NONE {
+        return false;
     }
-    end(intid);
+    end(intid as u32);
     true
 }
 

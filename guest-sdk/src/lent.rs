@@ -15,7 +15,7 @@ use crate::{Channel, ReadWord, hvc, mapping, window::WINDOW};
 #[derive(Debug)]
 pub(crate) struct Loan {
     handle: RegionHandle,
-    address: NonZeroU64,
+    address: u64,
 }
 
 /// A region of the caller's, to be read until its call is answered. A caller that gives up in the meantime takes it back, and all of it reads as zeroes
@@ -26,7 +26,7 @@ pub(crate) struct Loan {
 #[derive(Debug)]
 pub struct Lent<'c> {
     handle: RegionHandle,
-    address: NonZeroU64,
+    address: u64,
     order: u8,
     channels: PhantomData<&'c mut Channel>,
 }
@@ -46,7 +46,7 @@ impl Lent<'_> {
         // rules out. Its bytes may become zeroes, which atomics allow for; a `ReadWord` only loads.
         unsafe {
             slice::from_raw_parts(
-                ptr::with_exposed_provenance(mapping::address(self.address.get())),
+                ptr::with_exposed_provenance(mapping::address(self.address)),
                 self.size() / size_of::<ReadWord>(),
             )
         }
@@ -60,10 +60,7 @@ impl Lent<'_> {
     pub fn read(&self, at: usize, to: &mut [u8]) -> Result<(), Error> {
         // SAFETY: as for `words`; nothing here stores.
         let all: &[AtomicU8] = unsafe {
-            slice::from_raw_parts(
-                ptr::with_exposed_provenance(mapping::address(self.address.get())),
-                self.size(),
-            )
+            slice::from_raw_parts(ptr::with_exposed_provenance(mapping::address(self.address)), self.size())
         };
         let end = at.checked_add(to.len()).ok_or(Error::BadAddress)?;
         let from = all.get(at..end).ok_or(Error::BadAddress)?;
@@ -82,16 +79,13 @@ impl Channel {
     #[cold]
     pub(crate) fn borrowed(&mut self, word: MessageWord) -> Result<Option<Lent<'_>>, Error> {
         let (Some(handle), order) = (word.region(), word.order()) else { return Ok(None) };
-        let address = match self.landing {
-            Some(landing) if word.is_landed() => {
-                self.slot = None;
-                landing
-            }
-            _ => {
-                let address = WINDOW.claim(order).ok_or(Error::InUse)?;
-                hvc::region_map(handle, address.get()).inspect_err(|_| WINDOW.release(address))?;
-                address
-            }
+        let address = if word.is_landed() {
+            self.slot = None;
+            self.landing
+        } else {
+            let address = WINDOW.claim(order).ok_or(Error::InUse)?.get();
+            hvc::region_map(handle, address).inspect_err(|_| WINDOW.release(address))?;
+            address
         };
         self.loan = Some(Loan { handle, address });
         Ok(Some(Lent { handle, address, order, channels: PhantomData }))
@@ -108,8 +102,8 @@ impl Channel {
     #[cold]
     fn end_loan(&mut self) {
         let Some(Loan { address, .. }) = self.loan.take() else { return };
-        if Some(address) == self.landing && self.slot.is_none() {
-            self.slot = Some(address);
+        if self.slot.is_none() && self.landing == address {
+            self.slot = NonZeroU64::new(address);
         } else {
             WINDOW.release(address);
         }
@@ -128,7 +122,7 @@ impl Channel {
     fn unmap_zeroes(&self) {
         let Some(Loan { handle, address }) = &self.loan else { return };
         // Nothing else can be at that address, but the handle may name something else by now.
-        while hvc::region_info(*handle).is_ok_and(|(_, at)| at == address.get()) {
+        while hvc::region_info(*handle).is_ok_and(|(_, at)| at == *address) {
             // SAFETY: nothing refers to it: a `Lent` would have kept the channel.
             match unsafe { hvc::region_unmap(*handle) } {
                 // Over the limit of the bus: nobody else will do it later.

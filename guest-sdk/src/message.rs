@@ -9,7 +9,8 @@ use zerocopy::IntoBytes;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Short {
     words: [u64; SHORT_WORDS],
-    length: u8,
+    /// At most 255, and more than 128 count as 128.
+    length: u64,
 }
 
 impl Short {
@@ -26,7 +27,7 @@ impl Short {
         let mut short = Short::EMPTY;
         let destination = short.words.as_mut_bytes().get_mut(..bytes.len()).ok_or(Error::InvalidArgument)?;
         destination.copy_from_slice(bytes);
-        short.length = bytes.len() as u8;
+        short.length = bytes.len() as u64;
         Ok(short)
     }
 
@@ -34,7 +35,7 @@ impl Short {
     #[inline]
     #[must_use]
     pub const fn from_words(words: [u64; SHORT_WORDS]) -> Short {
-        Short { words, length: SHORT_MAX as u8 }
+        Short { words, length: SHORT_MAX as u64 }
     }
 
     /// The registers, to receive into. [`Short::received`] must follow.
@@ -47,10 +48,10 @@ impl Short {
         &mut self.words
     }
 
-    /// How many bytes were received, more than 128 counting as 128; of none, the registers were not stored.
+    /// How many bytes were received, up to 255, more than 128 counting as 128; of none, the registers were not stored.
     #[inline(always)]
     #[cfg(any(target_os = "none", test))]
-    pub(crate) fn received(&mut self, length: u8) {
+    pub(crate) fn received(&mut self, length: u64) {
         if length != 0 {
             self.length = length;
         } else if self.length != 0 {
@@ -75,6 +76,13 @@ impl Short {
     #[inline]
     #[cfg(target_os = "none")]
     pub(crate) const fn length(&self) -> u8 {
+        self.length as u8
+    }
+
+    /// The same, for a register.
+    #[inline(always)]
+    #[cfg(target_os = "none")]
+    pub(crate) const fn register(&self) -> u64 {
         self.length
     }
 
@@ -82,7 +90,7 @@ impl Short {
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        usize::from(self.length).min(SHORT_MAX)
+        (self.length as usize).min(SHORT_MAX)
     }
 
     /// Whether there are no bytes.
@@ -120,7 +128,7 @@ impl<const N: usize> From<&[u8; N]> for Short {
         const { assert!(N <= SHORT_MAX, "a short message has 128 bytes at most") };
         let mut short = Short::EMPTY;
         short.words.as_mut_bytes()[..N].copy_from_slice(bytes);
-        short.length = N as u8;
+        short.length = N as u64;
         short
     }
 }

@@ -7,7 +7,7 @@ use core::{
     ptr, slice,
 };
 
-use handover_abi::{Error, RegionHandle, region_order};
+use handover_abi::{Error, MessageWord, Port, RegionHandle, region_order};
 
 use crate::{Channel, hvc, mapping, window::WINDOW};
 
@@ -21,9 +21,9 @@ use crate::{Channel, hvc, mapping, window::WINDOW};
 /// channel.send(region)?; // gone: the compiler knows, and so does the MMU
 /// ```
 pub struct Region {
-    handle: RegionHandle,
-    address: NonZeroU64,
-    order: u8,
+    /// The message word by which it has come, or might have: of it, handle and order count. What comes and what goes takes no moving of bits.
+    word: NonZeroU64,
+    address: u64,
 }
 
 impl Region {
@@ -49,34 +49,38 @@ impl Region {
 
     fn make(size: usize, create: impl FnOnce(u64) -> Result<RegionHandle, Error>) -> Result<Region, Error> {
         let order = region_order(size as u64).ok_or(Error::InvalidArgument)?;
-        let address = WINDOW.claim(order).ok_or(Error::InUse)?;
-        match create(address.get()) {
-            Ok(handle) => Ok(Region { handle, address, order }),
-            Err(error) => {
-                WINDOW.release(address);
-                Err(error)
-            }
-        }
+        let address = WINDOW.claim(order).ok_or(Error::InUse)?.get();
+        let handle = create(address).inspect_err(|_| WINDOW.release(address))?;
+        let word = MessageWord::new(Port::CONTROL, Some(handle), 0).with_order(order);
+        // SAFETY: just created, mapped at `address`, where there is room for it.
+        unsafe { Region::from_word(word, address) }.ok_or(Error::BadHandle)
     }
 
-    /// The region that `handle` names.
+    /// The region that a received word names, if it names one.
     ///
     /// # Safety
     ///
-    /// The partition must own it, with `1 << order` bytes mapped at `address`, which must have been claimed from [`WINDOW`]
-    /// for at least that; nobody else may use either.
+    /// The partition must own it, with as many bytes as its order says mapped at `address`, which must have been claimed from
+    /// [`WINDOW`] for at least that; nobody else may use either.
     #[inline(always)]
-    pub(crate) unsafe fn from_parts(handle: RegionHandle, address: NonZeroU64, order: u8) -> Region {
-        Region { handle, address, order }
+    pub(crate) unsafe fn from_word(word: MessageWord, address: u64) -> Option<Region> {
+        word.region()?;
+        // SAFETY: there is a handle in it, which is not 0.
+        let word = unsafe { NonZeroU64::new_unchecked(word.to_register()) };
+        Some(Region { word, address })
     }
 
-    /// The region that `handle` names, which this partition owns and which is mapped nowhere; destroyed if it cannot be mapped.
-    pub(crate) fn map(handle: RegionHandle, order: u8) -> Result<Region, Error> {
-        let mapped = WINDOW.claim(order).ok_or(Error::InUse).and_then(|address| {
-            hvc::region_map(handle, address.get()).map(|()| address).inspect_err(|_| WINDOW.release(address))
+    /// The region that a received word names, which this partition owns and which is mapped nowhere; destroyed if it cannot be mapped.
+    #[cold]
+    pub(crate) fn map(word: MessageWord) -> Result<Option<Region>, Error> {
+        let Some(handle) = word.region() else { return Ok(None) };
+        let mapped = WINDOW.claim(word.order()).ok_or(Error::InUse).and_then(|address| {
+            let address = address.get();
+            hvc::region_map(handle, address).map(|()| address).inspect_err(|_| WINDOW.release(address))
         });
         match mapped {
-            Ok(address) => Ok(Region { handle, address, order }),
+            // SAFETY: mapped at `address`, where there is room for it.
+            Ok(address) => Ok(unsafe { Region::from_word(word, address) }),
             Err(error) => {
                 // SAFETY: it is mapped nowhere.
                 let _freed: Result<(), Error> = unsafe { hvc::region_destroy(handle) };
@@ -87,7 +91,7 @@ impl Region {
 
     /// Maps it again where it was, after a call with which it waited has failed; `None`, and it is destroyed, if that cannot be.
     pub(crate) fn remap(self) -> Option<Region> {
-        match hvc::region_map(self.handle, self.address.get()) {
+        match hvc::region_map(self.handle(), self.address) {
             Ok(()) => Some(self),
             Err(_) => None,
         }
@@ -101,35 +105,29 @@ impl Region {
 
     /// The region leaves this partition: its place in the window, which is the caller's.
     #[inline(always)]
-    pub(crate) fn left(self) -> NonZeroU64 {
+    pub(crate) fn left(self) -> u64 {
         mem::ManuallyDrop::new(self).address
-    }
-
-    /// Its place in the window.
-    #[inline(always)]
-    pub(crate) fn place(&self) -> NonZeroU64 {
-        self.address
     }
 
     /// Its name in this partition.
     #[inline]
     #[must_use]
     pub fn handle(&self) -> RegionHandle {
-        self.handle
+        MessageWord::from_register(self.word.get()).region().unwrap_or(RegionHandle::new(0))
     }
 
     /// Where it is mapped.
     #[inline]
     #[must_use]
     pub fn address(&self) -> u64 {
-        self.address.get()
+        self.address
     }
 
     /// Its size in bytes.
     #[inline]
     #[must_use]
     pub fn size(&self) -> usize {
-        1 << self.order
+        1 << MessageWord::from_register(self.word.get()).order()
     }
 
     /// Its bytes.
@@ -138,7 +136,7 @@ impl Region {
     pub fn as_slice(&self) -> &[u8] {
         // SAFETY: the region is mapped there, read-write, for as long as this exists, and for this partition alone.
         unsafe {
-            slice::from_raw_parts(ptr::with_exposed_provenance(mapping::address(self.address())), self.size())
+            slice::from_raw_parts(ptr::with_exposed_provenance(mapping::address(self.address)), self.size())
         }
     }
 
@@ -149,7 +147,7 @@ impl Region {
         // SAFETY: as for `as_slice`.
         unsafe {
             slice::from_raw_parts_mut(
-                ptr::with_exposed_provenance_mut(mapping::address(self.address())),
+                ptr::with_exposed_provenance_mut(mapping::address(self.address)),
                 self.size(),
             )
         }
@@ -162,7 +160,7 @@ impl Region {
     #[must_use]
     pub fn first_word(&self) -> u64 {
         // SAFETY: mapped there, aligned to its size, which is 4 KiB at least; all bits are valid for a number.
-        unsafe { *ptr::with_exposed_provenance(mapping::address(self.address())) }
+        unsafe { *ptr::with_exposed_provenance(mapping::address(self.address)) }
     }
 
     /// Its first 8 bytes, to change.
@@ -170,7 +168,7 @@ impl Region {
     #[must_use]
     pub fn first_word_mut(&mut self) -> &mut u64 {
         // SAFETY: as for `first_word`; borrowed as long as `self`.
-        unsafe { &mut *ptr::with_exposed_provenance_mut(mapping::address(self.address())) }
+        unsafe { &mut *ptr::with_exposed_provenance_mut(mapping::address(self.address)) }
     }
 }
 
@@ -195,8 +193,8 @@ impl fmt::Debug for Region {
         write!(
             f,
             "Region {{ handle: {}, address: {:#x}, size: {:#x} }}",
-            self.handle,
-            self.address(),
+            self.handle(),
+            self.address,
             self.size()
         )
     }
@@ -206,12 +204,12 @@ impl Drop for Region {
     #[inline(never)]
     fn drop(&mut self) {
         // SAFETY: references into it borrowed `self`.
-        let mut destroyed = unsafe { hvc::region_destroy(self.handle) };
+        let mut destroyed = unsafe { hvc::region_destroy(self.handle()) };
         // Over the limit of the bus: nobody else will destroy it later.
         while destroyed == Err(Error::Throttled) {
             core::hint::spin_loop();
             // SAFETY: as before.
-            destroyed = unsafe { hvc::region_destroy(self.handle) };
+            destroyed = unsafe { hvc::region_destroy(self.handle()) };
         }
         // A region that is still mapped keeps its slot.
         if destroyed.is_ok() {

@@ -1,9 +1,7 @@
 //! Memory that two partitions share.
 
 use core::{
-    fmt, mem,
-    num::NonZeroU64,
-    ptr, slice,
+    fmt, mem, ptr, slice,
     sync::atomic::{AtomicU8, AtomicU64, Ordering},
     time::Duration,
 };
@@ -62,7 +60,7 @@ impl ReadWord {
 /// ```
 pub struct Shared {
     port: Port,
-    address: NonZeroU64,
+    address: u64,
     order: u8,
     access: SharedAccess,
 }
@@ -105,8 +103,8 @@ impl Shared {
         let port = channel.port();
         let (size, _, access) = hvc::shared_info(port)?;
         let order = region_order(size).ok_or(Error::BadHandle)?;
-        let address = WINDOW.claim(order).ok_or(Error::InUse)?;
-        hvc::shared_map(port, address.get()).inspect_err(|_| WINDOW.release(address))?;
+        let address = WINDOW.claim(order).ok_or(Error::InUse)?.get();
+        hvc::shared_map(port, address).inspect_err(|_| WINDOW.release(address))?;
         mem::forget(channel);
         Ok(Shared { port, address, order, access })
     }
@@ -126,7 +124,7 @@ impl Shared {
     /// Where it is mapped.
     #[must_use]
     pub fn address(&self) -> u64 {
-        self.address.get()
+        self.address
     }
 
     /// Whether this end may write.
@@ -143,7 +141,7 @@ impl Shared {
         // A `ReadWord` only loads.
         unsafe {
             slice::from_raw_parts(
-                ptr::with_exposed_provenance(mapping::address(self.address.get())),
+                ptr::with_exposed_provenance(mapping::address(self.address)),
                 self.size() / size_of::<ReadWord>(),
             )
         }
@@ -156,7 +154,7 @@ impl Shared {
         // SAFETY: as for `words`, and mapped writable.
         self.is_writable().then(|| unsafe {
             slice::from_raw_parts(
-                ptr::with_exposed_provenance(mapping::address(self.address.get())),
+                ptr::with_exposed_provenance(mapping::address(self.address)),
                 self.size() / size_of::<AtomicU64>(),
             )
         })
@@ -166,10 +164,7 @@ impl Shared {
     fn bytes(&self, at: usize, count: usize) -> Result<&[AtomicU8], Error> {
         // SAFETY: as for `words`; who stores has asked whether it may.
         let all: &[AtomicU8] = unsafe {
-            slice::from_raw_parts(
-                ptr::with_exposed_provenance(mapping::address(self.address.get())),
-                self.size(),
-            )
+            slice::from_raw_parts(ptr::with_exposed_provenance(mapping::address(self.address)), self.size())
         };
         let end = at.checked_add(count).ok_or(Error::BadAddress)?;
         all.get(at..end).ok_or(Error::BadAddress)

@@ -40,9 +40,7 @@ pub fn claim(order: u8) -> Option<u64> {
 /// Gives back what [`claim`] returned.
 #[cfg(target_os = "none")]
 pub fn release(address: u64) {
-    if let Some(address) = NonZeroU64::new(address) {
-        WINDOW.release(address);
-    }
+    WINDOW.release(address);
 }
 
 /// The message window's places.
@@ -73,13 +71,13 @@ impl Window {
 
     /// Gives back what `claim` returned.
     #[inline(always)]
-    pub(crate) fn release(&self, address: NonZeroU64) {
-        if address.get() & LARGE == 0 { self.slots.release(address) } else { self.release_large(address) }
+    pub(crate) fn release(&self, address: u64) {
+        if address & LARGE == 0 { self.slots.release(address) } else { self.release_large(address) }
     }
 
     #[inline(never)]
-    fn release_large(&self, address: NonZeroU64) {
-        self.large.release((address.get() - LARGE_BASE) >> LARGE_ORDER);
+    fn release_large(&self, address: u64) {
+        self.large.release((address - LARGE_BASE) >> LARGE_ORDER);
     }
 }
 
@@ -104,17 +102,18 @@ impl<const WORDS: usize, W: Word> Slots<WORDS, W> {
     }
 
     #[inline(always)]
-    fn release(&self, address: NonZeroU64) {
+    fn release(&self, address: u64) {
         // `Acquire` too: what was done with the other slot comes before it is given back here.
-        if let Some(other) = NonZeroU64::new(self.spare.swap(address.get(), Ordering::AcqRel)) {
+        let other = self.spare.swap(address, Ordering::AcqRel);
+        if other != 0 {
             self.put_back(other);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn put_back(&self, address: NonZeroU64) {
-        self.places.release((address.get() - WINDOW_BASE) >> SLOT_ORDER);
+    fn put_back(&self, address: u64) {
+        self.places.release((address - WINDOW_BASE) >> SLOT_ORDER);
     }
 }
 
@@ -237,7 +236,7 @@ mod tests {
                 let (_, content) = contents.iter().find(|(address, _)| *address == place).unwrap();
                 // SAFETY: the place is this thread's; loom fails if another one's access is not before or after.
                 content.with_mut(|content| unsafe { *content += 1 });
-                slots.release(place);
+                slots.release(place.get());
             };
             let other = |shared: &Arc<_>| {
                 let shared = Arc::clone(shared);
@@ -248,8 +247,8 @@ mod tests {
             others.into_iter().for_each(|thread| thread.join().unwrap());
             let (slots, contents) = &*shared;
             // What is kept aside is taken in the map, and nothing else is.
-            let spare =
-                NonZeroU64::new(slots.spare.swap(0, Ordering::Acquire)).expect("the last one was kept");
+            let spare = Word::swap(&slots.spare, 0, Ordering::Acquire);
+            assert_ne!(spare, 0, "the last one is kept");
             slots.put_back(spare);
             let taken = &slots.places.taken;
             assert!(taken.iter().all(|word| Word::load(word, Ordering::Relaxed) == ALL));
@@ -269,13 +268,13 @@ mod tests {
         let window = Window::new();
         let first: Vec<NonZeroU64> = (0..200).filter_map(|_| window.claim(12)).collect();
         assert_eq!(first, (1..=200).map(slot).collect::<Vec<_>>());
-        window.release(first[71]);
-        window.release(first[70]);
+        window.release(first[71].get());
+        window.release(first[70].get());
         assert_eq!(window.claim(SLOT_ORDER), Some(first[70]), "the last one comes back first");
         assert_eq!(window.claim(SLOT_ORDER), Some(slot(201)), "the hint points behind");
-        window.release(first[70]);
+        window.release(first[70].get());
         for &address in &first[..70] {
-            window.release(address);
+            window.release(address.get());
         }
         let usable = SLOT_WORDS * 64 / SLOTS_IN_GIB * (SLOTS_IN_GIB - 1);
         let rest: Vec<NonZeroU64> = core::iter::from_fn(|| window.claim(12)).collect();
@@ -292,7 +291,7 @@ mod tests {
         assert_eq!(large.len() as u64, (WINDOW_SIZE / 2) >> LARGE_ORDER);
         assert!(large.iter().all(|address| address.get().is_multiple_of(REGION_MAX)));
         assert_eq!(large.last().map(|address| address.get()), Some(WINDOW_BASE + WINDOW_SIZE - REGION_MAX));
-        window.release(large[7]);
+        window.release(large[7].get());
         assert_eq!(window.claim(LARGE_ORDER), Some(large[7]));
         assert_eq!(window.claim(LARGE_ORDER + 1), None);
         assert_eq!(window.claim(SLOT_ORDER), Some(slot(2)));

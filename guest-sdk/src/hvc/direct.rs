@@ -4,27 +4,31 @@ use core::arch::asm;
 
 use handover_abi::{Call, Error, MessageWord, Port, SHORT_WORDS};
 
-use super::{hvc, load_words, result, store_words};
+use super::{Arrival, hvc, load_words, result, store_words};
 
-/// Makes a call that sends a message and comes back with one: `x0` and `x1`. Of what is sent, `data` holds the bytes, if the word says that there are any; so
-/// it does of what comes, with zeroes behind them, and stays as it was if the call fails or brings none.
+/// Makes a call that sends a message and comes back with one: `x0`, and what has come. Of what is sent, `data` holds the bytes, if `length` and
+/// the word say that there are any; so it does of what comes, with zeroes behind them, and stays as it was if the call fails or brings none.
 ///
 /// # Safety
 ///
 /// No reference may point into the region that `word` names.
 #[inline(always)]
-unsafe fn exchange(call: Call, word: MessageWord, data: &mut [u64; SHORT_WORDS]) -> (u64, MessageWord) {
+unsafe fn exchange(
+    call: Call,
+    word: MessageWord,
+    mut length: u64,
+    data: &mut [u64; SHORT_WORDS],
+) -> (u64, Arrival) {
     let (x0, answer): (u64, u64);
     // SAFETY: the caller's promise; a region that comes is mapped where nothing was mapped before; `data` is read and written, no more than there is of it.
     unsafe {
         asm!(
-            "ubfx {length}, x1, #48, #8",
             "cbz {length}, 2f",
             load_words!(),
             "2: hvc #0",
             store_words!(),
             data = in(reg) data,
-            length = out(reg) _,
+            length = inout(reg) length,
             inlateout("x0") call as u64 => x0, inlateout("x1") word.to_register() => answer,
             out("x2") _, out("x3") _, out("x4") _, out("x5") _, out("x6") _, out("x7") _, out("x8") _, out("x9") _,
             out("x10") _, out("x11") _, out("x12") _, out("x13") _, out("x14") _, out("x15") _, out("x16") _,
@@ -32,7 +36,7 @@ unsafe fn exchange(call: Call, word: MessageWord, data: &mut [u64; SHORT_WORDS])
             options(nostack, preserves_flags)
         );
     }
-    (x0, MessageWord::from_register(answer))
+    (x0, (MessageWord::from_register(answer), length))
 }
 
 /// Makes a call that sends a message and comes back without one.
@@ -76,23 +80,47 @@ pub struct CallFailure {
 #[inline(always)]
 pub unsafe fn call(word: MessageWord, data: &mut [u64; SHORT_WORDS]) -> Result<MessageWord, CallFailure> {
     // SAFETY: the caller's promise.
-    let (x0, answer) = unsafe { exchange(Call::Call, word, data) };
-    result(x0).map(|()| answer).map_err(|error| CallFailure { error, word: answer })
+    unsafe { call_into(word, word.length().into(), data) }.map(|(answer, _)| answer)
+}
+
+/// [`call`], with the number of bytes: `length` is how many the word says.
+///
+/// # Safety
+///
+/// As for [`call`].
+#[inline(always)]
+pub(crate) unsafe fn call_into(
+    word: MessageWord,
+    length: u64,
+    data: &mut [u64; SHORT_WORDS],
+) -> Result<Arrival, CallFailure> {
+    // SAFETY: the caller's promise.
+    let (x0, answer) = unsafe { exchange(Call::Call, word, length, data) };
+    match result(x0) {
+        Ok(()) => Ok(answer),
+        Err(error) => Err(CallFailure { error, word: answer.0 }),
+    }
 }
 
 /// What a wait has brought.
 #[inline(always)]
-fn taken((x0, word): (u64, MessageWord)) -> Result<Option<MessageWord>, Error> {
+fn taken((x0, (word, length)): (u64, Arrival)) -> Result<Option<Arrival>, Error> {
     result(x0)?;
     // Without a call there are no bytes either.
-    Ok((word.port() != Port::CONTROL).then_some(word))
+    Ok((word.port() != Port::CONTROL).then_some((word, length)))
 }
 
 /// [`Call::CallWait`]: the next call, its bytes in `data`, which stays as it was if there are none; `None`: there is an interrupt, and no call.
 #[inline(always)]
 pub fn call_wait(data: &mut [u64; SHORT_WORDS]) -> Result<Option<MessageWord>, Error> {
+    Ok(call_wait_into(data)?.map(|(word, _)| word))
+}
+
+/// [`call_wait`], with the number of bytes.
+#[inline(always)]
+pub(crate) fn call_wait_into(data: &mut [u64; SHORT_WORDS]) -> Result<Option<Arrival>, Error> {
     // SAFETY: names no region.
-    taken(unsafe { exchange(Call::CallWait, MessageWord::from_register(0), data) })
+    taken(unsafe { exchange(Call::CallWait, MessageWord::from_register(0), 0, data) })
 }
 
 /// [`Call::Reply`].
@@ -117,7 +145,22 @@ pub unsafe fn reply_and_wait(
     data: &mut [u64; SHORT_WORDS],
 ) -> Result<Option<MessageWord>, Error> {
     // SAFETY: the caller's promise.
-    taken(unsafe { exchange(Call::ReplyAndWait, word, data) })
+    Ok(unsafe { reply_and_wait_into(word, word.length().into(), data) }?.map(|(word, _)| word))
+}
+
+/// [`reply_and_wait`], with the number of bytes: `length` is how many the word says.
+///
+/// # Safety
+///
+/// As for [`reply_and_wait`].
+#[inline(always)]
+pub(crate) unsafe fn reply_and_wait_into(
+    word: MessageWord,
+    length: u64,
+    data: &mut [u64; SHORT_WORDS],
+) -> Result<Option<Arrival>, Error> {
+    // SAFETY: the caller's promise.
+    taken(unsafe { exchange(Call::ReplyAndWait, word, length, data) })
 }
 
 /// [`Call::Forward`].
@@ -142,7 +185,22 @@ pub unsafe fn forward_and_wait(
     data: &mut [u64; SHORT_WORDS],
 ) -> Result<Option<MessageWord>, Error> {
     // SAFETY: the caller's promise.
-    taken(unsafe { exchange(Call::ForwardAndWait, word, data) })
+    Ok(unsafe { forward_and_wait_into(word, word.length().into(), data) }?.map(|(word, _)| word))
+}
+
+/// [`forward_and_wait`], with the number of bytes: `length` is how many the word says.
+///
+/// # Safety
+///
+/// As for [`forward_and_wait`].
+#[inline(always)]
+pub(crate) unsafe fn forward_and_wait_into(
+    word: MessageWord,
+    length: u64,
+    data: &mut [u64; SHORT_WORDS],
+) -> Result<Option<Arrival>, Error> {
+    // SAFETY: the caller's promise.
+    taken(unsafe { exchange(Call::ForwardAndWait, word, length, data) })
 }
 
 /// [`Call::CallSetup`]: `landing` is where regions that come by calls are mapped, or 0; `patience` how many nanoseconds a call waits, 0: for ever.
