@@ -100,9 +100,8 @@ fn begin(kernel: &mut Kernel, caller: VcpuKey) {
     }
 }
 
-/// `Call`.
-#[inline(never)]
-pub fn call(mut guest: Running) -> Running {
+/// `Call`, with all of the guest's registers in its context, as `vectors.s` puts them there.
+pub extern "C" fn call(mut guest: Running) -> Running {
     let mut kernel = KERNEL.lock();
     if guest.attention() != 0 {
         return again(kernel, guest);
@@ -164,9 +163,8 @@ fn waits(kernel: &mut Kernel, mut guest: Running, waited: Waited) -> bool {
     false
 }
 
-/// `ReplyAndWait`.
-#[inline(never)]
-pub fn reply_and_wait(guest: Running) -> Running {
+/// `ReplyAndWait`, as for [`call`].
+pub extern "C" fn reply_and_wait(guest: Running) -> Running {
     reply(guest, Then::Wait)
 }
 

@@ -6,7 +6,6 @@ use handover_core::{Ipa, PartitionIndex};
 use crate::arch::exception::{self, DataAccess, Syndrome, SystemAccess, class};
 use crate::arch::registers::ICH_VMCR_EL2;
 use crate::bus;
-use crate::call;
 use crate::hypercall;
 use crate::interrupt;
 use crate::kernel::{Hardware, KERNEL, Kernel};
@@ -32,10 +31,6 @@ pub struct How(u64);
 impl How {
     /// All: the exception has not been looked at, and nothing has happened.
     pub const UNDECIDED: u64 = 0x100;
-    /// A `Call`, of which nothing has happened.
-    pub const CALL: u64 = 0x200;
-    /// A `ReplyAndWait`, of which nothing has happened.
-    pub const REPLY_AND_WAIT: u64 = 0x300;
     /// As [`How::UNDECIDED`].
     pub const NOT_HERE: How = How(How::UNDECIDED);
     /// Nothing: the guest goes on.
@@ -93,11 +88,8 @@ fn look(mut kernel: Guard<Kernel>, guest: Running, other: bool) -> Running {
 
 /// A synchronous exception from a guest, all of whose registers are in its context.
 pub extern "C" fn synchronous(guest: Running, how: How) -> Running {
-    match how.0 {
-        How::UNDECIDED => {}
-        How::CALL => return call::call(guest),
-        How::REPLY_AND_WAIT => return call::reply_and_wait(guest),
-        _ => return again(guest),
+    if how != How::NOT_HERE {
+        return again(guest);
     }
     let syndrome = Syndrome::read();
     if syndrome.is_hvc() { hypercall::other(guest) } else { other(guest, syndrome) }

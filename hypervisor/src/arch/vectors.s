@@ -118,17 +118,28 @@ calls:
     call    {receive_call} {receive}
     call    {event_next_call} {event_next}
     call    {event_send_call} {event_send}
-    call    {call_call} how_call
-    call    {reply_and_wait_call} how_reply_and_wait
+    call    {call_call} direct_call
+    call    {reply_and_wait_call} reply_and_wait
 undecided:
     mov     x1, #{how_undecided}
     ret
-how_call:
-    mov     x1, #{how_call}
-    ret
-how_reply_and_wait:
-    mov     x1, #{how_reply_and_wait}
-    ret
+// Those that end with another guest need all registers saved.
+direct_call:
+    adr     x18, {direct_call}
+    b       save_called
+reply_and_wait:
+    adr     x18, {reply_and_wait}
+save_called:
+    mrs     x3, elr_el2
+    mrs     x2, spsr_el2
+    stp     x20, x21, [x0, #160]
+    stp     x22, x23, [x0, #176]
+    stp     x24, x25, [x0, #192]
+    stp     x26, x27, [x0, #208]
+    str     x28, [x0, #224]
+    stp     x3, x2, [x0, #248]
+    blr     x18
+    b       enter_guest
 
 // x2 = ESR_EL2. WFI has a way of its own: class 1, TI 0 (Arm ARM D24.2.40).
 no_call:
