@@ -265,7 +265,7 @@ fn interrupted(kernel: &mut Kernel, key: VcpuKey) {
 }
 
 /// The one that runs here has called, and lends its processor and time to `to`, which has waited for that.
-#[inline]
+#[inline(always)]
 pub fn lend(mut kernel: Guard<Kernel>, to: VcpuKey) -> Running {
     let processor = processor::this();
     let hardware = &mut kernel.hardware;
@@ -279,7 +279,7 @@ pub fn lend(mut kernel: Guard<Kernel>, to: VcpuKey) -> Running {
 }
 
 /// The one that runs here has replied to `caller`, which goes on, at once if it had lent its processor and time. The server waits for the next call, or goes on in its own time.
-#[inline]
+#[inline(always)]
 pub fn give_back(mut kernel: Guard<Kernel>, caller: VcpuKey, waiting: bool) -> Running {
     let processor = processor::this();
     let here = processor.index();

@@ -29,6 +29,7 @@ impl<K: Copy + PartialEq> Schedule<K> {
 
     /// Who runs on a physical processor now lends processor and time to `to`, which waits, and waits itself until [`Schedule::give_back`]. The
     /// caller switches the registers. Returns false, and nothing has happened, if `to` does not wait or has lent or borrowed already.
+    #[inline(always)]
     pub fn lend<R: Records<Key = K>>(&mut self, records: &mut R, processor: usize, to: K) -> bool {
         let Some(running) = self.at(processor).running else { return false };
         let from = Self::runner(records, running);
@@ -49,6 +50,7 @@ impl<K: Copy + PartialEq> Schedule<K> {
 
     /// Who runs on a physical processor now gives processor and time back to who lent them, and waits, until `timer` at the latest. The caller
     /// switches the registers. Returns who goes on; `None`, and nothing has happened, if nothing was lent.
+    #[inline(always)]
     pub fn give_back<R: Records<Key = K>>(
         &mut self,
         records: &mut R,
