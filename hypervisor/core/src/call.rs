@@ -434,6 +434,7 @@ impl System {
         Ok(if landed { word.landed() } else { word })
     }
 
+    #[inline(always)]
     fn pass_region(
         &mut self,
         m: &mut impl Machine,
