@@ -18,15 +18,16 @@ pub(super) enum Variation {
     Channels,
     /// 62 partitions stand by.
     Partitions,
-    /// There are two physical processors, and the figure counts the work of both.
+    /// There are two physical processors, each partition owns the one that it runs on, and the figure counts the work of both. A third one serves everybody
+    /// else.
     Processors,
-    /// The same, and each partition owns the one that it runs on. A third one serves everybody else.
-    Owners,
+    /// The two are open to everybody, and each partition is bound to one.
+    Shared,
 }
 
 impl Variation {
     pub(super) const ALL: [Variation; 4] =
-        [Variation::Channels, Variation::Partitions, Variation::Processors, Variation::Owners];
+        [Variation::Channels, Variation::Partitions, Variation::Processors, Variation::Shared];
 
     /// What ends its figures' names.
     pub(super) const fn suffix(self) -> &'static str {
@@ -34,7 +35,7 @@ impl Variation {
             Variation::Channels => "_1000_channels",
             Variation::Partitions => "_64_partitions",
             Variation::Processors => "_2cpu",
-            Variation::Owners => "_owned",
+            Variation::Shared => "_2cpu_shared",
         }
     }
 
@@ -44,7 +45,7 @@ impl Variation {
             Variation::Channels => "1,000 channels",
             Variation::Partitions => "64 partitions",
             Variation::Processors => "2 processors",
-            Variation::Owners => "2 owned",
+            Variation::Shared => "2 shared",
         }
     }
 
@@ -77,17 +78,17 @@ impl Variation {
                 manifest.partitions.splice(0..0, idle);
             }
             Variation::Processors => {
+                manifest.machine.processors = 3;
+                for (partition, number) in manifest.partitions.iter_mut().zip(1..) {
+                    partition.owns = vec![number];
+                }
+                client(&mut manifest, "measure=pair");
+            }
+            Variation::Shared => {
                 manifest.machine.processors = 2;
                 // Unbound, who is woken may run where the waker does.
                 for (partition, number) in manifest.partitions.iter_mut().zip(0..) {
                     partition.bound_to = vec![number];
-                }
-                client(&mut manifest, "measure=pair");
-            }
-            Variation::Owners => {
-                manifest.machine.processors = 3;
-                for (partition, number) in manifest.partitions.iter_mut().zip(1..) {
-                    partition.owns = vec![number];
                 }
                 client(&mut manifest, "measure=pair");
             }
@@ -137,13 +138,13 @@ mod tests {
                     assert_eq!(lines(&manifest)[62..], ["role=server", "role=client large"]);
                 }
                 Variation::Processors => {
-                    assert_eq!(lines(&manifest), ["role=server", "role=client large measure=pair"]);
-                    assert_eq!(manifest.machine.processors, 2);
-                }
-                Variation::Owners => {
                     let owned: Vec<_> =
                         manifest.partitions.iter().map(|partition| &partition.owns[..]).collect();
                     assert_eq!(owned, [[1], [2]]);
+                }
+                Variation::Shared => {
+                    assert_eq!(lines(&manifest), ["role=server", "role=client large measure=pair"]);
+                    assert_eq!(manifest.machine.processors, 2);
                 }
             }
         }
