@@ -16,8 +16,7 @@
 /* Under the xarray's lock, interrupts off. */
 void handover_channel_event(struct handover_channel *channel, u32 causes)
 {
-	if (causes & HANDOVER_CAUSE_SIGNAL)
-		set_bit(0, &channel->signalled);
+	atomic_or(causes, &channel->causes);
 	atomic_inc_return_release(&channel->events);
 	wake_up_all(&channel->wait);
 }
@@ -67,17 +66,76 @@ static int status_ioctl(struct handover_channel *channel, void __user *argument)
 	status.state = causes & ~HANDOVER_CAUSE_SIGNAL;
 	if (READ_ONCE(channel->aside))
 		status.state |= HANDOVER_STATE_MESSAGE;
-	if (test_bit(0, &channel->signalled))
+	if (handover_channel_signalled(channel))
 		status.state |= HANDOVER_STATE_SIGNAL;
 	return copy_to_user(argument, &status, sizeof(status)) ? -EFAULT : 0;
 }
 
-static int signal_ioctl(struct handover_channel *channel)
+int handover_channel_signal(struct handover_channel *channel)
 {
 	handover_regs regs = { .a1 = channel->port };
 	int error = handover_call(channel->handover, HANDOVER_CALL_EVENT_SEND, &regs);
 
 	return error == -ENOTCONN ? handover_channel_not_connected(channel) : error;
+}
+
+bool handover_channel_signalled(struct handover_channel *channel)
+{
+	return atomic_read(&channel->causes) & HANDOVER_CAUSE_SIGNAL;
+}
+
+static bool take_signal(struct handover_channel *channel)
+{
+	return atomic_fetch_andnot(HANDOVER_CAUSE_SIGNAL, &channel->causes) & HANDOVER_CAUSE_SIGNAL;
+}
+
+/* After the end. A signal that came before it may have been taken since the last look, and is told of when the lock is free. */
+static bool take_last(struct handover_channel *channel)
+{
+	bool taken;
+
+	xa_lock_irq(&channel->handover->ports);
+	taken = take_signal(channel);
+	xa_unlock_irq(&channel->handover->ports);
+	return taken;
+}
+
+/* Waits for the peer's signal and takes it; -ENODATA: the peer has gone, and there is none. */
+int handover_channel_await_signal(struct handover_channel *channel, bool nonblock)
+{
+	for (;;) {
+		int seen = atomic_read_acquire(&channel->events);
+		u32 causes;
+		int error;
+
+		if (take_signal(channel))
+			return 0;
+		error = handover_channel_status(channel, &causes, NULL, NULL);
+		if (error)
+			return error;
+		if (causes & HANDOVER_CAUSE_REFUSED)
+			return -ECONNREFUSED;
+		if (causes & HANDOVER_CAUSE_PEER_CLOSED && !(causes & HANDOVER_CAUSE_SIGNAL))
+			return take_last(channel) ? 0 : -ENODATA;
+		if (nonblock)
+			return -EAGAIN;
+		error = handover_channel_wait(channel, seen);
+		if (error)
+			return error;
+	}
+}
+
+static int event_ioctl(struct handover_channel *channel, u32 __user *argument)
+{
+	u32 causes = atomic_xchg(&channel->causes, 0);
+
+	if (!causes)
+		return -EAGAIN;
+	if (put_user(causes, argument)) {
+		atomic_or(causes, &channel->causes);
+		return -EFAULT;
+	}
+	return 0;
 }
 
 /* What there is for every port, whatever it is joined for. */
@@ -87,9 +145,13 @@ long handover_channel_control(struct handover_channel *channel, unsigned int com
 	case HANDOVER_STATUS:
 		return status_ioctl(channel, argument);
 	case HANDOVER_SIGNAL:
-		return signal_ioctl(channel);
+		return handover_channel_signal(channel);
 	case HANDOVER_SIGNAL_TAKE:
-		return test_and_clear_bit(0, &channel->signalled) ? 0 : -EAGAIN;
+		return take_signal(channel) ? 0 : -EAGAIN;
+	case HANDOVER_SIGNAL_WAIT:
+		return handover_channel_await_signal(channel, false);
+	case HANDOVER_EVENT:
+		return event_ioctl(channel, argument);
 	}
 	return -ENOTTY;
 }
@@ -118,13 +180,13 @@ static __poll_t channel_poll(struct file *file, poll_table *table)
 		return EPOLLERR;
 	if (READ_ONCE(channel->aside) || causes & HANDOVER_CAUSE_MESSAGE)
 		events |= EPOLLIN | EPOLLRDNORM;
-	if (causes & HANDOVER_CAUSE_SPACE)
+	if (causes & HANDOVER_CAUSE_SPACE || (channel->mute && causes & HANDOVER_CAUSE_CONNECTED))
 		events |= EPOLLOUT | EPOLLWRNORM;
 	if (causes & HANDOVER_CAUSE_PEER_CLOSED)
 		events |= EPOLLIN | EPOLLRDNORM | EPOLLRDHUP | EPOLLHUP;
 	if (causes & HANDOVER_CAUSE_REFUSED)
 		events |= EPOLLERR | EPOLLHUP;
-	if (test_bit(0, &channel->signalled))
+	if (handover_channel_signalled(channel))
 		events |= EPOLLPRI;
 	return events;
 }
@@ -263,22 +325,46 @@ int handover_channel_wait_answer(struct handover_channel *channel, u32 *reason)
 	}
 }
 
+/* What the control OS is asked for; false if that is nothing. */
+static bool request_word(const struct handover_connect *connect, u64 *word)
+{
+	const u32 directions = connect->flags & (HANDOVER_SEND_ONLY | HANDOVER_RECEIVE_ONLY);
+	const u32 known = HANDOVER_NONBLOCK | HANDOVER_SEND_ONLY | HANDOVER_RECEIVE_ONLY | HANDOVER_EVENTS;
+
+	if (connect->flags & ~known || connect->reserved || directions == (HANDOVER_SEND_ONLY | HANDOVER_RECEIVE_ONLY) ||
+	    (connect->flags & HANDOVER_EVENTS && !directions))
+		return false;
+	*word = connect->service;
+	if (connect->flags & HANDOVER_SEND_ONLY)
+		*word |= HANDOVER_REQUEST_SEND_ONLY;
+	if (connect->flags & HANDOVER_RECEIVE_ONLY)
+		*word |= HANDOVER_REQUEST_RECEIVE_ONLY;
+	if (connect->flags & HANDOVER_EVENTS)
+		*word |= HANDOVER_REQUEST_EVENTS;
+	return true;
+}
+
 int handover_connect(struct handover *handover, void __user *argument)
 {
 	struct handover_channel *channel;
 	struct handover_connect connect;
 	struct file *file;
 	int error, fd;
+	u64 word;
 
 	if (copy_from_user(&connect, argument, sizeof(connect)))
 		return -EFAULT;
-	if (connect.flags & ~HANDOVER_NONBLOCK || connect.reserved)
+	if (!request_word(&connect, &word))
 		return -EINVAL;
-	channel = handover_channel_alloc(handover, connect.flags, &fd, &file);
+	if (connect.flags & HANDOVER_EVENTS)
+		channel = handover_events_alloc(handover, connect.flags, &fd, &file);
+	else
+		channel = handover_channel_alloc(handover, connect.flags, &fd, &file);
 	if (IS_ERR(channel))
 		return PTR_ERR(channel);
+	channel->mute = connect.flags & HANDOVER_RECEIVE_ONLY;
 	connect.reason = 0;
-	error = handover_channel_open(channel, HANDOVER_CALL_CONNECT, connect.partition, connect.service);
+	error = handover_channel_open(channel, HANDOVER_CALL_CONNECT, connect.partition, word);
 	/* The partition has ended, or has not started. */
 	if (error == -EPIPE || error == -ENOTCONN)
 		error = -EHOSTDOWN;

@@ -28,7 +28,7 @@
  * handler's hands.
  *
  * Events only wake: each bumps channel->events. Who has to wait reads that counter, asks the control OS, and
- * sleeps until the counter is another one.
+ * sleeps until the counter is another one. What they told is in channel->causes until a program takes it.
  *
  * Every descriptor holds the module (file_operations.owner), and so does every mapping through its file. The
  * driver cannot be unbound by sysfs, so that struct handover outlives all of them.
@@ -98,7 +98,8 @@ struct handover_channel {
 	struct handover *handover;
 	u32 port; /* 0: none */
 	atomic_t events; /* how many were told */
-	unsigned long signalled; /* bit 0 */
+	atomic_t causes; /* HANDOVER_CAUSE_* that nobody has taken */
+	bool mute; /* this end never sends a message */
 	wait_queue_head_t wait;
 
 	/* Of shared memory. */
@@ -151,7 +152,13 @@ int handover_channel_wait_answer(struct handover_channel *channel, u32 *reason);
 void handover_channel_abandon(struct file *file, int fd);
 int handover_channel_open(struct handover_channel *channel, u32 function, u64 x1, u64 x2);
 void handover_channel_event(struct handover_channel *channel, u32 causes);
+int handover_channel_signal(struct handover_channel *channel);
+bool handover_channel_signalled(struct handover_channel *channel);
+int handover_channel_await_signal(struct handover_channel *channel, bool nonblock);
 int handover_connect(struct handover *handover, void __user *argument);
+
+/* events.c */
+struct handover_channel *handover_events_alloc(struct handover *handover, u32 flags, int *fd, struct file **file);
 
 /* shared.c */
 struct handover_channel *handover_shared_alloc(struct handover *handover, u32 flags, int *fd, struct file **file);

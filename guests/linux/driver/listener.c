@@ -17,7 +17,7 @@ struct handover_listener {
 	struct handover *handover;
 	struct list_head node;
 	u32 service;
-	bool shared; /* requests for shared memory, not for channels */
+	u32 kind; /* HANDOVER_LISTEN_SHARED, HANDOVER_EVENTS, or 0: requests for channels */
 	u32 last_id;
 	unsigned int pending; /* requests in both lists */
 	struct list_head waiting; /* nobody has taken them yet */
@@ -30,7 +30,7 @@ struct request {
 	u64 token;
 	u32 partition;
 	u32 id;
-	u32 order; /* log2 of the bytes of shared memory, or 0 */
+	u32 flags; /* as in struct handover_request */
 };
 
 static int refuse(struct handover *handover, u64 token, u32 reason)
@@ -44,26 +44,26 @@ static int refuse(struct handover *handover, u64 token, u32 reason)
 	return error;
 }
 
-static struct handover_listener *find_listener(struct handover *handover, u32 service, bool shared)
+static struct handover_listener *find_listener(struct handover *handover, u32 service, u32 kind)
 {
 	struct handover_listener *listener;
 
 	list_for_each_entry(listener, &handover->listeners, node) {
-		if (listener->service == service && listener->shared == shared)
+		if (listener->service == service && listener->kind == kind)
 			return listener;
 	}
 	return NULL;
 }
 
 /* Gives a request to its listener, or says why not. */
-static u32 route(struct handover *handover, u64 token, u32 partition, u32 service, u32 order)
+static u32 route(struct handover *handover, u64 token, u32 partition, u32 service, u32 kind, u32 flags)
 {
 	struct handover_listener *listener;
 	struct request *request;
 	u32 reason = 0;
 
 	mutex_lock(&handover->listen_lock);
-	listener = find_listener(handover, service, order);
+	listener = find_listener(handover, service, kind);
 	if (!listener) {
 		reason = HANDOVER_REASON_NO_LISTENER;
 		goto out;
@@ -75,7 +75,7 @@ static u32 route(struct handover *handover, u64 token, u32 partition, u32 servic
 	}
 	request->token = token;
 	request->partition = partition;
-	request->order = order;
+	request->flags = flags;
 	/* Below BACKLOG requests live at a time: 32 bits do not come round to one of them. */
 	request->id = ++listener->last_id ?: ++listener->last_id;
 	list_add_tail(&request->node, &listener->waiting);
@@ -84,6 +84,25 @@ static u32 route(struct handover *handover, u64 token, u32 partition, u32 servic
 out:
 	mutex_unlock(&handover->listen_lock);
 	return reason;
+}
+
+/* Gives a request for what the word says to its listener, or says why not. */
+static u32 route_word(struct handover *handover, u64 token, u32 partition, u64 word)
+{
+	const u64 directions = HANDOVER_REQUEST_SEND_ONLY | HANDOVER_REQUEST_RECEIVE_ONLY;
+	u64 asked = HANDOVER_REQUEST_FLAGS(word);
+
+	switch (asked & ~directions) {
+	case 0:
+		/* Channels that go one way have no listener here. */
+		return asked ? HANDOVER_REASON_NO_LISTENER : route(handover, token, partition, word, 0, 0);
+	case HANDOVER_REQUEST_MEMORY:
+		return route(handover, token, partition, word, HANDOVER_LISTEN_SHARED, word >> HANDOVER_REQUEST_ORDER_SHIFT);
+	case HANDOVER_REQUEST_EVENTS:
+		return route(handover, token, partition, word, HANDOVER_EVENTS,
+			     asked & HANDOVER_REQUEST_SEND_ONLY ? HANDOVER_SEND_ONLY : HANDOVER_RECEIVE_ONLY);
+	}
+	return HANDOVER_REASON_NO_LISTENER;
 }
 
 /* Empties the control-signal port. */
@@ -103,12 +122,7 @@ void handover_signal_work(struct work_struct *work)
 		}
 		/* a1 kind, a2 token, a3 partition, a4 service and, above, what other than a channel is asked for */
 		if (regs.a1 == HANDOVER_SIGNAL_KIND_CONNECT) {
-			u64 flags = HANDOVER_REQUEST_FLAGS(regs.a4);
-
-			if (flags & HANDOVER_REQUEST_MEMORY)
-				flags &= ~(HANDOVER_REQUEST_MEMORY | HANDOVER_REQUEST_SEND_ONLY | HANDOVER_REQUEST_RECEIVE_ONLY);
-			reason = flags ? HANDOVER_REASON_NO_LISTENER :
-					 route(handover, regs.a2, regs.a3, regs.a4, regs.a4 >> HANDOVER_REQUEST_ORDER_SHIFT);
+			reason = route_word(handover, regs.a2, regs.a3, regs.a4);
 			if (reason)
 				refuse(handover, regs.a2, reason);
 		} else if (regs.a1 == HANDOVER_SIGNAL_KIND_SHUTDOWN_REQUEST) {
@@ -201,7 +215,7 @@ static int request_ioctl(struct file *file, void __user *argument)
 	request = next_request(listener, nonblocking(file, result.flags));
 	if (IS_ERR(request))
 		return PTR_ERR(request);
-	result.flags = request->order;
+	result.flags = request->flags;
 	result.request = request->id;
 	result.partition = request->partition;
 	result.service = listener->service;
@@ -233,8 +247,10 @@ static int accept_ioctl(struct file *file, void __user *argument)
 	if (IS_ERR(request))
 		return PTR_ERR(request);
 
-	if (listener->shared)
+	if (listener->kind == HANDOVER_LISTEN_SHARED)
 		channel = handover_shared_alloc(listener->handover, accept.flags, &fd, &channel_file);
+	else if (listener->kind == HANDOVER_EVENTS)
+		channel = handover_events_alloc(listener->handover, accept.flags, &fd, &channel_file);
 	else
 		channel = handover_channel_alloc(listener->handover, accept.flags, &fd, &channel_file);
 	if (IS_ERR(channel)) {
@@ -255,7 +271,7 @@ static int accept_ioctl(struct file *file, void __user *argument)
 	}
 	if (error)
 		goto abandon;
-	if (listener->shared) {
+	if (listener->kind == HANDOVER_LISTEN_SHARED) {
 		error = handover_shared_map(channel);
 		if (error) {
 			/* The answer is out: who asked finds this side gone. */
@@ -351,6 +367,7 @@ static const struct file_operations listener_fops = {
 
 int handover_listen(struct handover *handover, void __user *argument)
 {
+	const u32 kinds = HANDOVER_LISTEN_SHARED | HANDOVER_EVENTS;
 	struct handover_listener *listener;
 	struct handover_listen listen;
 	struct file *file;
@@ -358,20 +375,20 @@ int handover_listen(struct handover *handover, void __user *argument)
 
 	if (copy_from_user(&listen, argument, sizeof(listen)))
 		return -EFAULT;
-	if (listen.flags & ~(HANDOVER_NONBLOCK | HANDOVER_LISTEN_SHARED) || listen.reserved)
+	if (listen.flags & ~(HANDOVER_NONBLOCK | kinds) || (listen.flags & kinds) == kinds || listen.reserved)
 		return -EINVAL;
 	listener = kzalloc(sizeof(*listener), GFP_KERNEL_ACCOUNT);
 	if (!listener)
 		return -ENOMEM;
 	listener->handover = handover;
 	listener->service = listen.service;
-	listener->shared = listen.flags & HANDOVER_LISTEN_SHARED;
+	listener->kind = listen.flags & kinds;
 	INIT_LIST_HEAD(&listener->waiting);
 	INIT_LIST_HEAD(&listener->taken);
 	init_waitqueue_head(&listener->wait);
 
 	mutex_lock(&handover->listen_lock);
-	if (find_listener(handover, listen.service, listener->shared))
+	if (find_listener(handover, listen.service, listener->kind))
 		error = -EADDRINUSE;
 	else
 		list_add_tail(&listener->node, &handover->listeners);

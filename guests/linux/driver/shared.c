@@ -107,7 +107,7 @@ static __poll_t shared_poll(struct file *file, poll_table *table)
 		return EPOLLERR;
 	if (causes & HANDOVER_CAUSE_PEER_CLOSED)
 		events |= EPOLLRDHUP | EPOLLHUP;
-	if (test_bit(0, &channel->signalled))
+	if (handover_channel_signalled(channel))
 		events |= EPOLLPRI;
 	return events;
 }

@@ -1,11 +1,12 @@
 //! Tests the SDK's asynchronous forms and its byte streams, every byte of them.
 //!
 //! Runs in two partitions: `role=server` serves "streams", many clients at once in one loop; `role=client` uses it, and
-//! also talks to itself by its own service "mirror". The client prints a line for each check.
+//! also talks to itself by its own service "mirror". The client prints a line for each check. With `role=bell` it answers events by events.
 
 #![no_std]
 #![no_main]
 
+mod bell;
 mod bytes;
 mod cancel;
 mod client;
@@ -18,6 +19,7 @@ entry!(main);
 
 fn main(boot: Boot) -> Result<Status, Error> {
     match boot.argument("role") {
+        Some("bell") => bell::run(&boot),
         Some("client") => Ok(client::run(&boot)),
         Some("server") => {
             let Some(service) = boot.provided("streams") else {
@@ -29,7 +31,7 @@ fn main(boot: Boot) -> Result<Status, Error> {
             Ok(Status::SUCCESS)
         }
         other => {
-            println!("streams: role={} is neither client nor server", other.unwrap_or(""));
+            println!("streams: role={} is none of client, server and bell", other.unwrap_or(""));
             Ok(Status::FAILURE)
         }
     }

@@ -2,7 +2,7 @@
 /*
  * /dev/handover: channels and message regions of a Handover partition.
  *
- * Four kinds of file descriptors come out of the device:
+ * Five kinds of file descriptors come out of the device:
  *
  *  region	memory that belongs to this partition alone. mmap() it MAP_SHARED, or read(), write(), pread(),
  *		pwrite() and lseek() it. Once it has been sent, the descriptor stays open but is dead: mappings of
@@ -15,7 +15,12 @@
  *  shared	memory that another partition has too. mmap() it MAP_SHARED. It stays until it is closed and unmapped here: when
  *		the other side goes, it reads as zeroes, if that side could write, and no access fails. poll() reports EPOLLPRI
  *		for a signal, EPOLLHUP when the peer has gone and all is zero. HANDOVER_STATUS and the signals as for a channel.
- *  listener	requests for channels to one service of this partition, or for shared memory. poll() reports EPOLLIN for a
+ *  events	one end of an event port: no messages, and one end gets what the other sends. As with an eventfd, read() of 8 bytes
+ *		waits for an event, takes it, and gives the number 1, or 0 bytes when the peer has gone and no event is left; write()
+ *		of 8 bytes, whatever they are, sends one: EACCES at the end that gets them. An event that nobody has taken yet
+ *		swallows the next. poll() reports EPOLLIN and EPOLLPRI for an event, EPOLLOUT while it is connected, EPOLLIN and
+ *		EPOLLHUP when the peer has gone. HANDOVER_STATUS and the signals, which are the events, as for a channel.
+ *  listener	requests for channels to one service of this partition, for event ports, or for shared memory. poll() reports EPOLLIN for a
  *		request.
  *
  * All are opened close-on-exec. O_NONBLOCK on the descriptor, or HANDOVER_NONBLOCK in a structure, turns waiting into
@@ -38,6 +43,12 @@
 
 /* Do not wait in this call; for a new descriptor: set O_NONBLOCK on it. */
 #define HANDOVER_NONBLOCK 0x1
+
+/* Of a request: who asks sends, and does not receive; or the other way. At most one of them. */
+#define HANDOVER_SEND_ONLY 0x4
+#define HANDOVER_RECEIVE_ONLY 0x8
+/* Of a request, with one of the two: for an event port. Of a listener: for such requests, instead of those for channels. */
+#define HANDOVER_EVENTS 0x10
 
 /* Reasons this driver refuses requests for; servers should use smaller numbers. */
 #define HANDOVER_REASON_NO_LISTENER 0xffffffff
@@ -71,13 +82,14 @@ struct handover_service {
 
 /*
  * HANDOVER_CONNECT, on the device. Waits for the answer, unless HANDOVER_NONBLOCK is set: then the channel is still
- * connecting, and poll() reports EPOLLOUT or EPOLLERR once it is answered. ECONNREFUSED: the server refused, see
+ * connecting, and poll() reports EPOLLOUT or EPOLLERR once it is answered (EPOLLOUT also at an end that may not send).
+ * close() takes the request back. With HANDOVER_EVENTS the descriptor is one for events. ECONNREFUSED: the server refused, see
  * reason. ENXIO: no such partition. EHOSTDOWN: it has not started, or has ended.
  */
 struct handover_connect {
 	__u32 partition; /* in */
 	__u32 service; /* in */
-	__u32 flags; /* in: HANDOVER_NONBLOCK */
+	__u32 flags; /* in: HANDOVER_NONBLOCK, HANDOVER_SEND_ONLY, HANDOVER_RECEIVE_ONLY, HANDOVER_EVENTS */
 	__s32 fd; /* out: the channel */
 	__u32 reason; /* out: the server's, after ECONNREFUSED */
 	__u32 reserved;
@@ -89,17 +101,18 @@ struct handover_connect {
 /* HANDOVER_LISTEN, on the device. EADDRINUSE: somebody listens on it already. */
 struct handover_listen {
 	__u32 service; /* in */
-	__u32 flags; /* in: HANDOVER_NONBLOCK, HANDOVER_LISTEN_SHARED */
+	__u32 flags; /* in: HANDOVER_NONBLOCK, and HANDOVER_LISTEN_SHARED or HANDOVER_EVENTS */
 	__s32 fd; /* out: the listener */
 	__u32 reserved;
 };
 
 /*
  * HANDOVER_REQUEST, on a listener: waits for the next request and takes it; it must be answered by HANDOVER_ACCEPT or
- * HANDOVER_REFUSE (closing the listener refuses it).
+ * HANDOVER_REFUSE (closing the listener refuses it). Its flags are log2 of the bytes of shared memory, for an event port what
+ * who asks does there, and for a channel 0.
  */
 struct handover_request {
-	__u32 flags; /* in: HANDOVER_NONBLOCK; out: log2 of the bytes of shared memory, 0 for a channel */
+	__u32 flags; /* in: HANDOVER_NONBLOCK; out: log2 of the bytes, or HANDOVER_SEND_ONLY or ..._RECEIVE_ONLY, or 0 */
 	__u32 request; /* out: never 0 */
 	__u32 partition; /* out: who asks */
 	__u32 service; /* out */
@@ -234,5 +247,13 @@ struct handover_shared_info {
 #define HANDOVER_SIGNAL _IO(HANDOVER_MAGIC, 0x33)
 /* Takes the peer's signal; EAGAIN when there is none. */
 #define HANDOVER_SIGNAL_TAKE _IO(HANDOVER_MAGIC, 0x34)
+/* Takes what has happened since the last time, as HANDOVER_STATE_*, the peer's signal too; EAGAIN when that is nothing. */
+#define HANDOVER_EVENT _IOR(HANDOVER_MAGIC, 0x35, __u32)
+/* Waits for the peer's signal and takes it; ENODATA: the peer has gone, and there is none. */
+#define HANDOVER_SIGNAL_WAIT _IO(HANDOVER_MAGIC, 0x38)
+
+/* On an event port: keeps events back until HANDOVER_UNMASK. */
+#define HANDOVER_MASK _IO(HANDOVER_MAGIC, 0x36)
+#define HANDOVER_UNMASK _IO(HANDOVER_MAGIC, 0x37)
 
 #endif

@@ -3,33 +3,31 @@
 use std::{
     fmt, io,
     os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd},
-    thread,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use handover_abi::PartitionId;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::{Errno, retry_on_intr},
 };
 
-use crate::{Handover, Message, Region, SHORT_MAX, Service, Short, uapi};
-
-/// Time between two attempts of [`Channel::connect_within`].
-const CONNECT_INTERVAL: Duration = Duration::from_millis(20);
+use crate::{Message, Port, Region, SHORT_MAX, Short, ports::End, uapi};
 
 /// One end of a two-way channel to another partition. Dropping it disconnects.
 ///
 /// Several threads may send and receive on it. Its descriptor can be polled.
 #[derive(Debug)]
 pub struct Channel {
-    fd: OwnedFd,
+    end: Arc<End>,
 }
 
 /// What holds for a channel now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
     /// The peer's partition id.
-    pub partition: u32,
+    pub partition: PartitionId,
     /// The request was accepted.
     pub connected: bool,
     /// A message can be received.
@@ -45,53 +43,39 @@ pub struct Status {
 }
 
 impl Channel {
-    /// Asks a service for a channel, and waits for the answer.
-    pub fn connect(handover: &Handover, service: &Service) -> Result<Channel, ConnectError> {
-        Channel::connect_to(handover, service.partition, service.id)
-    }
-
-    /// The same, and asks again for up to `patience` while nobody listens for the service or its partition has not started: client and
-    /// server may start in any order.
-    pub fn connect_within(
-        handover: &Handover,
-        service: &Service,
-        patience: Duration,
-    ) -> Result<Channel, ConnectError> {
-        let start = Instant::now();
-        loop {
-            match Channel::connect(handover, service) {
-                Err(error) if error.is_early() && start.elapsed() < patience => {
-                    thread::sleep(CONNECT_INTERVAL.min(patience.saturating_sub(start.elapsed())));
-                }
-                answer => return answer,
-            }
-        }
-    }
-
-    /// The same by numbers.
-    pub fn connect_to(handover: &Handover, partition: u32, service: u32) -> Result<Channel, ConnectError> {
-        let mut connect = uapi::Connect { partition, service, flags: 0, fd: -1, reason: 0, reserved: 0 };
-        match retry_on_intr(|| uapi::exchange::<{ uapi::CONNECT }, _>(handover, &mut connect)) {
-            // SAFETY: the driver has just opened this descriptor for us.
-            Ok(()) => Ok(Channel { fd: unsafe { OwnedFd::from_raw_fd(connect.fd) } }),
-            Err(Errno::CONNREFUSED) => Err(ConnectError::Refused { reason: connect.reason }),
-            Err(error) => Err(ConnectError::Failed(error.into())),
-        }
-    }
-
     pub(crate) fn from_fd(fd: OwnedFd) -> Channel {
-        Channel { fd }
+        Channel { end: End::new(fd) }
     }
 
-    /// Sends a message, and waits for room in the peer's queue. A region that goes with it is the peer's then; after an error the
-    /// message is in the [`SendError`], region and all.
+    pub(crate) fn end(&self) -> &Arc<End> {
+        &self.end
+    }
+
+    /// The port, by which events name this end.
+    #[must_use]
+    pub fn port(&self) -> Port {
+        self.end.port()
+    }
+
+    /// Sends a message: a [`Region`], a [`Short`] (`b"bytes"` makes one), or both as a pair. [`io::ErrorKind::WouldBlock`] when the peer has to receive
+    /// first, [`io::ErrorKind::BrokenPipe`] when it has gone. A region that goes along is the peer's then; after an error it is in the [`SendError`].
     pub fn send(&self, message: impl Into<Message>) -> Result<(), SendError> {
+        self.send_flagged(message.into(), uapi::NONBLOCK)
+    }
+
+    /// Sends a message, waiting while the peer's queue is full.
+    pub fn send_wait(&self, message: impl Into<Message>) -> Result<(), SendError> {
         self.send_flagged(message.into(), 0)
     }
 
-    /// The same without waiting: [`io::ErrorKind::WouldBlock`] if there is no room.
-    pub fn try_send(&self, message: impl Into<Message>) -> Result<(), SendError> {
-        self.send_flagged(message.into(), uapi::NONBLOCK)
+    /// Whether [`send`](Channel::send) would find something else than a full queue.
+    pub fn has_room(&self) -> io::Result<bool> {
+        let status = self.status()?;
+        if status.connected || status.peer_closed {
+            Ok(status.space || status.peer_closed)
+        } else {
+            Err(io::ErrorKind::NotConnected.into())
+        }
     }
 
     fn send_flagged(&self, message: Message, flags: u32) -> Result<(), SendError> {
@@ -105,27 +89,30 @@ impl Channel {
         };
         match retry_on_intr(|| uapi::give::<{ uapi::SEND }, _>(self, raw)) {
             Ok(()) => Ok(()),
-            Err(error) => Err(SendError { error: error.into(), message: Box::new(message) }),
+            Err(error) => Err(SendError { error: error.into(), region: message.region }),
         }
     }
 
-    /// Waits for the next message and takes it. [`io::ErrorKind::UnexpectedEof`]: the peer has gone, and nothing is left.
-    pub fn receive(&self) -> io::Result<Message> {
-        self.receive_flagged(0)
+    /// Takes the next message, if there is one. [`io::ErrorKind::UnexpectedEof`]: the peer has gone, and nothing is left.
+    pub fn receive(&self) -> io::Result<Option<Message>> {
+        match self.receive_flagged(uapi::NONBLOCK) {
+            Ok(message) => Ok(Some(message)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
-    /// Takes the next message; [`io::ErrorKind::WouldBlock`] if there is none.
-    pub fn try_receive(&self) -> io::Result<Message> {
-        self.receive_flagged(uapi::NONBLOCK)
+    /// Takes the next message, waiting for it. Errors as for [`receive`](Channel::receive).
+    pub fn receive_wait(&self) -> io::Result<Message> {
+        self.receive_flagged(0)
     }
 
     /// Waits for the next message, but not longer: [`io::ErrorKind::TimedOut`].
     pub fn receive_timeout(&self, timeout: Duration) -> io::Result<Message> {
         let deadline = Instant::now().checked_add(timeout);
         loop {
-            match self.try_receive() {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                other => return other,
+            if let Some(message) = self.receive()? {
+                return Ok(message);
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {
@@ -179,7 +166,7 @@ impl Channel {
 
     /// What holds now.
     pub fn status(&self) -> io::Result<Status> {
-        status(&self.fd)
+        status(&*self.end)
     }
 
     /// Destroys this end; the peer learns it. What it sent and we did not receive is lost.
@@ -187,11 +174,11 @@ impl Channel {
 }
 
 /// What holds for a port now.
-pub(crate) fn status(fd: &OwnedFd) -> io::Result<Status> {
+pub(crate) fn status(fd: impl AsFd) -> io::Result<Status> {
     let status: uapi::Status = uapi::ask::<{ uapi::STATUS }, _>(fd)?;
     let holds = |bit: u32| status.state & bit != 0;
     Ok(Status {
-        partition: status.partition,
+        partition: PartitionId::new(status.partition),
         connected: holds(0x01),
         message: holds(0x02),
         peer_closed: holds(0x04),
@@ -203,75 +190,17 @@ pub(crate) fn status(fd: &OwnedFd) -> io::Result<Status> {
 
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.end.as_fd()
     }
 }
 
-/// Why there is no channel.
-#[derive(Debug)]
-pub enum ConnectError {
-    /// The server refused.
-    Refused {
-        /// Its reason, or one of `REASON_*` in [`uapi`].
-        reason: u32,
-    },
-    /// The request could not be made.
-    Failed(io::Error),
-}
-
-impl ConnectError {
-    /// Whether the same request can succeed a little later: nobody listens yet, or the partition has not started (`ENOTCONN`).
-    pub fn is_early(&self) -> bool {
-        match self {
-            ConnectError::Refused { reason } => *reason == uapi::REASON_NO_LISTENER,
-            ConnectError::Failed(error) => error.kind() == io::ErrorKind::NotConnected,
-        }
-    }
-}
-
-impl fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ConnectError::Refused { reason: uapi::REASON_NO_LISTENER } => {
-                f.write_str("refused: nobody listens for the service")
-            }
-            ConnectError::Refused { reason: uapi::REASON_BACKLOG } => {
-                f.write_str("refused: too many requests wait already")
-            }
-            ConnectError::Refused { reason: uapi::REASON_CLOSED } => {
-                f.write_str("refused: the listener was closed")
-            }
-            ConnectError::Refused { reason } => write!(f, "refused, with reason {reason}"),
-            ConnectError::Failed(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for ConnectError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            ConnectError::Refused { .. } => None,
-            ConnectError::Failed(error) => Some(error),
-        }
-    }
-}
-
-impl From<ConnectError> for io::Error {
-    fn from(error: ConnectError) -> io::Error {
-        match error {
-            ConnectError::Failed(error) => error,
-            refused => io::Error::new(io::ErrorKind::ConnectionRefused, refused),
-        }
-    }
-}
-
-/// A message that could not be sent: it is still the caller's.
+/// A message that was not sent.
 #[derive(Debug)]
 pub struct SendError {
     /// Why.
     pub error: io::Error,
-    /// The message.
-    pub message: Box<Message>,
+    /// The message's region, if it had one.
+    pub region: Option<Region>,
 }
 
 impl fmt::Display for SendError {
@@ -287,7 +216,7 @@ impl std::error::Error for SendError {
 }
 
 impl From<SendError> for io::Error {
-    /// The message is dropped.
+    /// The region is dropped.
     fn from(failed: SendError) -> io::Error {
         failed.error
     }

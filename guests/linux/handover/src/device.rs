@@ -5,6 +5,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
+use handover_abi::{PartitionId, ServiceId};
 use rustix::{
     fs::{Mode, OFlags},
     io::Errno,
@@ -26,7 +27,7 @@ pub struct Info {
     /// What the control OS can do, as bits.
     pub features: u64,
     /// This partition's id.
-    pub partition: u32,
+    pub partition: PartitionId,
     /// It is system-control.
     pub privileged: bool,
     /// Where regions are mapped: a physical address, 0 without `CAP_SYS_RAWIO`.
@@ -71,9 +72,9 @@ pub struct Service {
     /// Its name.
     pub name: String,
     /// Who provides it.
-    pub partition: u32,
-    /// Its id.
-    pub id: u32,
+    pub partition: PartitionId,
+    /// Its number.
+    pub service: ServiceId,
     /// Whether we use or provide it.
     pub role: Role,
 }
@@ -94,7 +95,7 @@ impl Handover {
         Ok(Info {
             version: ((info.version >> 16) as u16, info.version as u16),
             features: info.features,
-            partition: info.partition,
+            partition: PartitionId::new(info.partition),
             privileged: info.privileged != 0,
             window_base: info.window_base,
             window_size: info.window_size,
@@ -171,8 +172,8 @@ impl From<&uapi::Service> for Service {
         let length = service.name.iter().position(|&byte| byte == 0).unwrap_or(service.name.len());
         Service {
             name: String::from_utf8_lossy(&service.name[..length]).into_owned(),
-            partition: service.partition,
-            id: service.service,
+            partition: PartitionId::new(service.partition),
+            service: ServiceId::new(service.service),
             role: if service.role == uapi::ROLE_SERVER { Role::Server } else { Role::Client },
         }
     }
@@ -190,6 +191,9 @@ mod tests {
         raw.name[4] = 0;
         let service = Service::from(&raw);
         assert_eq!(service.name, "xxxx");
-        assert_eq!((service.partition, service.id, service.role), (3, 4, Role::Server));
+        assert_eq!(
+            (service.partition, service.service, service.role),
+            (PartitionId::new(3), ServiceId::new(4), Role::Server)
+        );
     }
 }

@@ -13,9 +13,9 @@
 //!
 //! let mut region = Region::create(&handover, 4096)?;
 //! region[..5].copy_from_slice(b"hello");
-//! channel.send((region, 5u64.to_le_bytes()))?;
+//! channel.send_wait((region, 5u64.to_le_bytes()))?;
 //!
-//! let answer = channel.receive()?;
+//! let answer = channel.receive_wait()?;
 //! println!("{:x?}", answer.region.map(|region| region[..5].to_vec()));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -26,12 +26,12 @@
 //! use handover_linux::{Handover, Listener, Short};
 //!
 //! let handover = Handover::open()?;
-//! let listener = Listener::listen(&handover, &handover.provided("upper")?)?;
+//! let listener = Listener::new(&handover, &handover.provided("upper")?)?;
 //! loop {
-//!     let request = listener.request()?;
-//!     let channel = listener.accept(request)?;
-//!     while let Ok(message) = channel.receive() {
-//!         channel.send(Short::new(&message.short.to_ascii_uppercase())?)?;
+//!     let request = listener.request_wait()?;
+//!     let channel = request.accept()?;
+//!     while let Ok(message) = channel.receive_wait() {
+//!         channel.send_wait(Short::new(&message.short.to_ascii_uppercase())?)?;
 //!     }
 //! }
 //! # #[allow(unreachable_code)]
@@ -41,16 +41,23 @@
 //! Errors are [`std::io::Error`]s with the driver's `errno`; `uapi/handover.h` lists them.
 
 mod channel;
+mod connect;
 mod device;
+mod events;
 mod listener;
 mod message;
+mod ports;
 mod region;
 mod shared;
 pub mod uapi;
 
-pub use channel::{Channel, ConnectError, SendError, Status};
+pub use channel::{Channel, SendError, Status};
+pub use connect::{ConnectError, Connecting};
 pub use device::{Account, Charge, Handover, Info, Role, Service};
+pub use events::{EventReceiver, EventSender};
+pub use handover_abi::{Causes, PartitionId, RequestFlags, RequestWord, ServiceId};
 pub use listener::{Listener, Request};
 pub use message::{Message, SHORT_MAX, Short, TooLong};
+pub use ports::{Event, Port, PortSet};
 pub use region::{REGION_MAX, REGION_MIN, Region, region_size};
 pub use shared::{ReadWord, Shared, Writers};

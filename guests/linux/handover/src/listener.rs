@@ -3,97 +3,157 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd},
+    sync::Arc,
 };
 
+use handover_abi::{PartitionId, RequestFlags, ServiceId};
 use rustix::io::retry_on_intr;
 
-use crate::{Channel, Handover, Service, Shared, uapi};
+use crate::{Channel, Handover, Port, Service, ports::End, uapi};
 
-/// Takes requests for channels to one service of this partition, or for shared memory. Dropping it refuses those that wait. Its descriptor can be polled.
+/// Takes requests to one service of this partition: for channels, for shared memory, or for event ports. Dropping it refuses those that wait. Its
+/// descriptor can be polled.
 #[derive(Debug)]
 pub struct Listener {
-    fd: OwnedFd,
+    end: Arc<End>,
+    kind: u32,
 }
 
-/// Somebody asks for a channel. Answer it by [`Listener::accept`] or [`Listener::refuse`].
+/// Somebody asks for a channel. Dropping it refuses with reason 0.
 #[derive(Debug)]
 #[must_use = "who asked waits for the answer"]
 pub struct Request {
+    listener: Arc<End>,
+    /// 0: it is answered.
     id: u32,
     /// Who asks.
-    pub partition: u32,
-    /// For which service.
-    pub service: u32,
-    /// Bytes of shared memory; 0: for a channel.
+    pub partition: PartitionId,
+    /// What for.
+    pub service: ServiceId,
+    /// What kind of connection.
+    pub flags: RequestFlags,
+    /// Bytes of shared memory; 0: another kind of connection.
     pub memory: usize,
 }
 
 impl Listener {
-    /// Starts to listen. [`io::ErrorKind::AddrInUse`]: somebody does already.
-    pub fn listen(handover: &Handover, service: &Service) -> io::Result<Listener> {
-        Listener::listen_for(handover, service.id)
+    /// Starts to listen for requests for channels. [`io::ErrorKind::AddrInUse`]: somebody does already.
+    pub fn new(handover: &Handover, service: &Service) -> io::Result<Listener> {
+        Listener::listen(handover, service.service, 0)
     }
 
     /// The same by number.
-    pub fn listen_for(handover: &Handover, service: u32) -> io::Result<Listener> {
-        Listener::listen_flagged(handover, service, 0)
+    pub fn for_service(handover: &Handover, service: ServiceId) -> io::Result<Listener> {
+        Listener::listen(handover, service, 0)
     }
 
-    /// The same for requests for shared memory, to be answered by [`Listener::accept_shared`] or [`Listener::refuse`].
-    pub fn listen_shared(handover: &Handover, service: &Service) -> io::Result<Listener> {
-        Listener::listen_flagged(handover, service.id, uapi::LISTEN_SHARED)
+    /// For requests for shared memory: [`Shared::from_channel`](crate::Shared::from_channel) makes it of what is accepted.
+    pub fn for_shared(handover: &Handover, service: &Service) -> io::Result<Listener> {
+        Listener::listen(handover, service.service, uapi::LISTEN_SHARED)
     }
 
-    fn listen_flagged(handover: &Handover, service: u32, flags: u32) -> io::Result<Listener> {
-        let mut listen = uapi::Listen { service, flags, fd: -1, reserved: 0 };
+    /// For requests for event ports: with [`RequestFlags::SEND_ONLY`] what is accepted is an [`EventReceiver`](crate::EventReceiver), with
+    /// [`RequestFlags::RECEIVE_ONLY`] an [`EventSender`](crate::EventSender).
+    pub fn for_events(handover: &Handover, service: &Service) -> io::Result<Listener> {
+        Listener::listen(handover, service.service, uapi::EVENTS)
+    }
+
+    fn listen(handover: &Handover, service: ServiceId, kind: u32) -> io::Result<Listener> {
+        let mut listen = uapi::Listen { service: service.get(), flags: kind, fd: -1, reserved: 0 };
         uapi::exchange::<{ uapi::LISTEN }, _>(handover, &mut listen)?;
         // SAFETY: the driver has just opened this descriptor for us.
-        Ok(Listener { fd: unsafe { OwnedFd::from_raw_fd(listen.fd) } })
+        Ok(Listener { end: End::listening(unsafe { OwnedFd::from_raw_fd(listen.fd) }), kind })
     }
 
-    /// Waits for the next request.
-    pub fn request(&self) -> io::Result<Request> {
+    /// The port, by which a [`PortSet`](crate::PortSet) names it.
+    #[must_use]
+    pub fn port(&self) -> Port {
+        self.end.port()
+    }
+
+    /// Takes the next request, if there is one.
+    pub fn request(&self) -> io::Result<Option<Request>> {
+        match self.request_flagged(uapi::NONBLOCK) {
+            Ok(request) => Ok(Some(request)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes the next request, waiting for it.
+    pub fn request_wait(&self) -> io::Result<Request> {
         self.request_flagged(0)
-    }
-
-    /// The next request; [`io::ErrorKind::WouldBlock`] if there is none.
-    pub fn try_request(&self) -> io::Result<Request> {
-        self.request_flagged(uapi::NONBLOCK)
     }
 
     fn request_flagged(&self, flags: u32) -> io::Result<Request> {
         let mut raw = uapi::Request { flags, request: 0, partition: 0, service: 0 };
         retry_on_intr(|| uapi::exchange::<{ uapi::REQUEST }, _>(self, &mut raw))?;
-        let memory = if raw.flags == 0 { 0 } else { 1 << (raw.flags & 63) };
-        Ok(Request { id: raw.request, partition: raw.partition, service: raw.service, memory })
+        let (flags, memory) = asked(self.kind, raw.flags);
+        Ok(Request {
+            listener: Arc::clone(&self.end),
+            id: raw.request,
+            partition: PartitionId::new(raw.partition),
+            service: ServiceId::new(raw.service),
+            flags,
+            memory,
+        })
     }
+}
 
-    /// Says yes. [`io::ErrorKind::ConnectionAborted`]: who asked has gone. After any other error the request is refused when the
-    /// listener is dropped.
-    pub fn accept(&self, request: Request) -> io::Result<Channel> {
-        self.accept_fd(&request).map(Channel::from_fd)
+/// What the driver's word means, of a request that a listener of this kind has taken.
+fn asked(kind: u32, word: u32) -> (RequestFlags, usize) {
+    match kind {
+        uapi::LISTEN_SHARED => (RequestFlags::MEMORY, 1 << (word & 63)),
+        uapi::EVENTS if word & uapi::SEND_ONLY != 0 => (RequestFlags::EVENTS | RequestFlags::SEND_ONLY, 0),
+        uapi::EVENTS => (RequestFlags::EVENTS | RequestFlags::RECEIVE_ONLY, 0),
+        _ => (RequestFlags::empty(), 0),
     }
+}
 
-    /// Says yes to a request for shared memory, which this partition is charged for from then on. Errors as for [`Listener::accept`].
-    pub fn accept_shared(&self, request: Request) -> io::Result<Shared> {
-        self.accept_fd(&request).and_then(Shared::from_fd)
-    }
-
-    fn accept_fd(&self, request: &Request) -> io::Result<OwnedFd> {
-        let mut raw = uapi::Accept { request: request.id, flags: 0, fd: -1, partition: 0 };
-        retry_on_intr(|| uapi::exchange::<{ uapi::ACCEPT }, _>(self, &mut raw))?;
+impl Request {
+    /// Accepts: this end of the channel, or of whatever else is asked for. [`io::ErrorKind::ConnectionAborted`]: who asked has gone. After any other
+    /// error the request is refused.
+    pub fn accept(mut self) -> io::Result<Channel> {
+        let mut raw = uapi::Accept { request: self.id, flags: 0, fd: -1, partition: 0 };
+        retry_on_intr(|| uapi::exchange::<{ uapi::ACCEPT }, _>(&*self.listener, &mut raw))?;
+        self.id = 0;
         // SAFETY: the driver has just opened this descriptor for us.
-        Ok(unsafe { OwnedFd::from_raw_fd(raw.fd) })
+        Ok(Channel::from_fd(unsafe { OwnedFd::from_raw_fd(raw.fd) }))
     }
 
-    /// Says no, and why: a number that client and server agree on.
-    pub fn refuse(&self, request: Request, reason: u32) -> io::Result<()> {
-        Ok(uapi::give::<{ uapi::REFUSE }, _>(self, uapi::Refuse { request: request.id, reason })?)
+    /// Refuses, for a reason that the other side can read.
+    pub fn refuse(mut self, reason: u32) -> io::Result<()> {
+        let request = std::mem::take(&mut self.id);
+        Ok(uapi::give::<{ uapi::REFUSE }, _>(&*self.listener, uapi::Refuse { request, reason })?)
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        if self.id != 0 {
+            let refuse = uapi::Refuse { request: self.id, reason: 0 };
+            // Fails only if the asker has gone.
+            let _gone: rustix::io::Result<()> = uapi::give::<{ uapi::REFUSE }, _>(&*self.listener, refuse);
+        }
     }
 }
 
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.end.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_depends_on_who_listens() {
+        assert_eq!(asked(uapi::LISTEN_SHARED, 12), (RequestFlags::MEMORY, 4096));
+        assert_eq!(asked(0, 0), (RequestFlags::empty(), 0));
+        let (sends, receives) = (RequestFlags::SEND_ONLY, RequestFlags::RECEIVE_ONLY);
+        assert_eq!(asked(uapi::EVENTS, uapi::SEND_ONLY), (RequestFlags::EVENTS | sends, 0));
+        assert_eq!(asked(uapi::EVENTS, uapi::RECEIVE_ONLY), (RequestFlags::EVENTS | receives, 0));
     }
 }

@@ -34,6 +34,13 @@ impl Short {
     }
 }
 
+impl Short {
+    /// The bytes, to change in place.
+    pub fn as_mut_bytes(&mut self) -> &mut [u8] {
+        &mut self.data[..self.length]
+    }
+}
+
 impl Deref for Short {
     type Target = [u8];
 
@@ -102,6 +109,12 @@ impl<const N: usize> From<[u8; N]> for Message {
     }
 }
 
+impl<const N: usize> From<&[u8; N]> for Message {
+    fn from(bytes: &[u8; N]) -> Message {
+        Short::from(bytes).into()
+    }
+}
+
 impl<const N: usize> From<(Region, [u8; N])> for Message {
     fn from((region, bytes): (Region, [u8; N])) -> Message {
         (region, Short::from(bytes)).into()
@@ -114,6 +127,12 @@ impl<const N: usize> From<[u8; N]> for Short {
         let mut short = Short { length: N, ..Short::EMPTY };
         short.data[..N].copy_from_slice(&bytes);
         short
+    }
+}
+
+impl<const N: usize> From<&[u8; N]> for Short {
+    fn from(bytes: &[u8; N]) -> Short {
+        Short::from(*bytes)
     }
 }
 

@@ -4,7 +4,10 @@ use std::{
     fmt, io,
     os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd},
     ptr::{self, NonNull},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU64, Ordering},
+    },
 };
 
 use rustix::{
@@ -12,7 +15,7 @@ use rustix::{
     mm::{MapFlags, ProtFlags, mmap, munmap},
 };
 
-use crate::{ConnectError, Handover, Service, Status, channel, uapi};
+use crate::{Channel, ConnectError, Handover, Port, Service, Status, channel, ports::End, uapi};
 
 /// Who may write to shared memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +46,7 @@ impl ReadWord {
 ///
 /// Its descriptor can be polled: a signal is an exception, the other side's going a hang-up.
 pub struct Shared {
-    fd: OwnedFd,
+    end: Arc<End>,
     bytes: NonNull<[u8]>,
     writable: bool,
 }
@@ -66,31 +69,52 @@ impl Shared {
             Writers::WhoAsks => uapi::SHARE_I_WRITE,
             Writers::WhoIsAsked => uapi::SHARE_PEER_WRITES,
         };
-        let (partition, service) = (service.partition, service.id);
+        let (partition, service) = (service.partition.get(), service.service.get());
         let size = size as u64;
         let mut share = uapi::Share { partition, service, size, flags, fd: -1, reason: 0, reserved: 0 };
         match retry_on_intr(|| uapi::exchange::<{ uapi::SHARE }, _>(handover, &mut share)) {
             Ok(()) => {
                 // SAFETY: the driver has just opened this descriptor for us.
                 let fd = unsafe { OwnedFd::from_raw_fd(share.fd) };
-                Shared::from_fd(fd).map_err(ConnectError::Failed)
+                Shared::map(End::new(fd)).map_err(ConnectError::Failed)
             }
-            Err(Errno::CONNREFUSED) => Err(ConnectError::Refused { reason: share.reason }),
+            Err(Errno::CONNREFUSED) => Err(ConnectError::Refused(share.reason)),
             Err(error) => Err(ConnectError::Failed(error.into())),
         }
     }
 
     /// Maps the shared memory behind a descriptor.
     pub fn from_fd(fd: OwnedFd) -> io::Result<Shared> {
-        let info = uapi::ask::<{ uapi::SHARED_INFO }, uapi::SharedInfo>(&fd)?;
+        Shared::map(End::new(fd))
+    }
+
+    /// This end of what was accepted, mapped. An error says also that it is joined for something else (`ENOTTY`).
+    pub fn from_channel(channel: Channel) -> io::Result<Shared> {
+        Shared::map(Arc::clone(channel.end()))
+    }
+
+    fn map(end: Arc<End>) -> io::Result<Shared> {
+        let info = uapi::ask::<{ uapi::SHARED_INFO }, uapi::SharedInfo>(&*end)?;
         let size = usize::try_from(info.size).map_err(io::Error::other)?;
         let writable = info.access & uapi::SHARED_OWN != 0;
         let mut protection = ProtFlags::READ;
         protection.set(ProtFlags::WRITE, writable);
         // SAFETY: a new mapping, where the kernel chooses, which nothing else refers to.
-        let start = unsafe { mmap(ptr::null_mut(), size, protection, MapFlags::SHARED, &fd, 0)? };
+        let start = unsafe { mmap(ptr::null_mut(), size, protection, MapFlags::SHARED, &*end, 0)? };
         let start = NonNull::new(start.cast()).ok_or_else(|| io::Error::other("mapped at address 0"))?;
-        Ok(Shared { fd, bytes: NonNull::slice_from_raw_parts(start, size), writable })
+        Ok(Shared { end, bytes: NonNull::slice_from_raw_parts(start, size), writable })
+    }
+
+    /// The port, by which events name this end.
+    #[must_use]
+    pub fn port(&self) -> Port {
+        self.end.port()
+    }
+
+    /// Whether this end may write.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.writable
     }
 
     /// Its size in bytes.
@@ -115,20 +139,47 @@ impl Shared {
         })
     }
 
+    /// Its bytes, for [`read`](Shared::read) and [`write`](Shared::write).
+    fn bytes(&self, at: usize, count: usize) -> io::Result<&[AtomicU8]> {
+        // SAFETY: as for `words`; who stores has asked whether it may.
+        let all: &[AtomicU8] = unsafe { std::slice::from_raw_parts(self.bytes.as_ptr().cast(), self.size()) };
+        let end = at.checked_add(count).filter(|end| *end <= all.len());
+        end.map(|end| &all[at..end]).ok_or_else(|| io::ErrorKind::InvalidInput.into())
+    }
+
+    /// Copies bytes out of it, from offset `at` on. What the other end writes meanwhile may be among them or not, byte by byte.
+    /// [`io::ErrorKind::InvalidInput`] beyond its end.
+    pub fn read(&self, at: usize, to: &mut [u8]) -> io::Result<()> {
+        let from = self.bytes(at, to.len())?;
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = from.load(Ordering::Relaxed));
+        Ok(())
+    }
+
+    /// Copies bytes into it, from offset `at` on. [`io::ErrorKind::InvalidInput`] beyond its end; [`io::ErrorKind::PermissionDenied`] if this end only
+    /// reads.
+    pub fn write(&self, at: usize, from: &[u8]) -> io::Result<()> {
+        let to = self.bytes(at, from.len())?;
+        if !self.writable {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        to.iter().zip(from).for_each(|(to, from)| to.store(*from, Ordering::Relaxed));
+        Ok(())
+    }
+
     /// What holds now.
     pub fn status(&self) -> io::Result<Status> {
-        channel::status(&self.fd)
+        channel::status(&*self.end)
     }
 
     /// Signals the other side.
     pub fn signal(&self) -> io::Result<()> {
-        Ok(uapi::tell::<{ uapi::SIGNAL }>(&self.fd)?)
+        Ok(uapi::tell::<{ uapi::SIGNAL }>(&*self.end)?)
     }
 }
 
 impl AsFd for Shared {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.end.as_fd()
     }
 }
 

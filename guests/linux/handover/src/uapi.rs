@@ -8,6 +8,12 @@ use rustix::{
 
 /// Do not wait.
 pub const NONBLOCK: u32 = 1;
+/// Of a request: who asks sends, and does not receive.
+pub const SEND_ONLY: u32 = 4;
+/// Of a request: who asks receives, and does not send.
+pub const RECEIVE_ONLY: u32 = 8;
+/// Of a request: for an event port. Of a listener: for such requests.
+pub const EVENTS: u32 = 0x10;
 /// A request was refused because nobody listens.
 pub const REASON_NO_LISTENER: u32 = 0xffff_ffff;
 /// A request was refused because too many wait already.
@@ -113,8 +119,14 @@ requests! {
     STATUS = opcode::read::<Status>(MAGIC, 0x32);
     SIGNAL = opcode::none(MAGIC, 0x33);
     SIGNAL_TAKE = opcode::none(MAGIC, 0x34);
+    EVENT = opcode::read::<u32>(MAGIC, 0x35);
+    MASK = opcode::none(MAGIC, 0x36);
+    UNMASK = opcode::none(MAGIC, 0x37);
+    SIGNAL_WAIT = opcode::none(MAGIC, 0x38);
 }
 
+/// A request without an argument.
+pub(crate) trait Told<const REQUEST: Opcode> {}
 /// A structure that a request reads and answers into.
 pub(crate) trait Exchanged<const REQUEST: Opcode> {}
 /// A structure that a request only reads.
@@ -131,6 +143,11 @@ impl Exchanged<REQUEST> for Request {}
 impl Exchanged<ACCEPT> for Accept {}
 impl Exchanged<RECEIVE> for Message {}
 impl Exchanged<SHARE> for Share {}
+impl Told<SIGNAL> for () {}
+impl Told<SIGNAL_TAKE> for () {}
+impl Told<SIGNAL_WAIT> for () {}
+impl Told<MASK> for () {}
+impl Told<UNMASK> for () {}
 impl Given<EXIT> for u64 {}
 impl Given<REFUSE> for Refuse {}
 impl Given<SEND> for Message {}
@@ -138,6 +155,7 @@ impl Answered<INFO> for Info {}
 impl Answered<REGION_INFO> for RegionInfo {}
 impl Answered<SHARED_INFO> for SharedInfo {}
 impl Answered<STATUS> for Status {}
+impl Answered<EVENT> for u32 {}
 
 pub(crate) fn exchange<const REQUEST: Opcode, T: Exchanged<REQUEST>>(
     fd: impl AsFd,
@@ -158,7 +176,10 @@ pub(crate) fn ask<const REQUEST: Opcode, T: Answered<REQUEST>>(fd: impl AsFd) ->
     unsafe { ioctl(fd, Getter::<REQUEST, T>::new()) }
 }
 
-pub(crate) fn tell<const REQUEST: Opcode>(fd: impl AsFd) -> Result<()> {
-    // SAFETY: SIGNAL and SIGNAL_TAKE, the only callers' requests, take no argument.
+pub(crate) fn tell<const REQUEST: Opcode>(fd: impl AsFd) -> Result<()>
+where
+    (): Told<REQUEST>,
+{
+    // SAFETY: the request takes no argument (`Told`).
     unsafe { ioctl(fd, NoArg::<REQUEST>::new()) }
 }

@@ -58,6 +58,7 @@ fn every_number_of_the_hypercall_interface_is_the_abi_crates() {
         ("HANDOVER_SIGNAL_KIND_SHUTDOWN_REQUEST".to_owned(), SignalKind::ShutdownRequest as i64),
         ("HANDOVER_REQUEST_SEND_ONLY".to_owned(), request(RequestFlags::SEND_ONLY)),
         ("HANDOVER_REQUEST_RECEIVE_ONLY".to_owned(), request(RequestFlags::RECEIVE_ONLY)),
+        ("HANDOVER_REQUEST_EVENTS".to_owned(), request(RequestFlags::EVENTS)),
         ("HANDOVER_REQUEST_MEMORY".to_owned(), request(RequestFlags::MEMORY)),
         ("HANDOVER_REQUEST_ORDER_SHIFT".to_owned(), 56),
     ]);
@@ -160,6 +161,7 @@ fn every_request_is_encoded_as_the_uapi_header_says() {
         let size = match arguments.get(2) {
             None => 0,
             Some(&"__u64") => 8,
+            Some(&"__u32") => 4,
             Some(structure) => size_of_struct(structure.strip_prefix("struct ").unwrap()),
         };
         let expected = direction << 30 | size << 16 | magic << 8 | number(arguments[1]) as u32;
@@ -180,6 +182,9 @@ fn constants_of_the_uapi_header_are_the_librarys() {
         ("HANDOVER_REASON_NO_LISTENER", uapi::REASON_NO_LISTENER),
         ("HANDOVER_REASON_BACKLOG", uapi::REASON_BACKLOG),
         ("HANDOVER_REASON_CLOSED", uapi::REASON_CLOSED),
+        ("HANDOVER_SEND_ONLY", uapi::SEND_ONLY),
+        ("HANDOVER_RECEIVE_ONLY", uapi::RECEIVE_ONLY),
+        ("HANDOVER_EVENTS", uapi::EVENTS),
         ("HANDOVER_LISTEN_SHARED", uapi::LISTEN_SHARED),
         ("HANDOVER_SHARE_I_WRITE", uapi::SHARE_I_WRITE),
         ("HANDOVER_SHARE_PEER_WRITES", uapi::SHARE_PEER_WRITES),

@@ -63,7 +63,7 @@ pub(crate) fn run(handover: &Handover, arguments: &Arguments) -> Result<()> {
     let channel = Channel::connect_within(handover, &service, patience).with_context(|| {
         format!(
             "cannot connect to `{}` (service {} of partition {})",
-            service.name, service.id, service.partition
+            service.name, service.service, service.partition
         )
     })?;
     let timeout = Duration::from_secs(arguments.timeout);
@@ -123,7 +123,7 @@ impl Exchange<'_> {
     fn short(&mut self, seed: u64, size: usize) -> Result<()> {
         let mut bytes = [0; SHORT_MAX];
         pattern::fill(seed, &mut bytes[..size]);
-        self.channel.send(Short::new(&bytes[..size])?).context("cannot send")?;
+        self.channel.send_wait(Short::new(&bytes[..size])?).context("cannot send")?;
         let answer = self.answer()?;
         ensure!(answer.region.is_none(), "a region came back, none went");
         ensure!(answer.short.len() == size, "{} bytes came back", answer.short.len());
@@ -139,7 +139,7 @@ impl Exchange<'_> {
         };
         pattern::fill(seed, &mut region[..size]);
         region[size..].fill(0xa5);
-        self.channel.send((region, (size as u64).to_le_bytes())).context("cannot send")?;
+        self.channel.send_wait((region, (size as u64).to_le_bytes())).context("cannot send")?;
         let answer = self.answer()?;
         let Some(region) = answer.region else { bail!("the region did not come back") };
         ensure!(

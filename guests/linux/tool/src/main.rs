@@ -2,6 +2,7 @@
 
 mod counter;
 mod echo;
+mod events;
 mod fault;
 mod pattern;
 mod prove;
@@ -41,6 +42,8 @@ enum Command {
     Listen(shell::Listen),
     /// Share memory with partitions that end in the middle of it
     Share(share::Arguments),
+    /// Exchange events with a partition, and with this one
+    Events(events::Arguments),
     /// Try to bring the driver down: kills, forks, odd mappings, races, thousands of descriptors
     Stress(stress::Arguments),
     /// Print the virtual counter (CNTVCT_EL0)
@@ -72,6 +75,7 @@ fn run(command: Command) -> Result<()> {
         Command::Receive(arguments) => arguments.run(&open()?),
         Command::Listen(arguments) => arguments.run(&open()?),
         Command::Share(arguments) => share::run(&open()?, &arguments),
+        Command::Events(arguments) => events::run(&open()?, &arguments),
         Command::Stress(arguments) => stress::run(&open()?, &arguments),
         Command::Counter => counter::run(),
         Command::Exit { status } => Err(open()?.exit(status)).context("cannot end the partition"),
@@ -108,7 +112,7 @@ fn services(handover: &Handover) -> Result<()> {
             Role::Client => "uses",
             Role::Server => "provides",
         };
-        println!("{role} {} (service {} of partition {})", service.name, service.id, service.partition);
+        println!("{role} {} (service {} of partition {})", service.name, service.service, service.partition);
     }
     Ok(())
 }

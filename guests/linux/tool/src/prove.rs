@@ -113,7 +113,7 @@ impl Sent {
         // SAFETY: of the two regions on this descriptor, one is used up by the send, and the other's memory is from then on only
         // touched by instructions that may fault. The file is used only after the send, when it is dead.
         let (region, mapping) = unsafe { (Region::from_fd(fd)?, Region::from_fd(copies.0)?) };
-        channel.send((region, (MARK.len() as u64).to_le_bytes())).context("cannot send")?;
+        channel.send_wait((region, (MARK.len() as u64).to_le_bytes())).context("cannot send")?;
         Ok(Sent { mapping, file: File::from(copies.1), address, channel })
     }
 
@@ -170,7 +170,7 @@ fn system_calls(handover: &Handover, arguments: &Arguments) -> Result<()> {
     expect_error(result, libc::ESTALE, "pread(2) on its descriptor")?;
     expect_error(sent.file.write_at(&[1], 0), libc::ESTALE, "pwrite(2) on its descriptor")?;
     expect_error(map(&sent.file, 0), libc::ESTALE, "mmap(2) of its descriptor")?;
-    let again = sent.channel.send(Message::from(sent.mapping)).map_err(|failed| failed.error);
+    let again = sent.channel.send_wait(Message::from(sent.mapping)).map_err(|failed| failed.error);
     expect_error(again, libc::ESTALE, "sending it again")
 }
 

@@ -38,14 +38,14 @@ const LOOK: u64 = 16;
 pub fn run(handover: &Handover, arguments: &Arguments) -> Result<()> {
     let before = handover.account(Account::Memory)?.used;
     let pond = handover.provided(&arguments.provided)?;
-    let listener = Listener::listen_shared(handover, &pond).context("cannot listen")?;
+    let listener = Listener::for_shared(handover, &pond).context("cannot listen")?;
     reads_alone(handover, &listener, &pond).context("reading alone")?;
     println!("share: reading alone: ok");
     outlive(&ask(handover, arguments)?).context("with who was asked")?;
     println!("share: who was asked has gone: ok");
-    let request = listener.request()?;
+    let request = listener.request_wait()?;
     ensure!(request.memory == SIZE, "asked for {} bytes", request.memory);
-    outlive(&listener.accept_shared(request)?).context("with who asked")?;
+    outlive(&Shared::from_channel(request.accept()?)?).context("with who asked")?;
     println!("share: who asked has gone: ok");
     let after = handover.account(Account::Memory)?.used;
     ensure!(before == after, "{before} bytes of memory before, {after} after");
@@ -73,12 +73,12 @@ fn reads_alone(handover: &Handover, listener: &Listener, pond: &Service) -> Resu
         let (asked, accepted) = thread::scope(|scope| {
             let asking = scope.spawn(|| Shared::connect(handover, pond, SIZE, writers));
             let accepted = loop {
-                let request = listener.request()?;
+                let request = listener.request_wait()?;
                 if request.partition == pond.partition {
-                    break listener.accept_shared(request)?;
+                    break Shared::from_channel(request.accept()?)?;
                 }
                 // Somebody is early, and asks again.
-                listener.refuse(request, 1)?;
+                request.refuse(1)?;
             };
             let asked = asking.join().map_err(|_| anyhow::anyhow!("the thread that asks is gone"))??;
             Ok::<_, anyhow::Error>((asked, accepted))

@@ -6,7 +6,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use handover_linux::{Channel, Handover, Listener, Message, Region, SHORT_MAX, Short, region_size};
+use handover_linux::{
+    Channel, Handover, Listener, Message, Region, SHORT_MAX, ServiceId, Short, region_size,
+};
 
 #[derive(clap::Args)]
 pub(crate) struct Send {
@@ -49,9 +51,9 @@ impl Send {
         let channel = connect(handover, &self.service)?;
         let mut bytes = Vec::new();
         io::stdin().read_to_end(&mut bytes).context("cannot read standard input")?;
-        channel.send(message(handover, &bytes)?).context("cannot send")?;
+        channel.send_wait(message(handover, &bytes)?).context("cannot send")?;
         if self.answer {
-            write(&channel.receive().context("no answer")?)?;
+            write(&channel.receive_wait().context("no answer")?)?;
         }
         Ok(())
     }
@@ -66,20 +68,20 @@ impl Receive {
 
 impl Listen {
     pub(crate) fn run(&self, handover: &Handover) -> Result<()> {
-        let listener = match self.service.parse() {
-            Ok(number) => Listener::listen_for(handover, number),
-            Err(_) => Listener::listen(handover, &handover.provided(&self.service)?),
+        let listener = match self.service.parse().map(ServiceId::new) {
+            Ok(number) => Listener::for_service(handover, number),
+            Err(_) => Listener::new(handover, &handover.provided(&self.service)?),
         }
         .with_context(|| format!("cannot listen for `{}`", self.service))?;
         let mut left = self.channels;
         while left != Some(0) {
-            let request = listener.request().context("cannot wait for requests")?;
+            let request = listener.request_wait().context("cannot wait for requests")?;
             left = left.map(|left| left - 1);
             if let Some(reason) = self.refuse {
-                listener.refuse(request, reason).context("cannot refuse a request")?;
+                request.refuse(reason).context("cannot refuse a request")?;
                 continue;
             }
-            let channel = match listener.accept(request) {
+            let channel = match request.accept() {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
                 channel => channel.context("cannot accept a request")?,
             };
@@ -129,7 +131,7 @@ fn write_all(channel: &Channel, count: Option<u64>, timeout: Option<u64>) -> Res
     while left != Some(0) {
         let next = match timeout {
             Some(seconds) => channel.receive_timeout(Duration::from_secs(seconds)),
-            None => channel.receive(),
+            None => channel.receive_wait(),
         };
         match next {
             Ok(message) => write(&message)?,
@@ -143,7 +145,7 @@ fn write_all(channel: &Channel, count: Option<u64>, timeout: Option<u64>) -> Res
 
 fn echo(channel: &Channel) -> Result<()> {
     loop {
-        let mut message = match channel.receive() {
+        let mut message = match channel.receive_wait() {
             Ok(message) => message,
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
             Err(error) => return Err(error).context("cannot receive"),
@@ -157,7 +159,7 @@ fn echo(channel: &Channel) -> Result<()> {
             Some(region) => Message { region: Some(region), short: message.short },
             None => Short::new(&message.short.iter().map(|byte| byte ^ 0xff).collect::<Vec<_>>())?.into(),
         };
-        match channel.send(answer) {
+        match channel.send_wait(answer) {
             Ok(()) => {}
             Err(failed) if failed.error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
             Err(failed) => return Err(failed).context("cannot send"),

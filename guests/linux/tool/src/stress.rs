@@ -185,7 +185,7 @@ fn message(region: Region, length: usize) -> Message {
 
 /// Sends a region and gets it back.
 fn echo(channel: &Channel, region: Region, length: usize) -> Result<Region> {
-    channel.send(message(region, length)).context("cannot send")?;
+    channel.send_wait(message(region, length)).context("cannot send")?;
     let answer = channel.receive_timeout(Duration::from_secs(60)).context("no answer")?;
     answer.region.context("the region did not come back")
 }

@@ -224,6 +224,29 @@ pub(super) fn cases() -> Vec<Case> {
             icount: false,
         },
         Case {
+            name: "linux-events",
+            manifest: concat!(
+                machine!("512 MiB", "[\"linux\"]"),
+                "[[partition]]\nname = \"bell\"\nkernel = \"guest:streams\"\ncommand-line = \"role=bell\"\nprocessors = 1\n\
+                 memory = \"16 MiB\"\nprovides = [\"bell\"]\nuses = [\"ring\"]\n",
+                linux!("linux", 2, "handover.test=events", "uses = [\"bell\"]\nprovides = [\"ring\"]")
+            ),
+            lines: &[
+                Has("linux", "events: a port that is asked for: ok"),
+                Has("linux", "events: 1000 there and back: ok"),
+                Has("linux", "events: swallowed and masked: ok"),
+                Has("linux", "events: at wrong ends: ok"),
+                Has("linux", "events: without an answer: ok"),
+                Has("linux", "events: many ports, one wait: ok"),
+                Has("bell", "its client has gone"),
+                Has("linux", "test: events: 0"),
+                Lacks("linux", "Call trace"),
+            ],
+            status: 0,
+            limit: 480,
+            icount: false,
+        },
+        Case {
             name: "linux-driver",
             manifest: concat!(
                 machine!("768 MiB", "[\"linux\"]"),

@@ -7,16 +7,18 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use handover_linux::{Channel, ConnectError, Handover, Listener, REGION_MIN, Region, Short, uapi};
+use handover_linux::{
+    Channel, ConnectError, Handover, Listener, PartitionId, REGION_MIN, Region, ServiceId, Short, uapi,
+};
 
 use super::{Stage, expect_error};
 
 /// A service id that no manifest gives out.
-const SERVICE: u32 = 0xfeed_0001;
+const SERVICE: ServiceId = ServiceId::new(0xfeed_0001);
 /// Messages that wait at a port at most, and some more.
 const MANY: usize = 1000;
 
-fn own_partition(handover: &Handover) -> Result<u32> {
+fn own_partition(handover: &Handover) -> Result<PartitionId> {
     Ok(handover.info().context("cannot ask the driver")?.partition)
 }
 
@@ -37,9 +39,9 @@ fn ask<T: Send>(
 
 /// Both ends of a new channel.
 fn pair(stage: &Stage<'_>) -> Result<[Channel; 2]> {
-    let listener = Listener::listen_for(stage.handover, SERVICE).context("cannot listen")?;
+    let listener = Listener::for_service(stage.handover, SERVICE).context("cannot listen")?;
     let (client, server) = ask(stage, &listener, |listener| {
-        listener.accept(listener.request().context("no request")?).context("cannot accept")
+        listener.request_wait().context("no request")?.accept().context("cannot accept")
     })?;
     Ok([client.context("cannot connect")?, server])
 }
@@ -66,41 +68,38 @@ fn expect_poll(descriptor: impl AsFd, expected: i16, when: &str) -> Result<()> {
 pub(super) fn requests(stage: &Stage<'_>) -> Result<()> {
     let own = own_partition(stage.handover)?;
     match Channel::connect_to(stage.handover, own, SERVICE) {
-        Err(ConnectError::Refused { reason: uapi::REASON_NO_LISTENER }) => {}
+        Err(ConnectError::Refused(uapi::REASON_NO_LISTENER)) => {}
         other => anyhow::bail!("a request that nobody listens for ended with {other:?}"),
     }
-    match Channel::connect_to(stage.handover, u32::MAX, SERVICE) {
+    match Channel::connect_to(stage.handover, PartitionId::new(u32::MAX), SERVICE) {
         Err(ConnectError::Failed(error)) => {
             expect_error::<()>(Err(error), libc::ENXIO, "connecting to nobody")?
         }
         other => anyhow::bail!("connecting to nobody ended with {other:?}"),
     }
 
-    let listener = Listener::listen_for(stage.handover, SERVICE).context("cannot listen")?;
-    let second = Listener::listen_for(stage.handover, SERVICE).map(drop);
+    let listener = Listener::for_service(stage.handover, SERVICE).context("cannot listen")?;
+    let second = Listener::for_service(stage.handover, SERVICE).map(drop);
     expect_error(second, libc::EADDRINUSE, "listening twice")?;
-    expect_error(listener.try_request().map(drop), libc::EAGAIN, "taking a request that is not there")?;
+    ensure!(listener.request().context("cannot look")?.is_none(), "a request nobody made");
     expect_poll(&listener, 0, "without a request")?;
 
     let (client, ()) = ask(stage, &listener, |listener| {
-        let request = listener.request().context("no request")?;
+        let request = listener.request_wait().context("no request")?;
         ensure!(request.partition == own && request.service == SERVICE, "somebody else asks: {request:?}");
-        listener.refuse(request, 77).context("cannot refuse")
+        request.refuse(77).context("cannot refuse")
     })?;
-    ensure!(
-        matches!(client, Err(ConnectError::Refused { reason: 77 })),
-        "a refused request ended with {client:?}"
-    );
+    ensure!(matches!(client, Err(ConnectError::Refused(77))), "a refused request ended with {client:?}");
 
     // Who listens goes while somebody waits.
     let client = thread::scope(|scope| {
         let client = scope.spawn(|| Channel::connect_to(stage.handover, own, SERVICE));
-        let request = listener.request().context("no request")?;
+        let request = listener.request_wait().context("no request")?;
         drop(listener);
         ensure!(request.partition == own, "somebody else asks");
-        Ok(client.join().unwrap_or(Err(ConnectError::Refused { reason: 0 })))
+        Ok(client.join().unwrap_or(Err(ConnectError::Refused(0))))
     })?;
-    let closed = matches!(client, Err(ConnectError::Refused { reason: uapi::REASON_CLOSED }));
+    let closed = matches!(client, Err(ConnectError::Refused(uapi::REASON_CLOSED)));
     ensure!(closed, "a request whose listener was closed ended with {client:?}");
     Ok(())
 }
@@ -110,30 +109,31 @@ pub(super) fn full_queue(stage: &Stage<'_>) -> Result<()> {
     let [client, server] = pair(stage)?;
     expect_poll(&client, libc::POLLOUT, "with an empty queue")?;
     let mut sent = 0;
-    let kept = loop {
+    let mut kept = loop {
         ensure!(sent < MANY, "{sent} messages found room");
         let mut region = Region::create(stage.handover, REGION_MIN).context("cannot create a region")?;
         region[0] = sent as u8;
-        match client.try_send((region, [sent as u8])) {
+        match client.send((region, [sent as u8])) {
             Ok(()) => sent += 1,
             Err(failed) => {
                 expect_error::<()>(Err(failed.error), libc::EAGAIN, "sending to a full queue")?;
-                break failed.message;
+                break failed.region;
             }
         }
     };
-    ensure!(
-        kept.region.as_ref().is_some_and(|region| region[0] == sent as u8),
-        "the region kept holds other bytes"
-    );
+    ensure!(kept.as_ref().is_some_and(|region| region[0] == sent as u8), "the region kept holds other bytes");
     expect_poll(&client, 0, "with a full queue")?;
     expect_poll(&server, libc::POLLIN | libc::POLLOUT, "with messages")?;
 
     // One thread waits for room, the other makes it.
     thread::scope(|scope| -> Result<()> {
-        let sender = scope.spawn(|| client.send(*kept).map_err(|failed| failed.error));
+        let sender = scope.spawn(|| {
+            client
+                .send_wait((kept.take().ok_or(io::ErrorKind::NotFound)?, [sent as u8]))
+                .map_err(|failed| failed.error)
+        });
         for number in 0..=sent {
-            let message = server.receive().context("cannot receive")?;
+            let message = server.receive_wait().context("cannot receive")?;
             let region = message.region.context("no region came")?;
             ensure!(
                 region[0] == number as u8 && *message.short == [number as u8],
@@ -142,28 +142,31 @@ pub(super) fn full_queue(stage: &Stage<'_>) -> Result<()> {
         }
         sender.join().unwrap_or_else(|_| Err(io::Error::other("panicked"))).context("cannot send")
     })?;
-    expect_error(server.try_receive().map(drop), libc::EAGAIN, "receiving from an empty queue")?;
+    ensure!(server.receive().context("cannot look")?.is_none(), "a message nobody sent");
     expect_poll(&client, libc::POLLOUT, "with an empty queue again")
 }
 
 /// What was sent before the end can be received after it; then both directions say so.
 pub(super) fn closed_peer(stage: &Stage<'_>) -> Result<()> {
     let [client, server] = pair(stage)?;
-    client.send(Short::from(*b"last words")).context("cannot send")?;
+    client.send_wait(Short::from(*b"last words")).context("cannot send")?;
     client.disconnect();
     let ended = libc::POLLIN | libc::POLLHUP | libc::POLLRDHUP;
     expect_poll(&server, ended, "after the peer has gone")?;
-    ensure!(*server.receive().context("cannot receive")?.short == *b"last words", "another message came");
-    let end = server.receive().map(drop).map_err(|error| error.kind());
+    ensure!(
+        *server.receive_wait().context("cannot receive")?.short == *b"last words",
+        "another message came"
+    );
+    let end = server.receive_wait().map(drop).map_err(|error| error.kind());
     ensure!(end == Err(io::ErrorKind::UnexpectedEof), "after the last message: {end:?}");
 
     let region = Region::create(stage.handover, REGION_MIN).context("cannot create a region")?;
-    let failed = match server.send(region) {
+    let failed = match server.send_wait(region) {
         Ok(()) => anyhow::bail!("sending to nobody succeeded"),
         Err(failed) => failed,
     };
     expect_error::<()>(Err(failed.error), libc::EPIPE, "sending to who has gone")?;
-    let mut region = failed.message.region.context("the region was lost with the message")?;
+    let mut region = failed.region.context("the region was lost with the message")?;
     region.fill(1);
     expect_poll(&server, ended, "after the end")
 }
@@ -206,10 +209,10 @@ pub(super) fn read_and_write(stage: &Stage<'_>) -> Result<()> {
     ensure!(read(&mut buffer)? == 6 && buffer[..6] == *b"second", "another message was read");
 
     let region = Region::create(stage.handover, REGION_MIN).context("cannot create a region")?;
-    client.send(region).context("cannot send")?;
+    client.send_wait(region).context("cannot send")?;
     expect_error(read(&mut buffer), libc::EOPNOTSUPP, "reading a message with a region")?;
     ensure!(poll(&server)? & libc::POLLIN != 0, "the message that was not read is gone");
-    ensure!(server.receive().context("cannot receive")?.region.is_some(), "the region is gone");
+    ensure!(server.receive_wait().context("cannot receive")?.region.is_some(), "the region is gone");
     client.disconnect();
     ensure!(read(&mut buffer)? == 0, "the end is not the end of the file");
     Ok(())

@@ -139,7 +139,7 @@ pub(super) fn odd_mappings(stage: &Stage<'_>) -> Result<()> {
 
     let tail = Mapping::new(&file, PAGE, size - PAGE).context("cannot map")?;
     let channel = stage.connect()?;
-    channel.send(message(region, 1)).context("cannot send")?;
+    channel.send_wait(message(region, 1)).context("cannot send")?;
     gone(&tail, 0, "a mapping of the last page")?;
     ensure!(read_only.load(0).is_err(), "a read-only mapping survives the send");
     Ok(())
@@ -161,7 +161,7 @@ pub(super) fn partial_unmap(stage: &Stage<'_>) -> Result<()> {
     for &page in &left {
         ensure!(mapping.load(page * PAGE) == Ok(page as u8), "page {page} was lost with its neighbour");
     }
-    channel.send(message(region, size)).context("cannot send")?;
+    channel.send_wait(message(region, size)).context("cannot send")?;
     for &page in &left {
         gone(&mapping, page * PAGE, "a mapping in pieces")?;
     }
@@ -195,7 +195,7 @@ pub(super) fn moved_mapping(stage: &Stage<'_>) -> Result<()> {
     ensure!(moved.load(3 * PAGE) == Ok(33), "the moved mapping shows another byte");
     moved.resize(size, size / 2).map(std::mem::forget).context("cannot shrink")?;
     ensure!(moved.load(3 * PAGE) == Ok(33), "the shrunk mapping shows another byte");
-    channel.send(message(region, 1)).context("cannot send")?;
+    channel.send_wait(message(region, 1)).context("cannot send")?;
     gone(&moved, 3 * PAGE, "a moved mapping")?;
     gone(&moved, 0, "a moved mapping's untouched page")
 }

@@ -76,7 +76,7 @@ pub(super) fn fork(stage: &Stage<'_>) -> Result<()> {
             if parent_sends {
                 theirs.read_exact(&mut [0])?;
             } else if let Some(region) = region.take() {
-                channel.send(message(region, 1)).context("cannot send from the child")?;
+                channel.send_wait(message(region, 1)).context("cannot send from the child")?;
                 theirs.write_all(b"x")?;
             }
             for at in [0, 5000, SIZE - 1] {
@@ -89,7 +89,9 @@ pub(super) fn fork(stage: &Stage<'_>) -> Result<()> {
         ensure!(mapping.load(5000) == Ok(2), "the parent does not see what the child stored");
         ours.write_all(b"x")?;
         if parent_sends {
-            channel.send(message(region.take().context("the region is gone")?, 1)).context("cannot send")?;
+            channel
+                .send_wait(message(region.take().context("the region is gone")?, 1))
+                .context("cannot send")?;
             ours.write_all(b"x")?;
         } else {
             ours.read_exact(&mut [0])?;
@@ -212,15 +214,15 @@ fn busy(stage: &Stage<'_>, seed: u64, tell: &UnixStream) -> Result<()> {
             0 => held.push((channel, region)),
             1 => {
                 // Sent, and the answer stays there.
-                channel.send(message(region, 1)).context("cannot send")?;
+                channel.send_wait(message(region, 1)).context("cannot send")?;
             }
             2 => {
                 let region = echo(&channel, region, 1)?;
                 held.push((channel, region));
             }
             _ => {
-                channel.send(Short::from([1; 64])).context("cannot send")?;
-                channel.receive().context("cannot receive")?;
+                channel.send_wait(Short::from([1; 64])).context("cannot send")?;
+                channel.receive_wait().context("cannot receive")?;
             }
         }
         held.truncate(4);
@@ -268,8 +270,8 @@ pub(super) fn connections(stage: &Stage<'_>) -> Result<()> {
     for round in 0..stage.rounds * 10 {
         let channel = stage.connect().with_context(|| format!("connection {round}"))?;
         match round % 3 {
-            0 => channel.send(Short::from([round as u8; 100])).context("cannot send")?,
-            1 => channel.send(message(stage.region(4096)?, 4096)).context("cannot send")?,
+            0 => channel.send_wait(Short::from([round as u8; 100])).context("cannot send")?,
+            1 => channel.send_wait(message(stage.region(4096)?, 4096)).context("cannot send")?,
             _ => {}
         }
         if kept.len() < 4 {

@@ -38,12 +38,13 @@ pub(super) fn send_and_touch(stage: &Stage<'_>) -> Result<()> {
             while touched.load(Ordering::Relaxed) < 10 {
                 thread::yield_now();
             }
-            channel.send(message(region, SIZE)).context("cannot send")?;
+            channel.send_wait(message(region, SIZE)).context("cannot send")?;
             Ok(toucher.join().unwrap_or(u64::MAX))
         })?;
         ensure!(wrong == 0, "round {round}: {wrong} bytes were not the region's");
         ensure!(mapping.load(0).is_err(), "round {round}: the region can be touched after the send");
-        let answer = channel.receive().context("cannot receive")?.region.context("no region came back")?;
+        let answer =
+            channel.receive_wait().context("cannot receive")?.region.context("no region came back")?;
         ensure!(
             answer.iter().all(|&byte| byte == 0xa5),
             "round {round}: the region came back with other bytes"
@@ -82,11 +83,11 @@ pub(super) fn send_and_copy(stage: &Stage<'_>) -> Result<()> {
             while copied.load(Ordering::Relaxed) < 3 && !copier.is_finished() {
                 thread::yield_now();
             }
-            channel.send(message(region, SIZE)).context("cannot send")?;
+            channel.send_wait(message(region, SIZE)).context("cannot send")?;
             copier.join().unwrap_or_else(|_| anyhow::bail!("the copying thread panicked"))
         })
         .with_context(|| format!("round {round}"))?;
-        channel.receive().context("cannot receive")?;
+        channel.receive_wait().context("cannot receive")?;
     }
     Ok(())
 }
@@ -107,7 +108,7 @@ pub(super) fn send_twice(stage: &Stage<'_>) -> Result<()> {
                     while !go.load(Ordering::Acquire) {
                         std::hint::spin_loop();
                     }
-                    channel.send(message(region, 1)).map_err(|failed| failed.error.raw_os_error())
+                    channel.send_wait(message(region, 1)).map_err(|failed| failed.error.raw_os_error())
                 })
             });
             go.store(true, Ordering::Release);
@@ -119,7 +120,7 @@ pub(super) fn send_twice(stage: &Stage<'_>) -> Result<()> {
             "round {round}: the two sends ended with {results:?}"
         );
         let winner = usize::from(results[1].is_ok());
-        channels[winner].receive().context("cannot receive")?.region.context("no region came back")?;
+        channels[winner].receive_wait().context("cannot receive")?.region.context("no region came back")?;
     }
     Ok(())
 }
@@ -135,7 +136,7 @@ pub(super) fn receivers(stage: &Stage<'_>) -> Result<()> {
             .map(|_| {
                 scope.spawn(|| -> Result<()> {
                     for _ in 0..count / THREADS {
-                        let answer = channel.receive().context("cannot receive")?;
+                        let answer = channel.receive_wait().context("cannot receive")?;
                         let bytes = answer.short.first_chunk().context("a message of another length")?;
                         sum.fetch_add(!u64::from_le_bytes(*bytes), Ordering::Relaxed);
                     }
@@ -144,7 +145,7 @@ pub(super) fn receivers(stage: &Stage<'_>) -> Result<()> {
             })
             .collect();
         for number in 0..count {
-            channel.send(Short::from(number.to_le_bytes())).context("cannot send")?;
+            channel.send_wait(Short::from(number.to_le_bytes())).context("cannot send")?;
         }
         threads
             .into_iter()
