@@ -35,11 +35,9 @@
 //!
 //! # Messages
 //!
-//! A message without a region is 1 to 128 bytes of the stream. A message with a region has 8 bytes that say how many of the
-//! region's bytes, from its start, are of the stream (little-endian); 0 means that the region is one of the receiver's that
-//! comes back. Any other message is [`StreamError::Malformed`], after which the stream is of no use.
+//! The crate `handover-stream` says what they are made of, and the Linux library's streams are made of the same. After any other
+//! message ([`StreamError::Malformed`]) a stream is of no use.
 
-mod framing;
 #[cfg(target_os = "none")]
 mod traits;
 

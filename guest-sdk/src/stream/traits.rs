@@ -4,10 +4,9 @@ use core::{cell::RefCell, fmt};
 
 use handover_abi::{Causes, Error, Event, Port, region_order};
 
-use super::{
-    StreamError,
-    framing::{Carrier, Incoming, Shared, consume, fill, read},
-};
+use handover_stream::{Carrier, Failure, Incoming, Shared, consume, fill, read};
+
+use super::StreamError;
 use crate::{
     Channel, ConnectError, Region, Service, Short,
     asynchronous::{RECEIVER, SENDER, until},
@@ -19,21 +18,43 @@ const REGION_SIZE: usize = 64 << 10;
 
 impl Carrier for Channel {
     type Region = Region;
+    type Short = Short;
+    type Error = StreamError;
 
-    fn create(&self, size: usize) -> Result<Region, Error> {
-        Region::create(size)
+    const EMPTY: Short = Short::EMPTY;
+
+    fn failure(error: &StreamError) -> Failure {
+        match error {
+            StreamError::Malformed => Failure::Malformed,
+            StreamError::Failed(Error::WouldBlock | Error::QueueFull) => Failure::Early,
+            StreamError::Failed(Error::Limit | Error::NoMemory | Error::InUse) => Failure::NoRoom,
+            StreamError::Failed(Error::PeerClosed) => Failure::Closed,
+            StreamError::Failed(_) => Failure::Other,
+        }
     }
 
-    fn send(&self, region: Option<Region>, short: &Short) -> Result<(), (Error, Option<Region>)> {
-        self.send_from(region, short).map_err(|failure| (failure.error, failure.region))
+    fn malformed() -> StreamError {
+        StreamError::Malformed
     }
 
-    fn receive(&mut self, short: &mut Short) -> Result<Option<Region>, Error> {
-        self.receive_into(short)
+    fn short(bytes: &[u8]) -> Result<Short, StreamError> {
+        Ok(Short::new(bytes)?)
     }
 
-    fn has_room(&self) -> Result<bool, Error> {
-        Channel::has_room(self)
+    fn create(&self, size: usize) -> Result<Region, StreamError> {
+        Ok(Region::create(size)?)
+    }
+
+    fn send(&self, region: Option<Region>, short: &Short) -> Result<(), (StreamError, Option<Region>)> {
+        self.send_from(region, short).map_err(|failure| (failure.error.into(), failure.region))
+    }
+
+    fn receive(&mut self, short: &mut Short) -> Result<Option<Region>, StreamError> {
+        Ok(self.receive_into(short)?)
+    }
+
+    fn has_room(&self) -> Result<bool, StreamError> {
+        Ok(Channel::has_room(self)?)
     }
 
     fn announce(&self) {
@@ -45,14 +66,14 @@ impl Carrier for Channel {
 /// still be read.
 pub struct Stream {
     shared: RefCell<Shared<Channel>>,
-    incoming: Incoming<Region>,
+    incoming: Incoming<Channel>,
     port: Port,
 }
 
 /// Reads from a [`Stream`].
 pub struct ReadHalf<'a> {
     shared: &'a RefCell<Shared<Channel>>,
-    incoming: &'a mut Incoming<Region>,
+    incoming: &'a mut Incoming<Channel>,
     port: Port,
 }
 
@@ -159,16 +180,22 @@ impl<'a> ReadHalf<'a> {
         &'b mut self,
         buffer: &'b mut [u8],
     ) -> impl FnMut() -> Result<Option<usize>, StreamError> + Unpin {
-        move || if buffer.is_empty() { Ok(Some(0)) } else { read(self.shared, self.incoming, buffer) }
+        move || {
+            if buffer.is_empty() {
+                Ok(Some(0))
+            } else {
+                read(&mut self.shared.borrow_mut(), self.incoming, buffer)
+            }
+        }
     }
 
     fn is_filled(&mut self) -> Result<Option<()>, StreamError> {
-        Ok(fill(self.shared, self.incoming)?.map(|_| ()))
+        Ok(fill(&mut self.shared.borrow_mut(), self.incoming)?.map(|_| ()))
     }
 
     /// What is there, after [`is_filled`](ReadHalf::is_filled).
     fn filled(self) -> Result<&'a [u8], StreamError> {
-        Ok(fill(self.shared, self.incoming)?.unwrap_or_default())
+        Ok(fill(&mut self.shared.borrow_mut(), self.incoming)?.unwrap_or_default())
     }
 }
 
@@ -208,7 +235,7 @@ mod blocking {
         }
 
         fn consume(&mut self, count: usize) {
-            consume(self.shared, self.incoming, count);
+            consume(&mut self.shared.borrow_mut(), self.incoming, count);
         }
     }
 
@@ -230,7 +257,7 @@ mod blocking {
 
     impl WriteReady for WriteHalf<'_> {
         fn write_ready(&mut self) -> Result<bool, StreamError> {
-            Ok(self.shared.borrow().carrier.has_room()?)
+            self.shared.borrow().carrier.has_room()
         }
     }
 
@@ -293,7 +320,7 @@ mod asynchronous {
         }
 
         fn consume(&mut self, count: usize) {
-            consume(self.shared, self.incoming, count);
+            consume(&mut self.shared.borrow_mut(), self.incoming, count);
         }
     }
 

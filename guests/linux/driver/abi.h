@@ -14,6 +14,8 @@
 #define HANDOVER_CALL_ACCOUNT_READ 0xc6000003
 #define HANDOVER_CALL_REGION_CREATE 0xc6000010
 #define HANDOVER_CALL_REGION_DESTROY 0xc6000011
+#define HANDOVER_CALL_REGION_MAP 0xc6000012
+#define HANDOVER_CALL_REGION_INFO 0xc6000014
 #define HANDOVER_CALL_CONNECT 0xc6000020
 #define HANDOVER_CALL_ACCEPT 0xc6000021
 #define HANDOVER_CALL_REFUSE 0xc6000022
@@ -29,6 +31,8 @@
 #define HANDOVER_CALL_SHARED_MAP 0xc6000048
 #define HANDOVER_CALL_SHARED_INFO 0xc600004a
 #define HANDOVER_CALL_WATCHDOG_KICK 0xc6000058
+#define HANDOVER_CALL_CALL 0xc6000060
+#define HANDOVER_CALL_CALL_SETUP 0xc6000066
 
 #define HANDOVER_ERROR_NOT_SUPPORTED (-1)
 #define HANDOVER_ERROR_INVALID_ARGUMENT (-2)
@@ -81,8 +85,13 @@
 
 /* A message word: port in bits 23:0, region in 47:24, length in 55:48, log2 of the region's size in 61:56. */
 #define HANDOVER_WORD(port, region, length) ((u64)(port) | (u64)(region) << 24 | (u64)(length) << 48)
+#define HANDOVER_WORD_PORT(word) ((u32)(word) & 0xffffff)
 #define HANDOVER_WORD_REGION(word) ((u32)((word) >> 24) & 0xffffff)
 #define HANDOVER_WORD_LENGTH(word) ((u32)((word) >> 48) & 0xff)
 #define HANDOVER_WORD_ORDER(word) ((u32)((word) >> 56) & 0x3f)
+
+/* Of a direct call: the region is lent; whoever lends it goes on reading it. */
+#define HANDOVER_WORD_LENT BIT_ULL(63)
+#define HANDOVER_WORD_KEPT BIT_ULL(62)
 
 #endif

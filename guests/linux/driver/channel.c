@@ -158,6 +158,7 @@ long handover_channel_control(struct handover_channel *channel, unsigned int com
 
 static long channel_ioctl(struct file *file, unsigned int command, unsigned long argument)
 {
+	struct handover_channel *channel = file->private_data;
 	void __user *user = (void __user *)argument;
 
 	switch (command) {
@@ -165,8 +166,14 @@ static long channel_ioctl(struct file *file, unsigned int command, unsigned long
 		return handover_message_send(file, user);
 	case HANDOVER_RECEIVE:
 		return handover_message_receive(file, user);
+	case HANDOVER_CALL:
+		return handover_direct_call(channel, user);
+	case HANDOVER_PATIENCE:
+		return handover_patience(channel, user);
+	case HANDOVER_REGION_CREATE:
+		return handover_region_create(channel->handover, channel->port, user);
 	}
-	return handover_channel_control(file->private_data, command, user);
+	return handover_channel_control(channel, command, user);
 }
 
 static __poll_t channel_poll(struct file *file, poll_table *table)

@@ -100,6 +100,7 @@ struct handover_channel {
 	atomic_t events; /* how many were told */
 	atomic_t causes; /* HANDOVER_CAUSE_* that nobody has taken */
 	bool mute; /* this end never sends a message */
+	bool patient; /* its direct calls have an end */
 	wait_queue_head_t wait;
 
 	/* Of shared memory. */
@@ -136,7 +137,7 @@ struct file *handover_region_file(struct handover_region *region);
 struct file *handover_region_get(int fd, struct handover_region **region);
 void handover_region_unmap(struct handover_region *region);
 void handover_region_gone(struct handover_region *region);
-int handover_region_create(struct handover *handover, void __user *argument);
+int handover_region_create(struct handover *handover, u32 port, void __user *argument);
 
 /* channel.c */
 int handover_channel_wait(struct handover_channel *channel, int seen);
@@ -168,8 +169,13 @@ int handover_share(struct handover *handover, void __user *argument);
 /* message.c */
 int handover_message_send(struct file *file, void __user *argument);
 int handover_message_receive(struct file *file, void __user *argument);
+u8 *handover_short_message(handover_regs *regs);
 ssize_t handover_message_read(struct file *file, char __user *to, size_t count, loff_t *position);
 ssize_t handover_message_write(struct file *file, const char __user *from, size_t count, loff_t *position);
+
+/* direct.c */
+int handover_direct_call(struct handover_channel *channel, void __user *argument);
+int handover_patience(struct handover_channel *channel, void __user *argument);
 
 /* life.c */
 int handover_watchdog_init(struct handover *handover);

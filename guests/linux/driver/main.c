@@ -158,7 +158,7 @@ static long device_ioctl(struct file *file, unsigned int command, unsigned long 
 	case HANDOVER_LISTEN:
 		return handover_listen(handover, user);
 	case HANDOVER_REGION_CREATE:
-		return handover_region_create(handover, user);
+		return handover_region_create(handover, 0, user);
 	case HANDOVER_SHARE:
 		return handover_share(handover, user);
 	case HANDOVER_ACCOUNT:

@@ -8,7 +8,7 @@
 #include "handover.h"
 
 /* The short message's place in the registers: x2 to x17. */
-static u8 *short_message(handover_regs *regs)
+u8 *handover_short_message(handover_regs *regs)
 {
 	BUILD_BUG_ON(offsetofend(handover_regs, a17) - offsetof(handover_regs, a2) != HANDOVER_SHORT_MAX);
 	return (u8 *)regs + offsetof(handover_regs, a2);
@@ -19,7 +19,7 @@ static int send_once(struct handover_channel *channel, struct handover_region *r
 	handover_regs regs = {};
 	int error;
 
-	memcpy(short_message(&regs), data, length);
+	memcpy(handover_short_message(&regs), data, length);
 	if (!region) {
 		regs.a1 = HANDOVER_WORD(channel->port, 0, length);
 		return handover_call(channel->handover, HANDOVER_CALL_SEND, &regs);
@@ -104,7 +104,7 @@ static int receive_once(struct handover_channel *channel)
 		return error == -E2BIG ? -EIO : error;
 
 	channel->word = regs.a1;
-	memcpy(channel->data, short_message(&regs), sizeof(channel->data));
+	memcpy(channel->data, handover_short_message(&regs), sizeof(channel->data));
 	channel->aside = true;
 	if (HANDOVER_WORD_REGION(channel->word)) {
 		region = channel->spare;

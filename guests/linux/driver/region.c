@@ -322,7 +322,8 @@ struct file *handover_region_get(int fd, struct handover_region **region)
 	return file;
 }
 
-int handover_region_create(struct handover *handover, void __user *argument)
+/* Of the colours that the port's channel takes; port 0: of its maker's. */
+int handover_region_create(struct handover *handover, u32 port, void __user *argument)
 {
 	struct handover_region_create create;
 	struct handover_region *region;
@@ -338,7 +339,7 @@ int handover_region_create(struct handover *handover, void __user *argument)
 	region = handover_region_alloc(handover, create.size);
 	if (IS_ERR(region))
 		return PTR_ERR(region);
-	regs.a1 = region->size;
+	regs.a1 = region->size | (u64)port << 32;
 	regs.a2 = region->address;
 	error = handover_call(handover, HANDOVER_CALL_REGION_CREATE, &regs);
 	if (error) {

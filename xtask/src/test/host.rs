@@ -9,7 +9,7 @@ use crate::{
 use std::process::Command;
 
 /// Packages with tests that run here, besides the workspace's default members.
-const ALSO_TESTED: [&str; 13] = [
+const ALSO_TESTED: [&str; 14] = [
     "handover-kernel",
     "handover-cpio",
     "handover-files",
@@ -17,6 +17,7 @@ const ALSO_TESTED: [&str; 13] = [
     "handover-linux",
     "handover-tool",
     "handover-guest",
+    "handover-stream",
     "handover-control",
     "init",
     "control",

@@ -50,6 +50,10 @@
 /* Of a request, with one of the two: for an event port. Of a listener: for such requests, instead of those for channels. */
 #define HANDOVER_EVENTS 0x10
 
+/* Of a direct call: the server reads the region until it replies, and here nobody reaches it; or everybody goes on reading it. */
+#define HANDOVER_LEND 0x20
+#define HANDOVER_SHOW 0x40
+
 /* Reasons this driver refuses requests for; servers should use smaller numbers. */
 #define HANDOVER_REASON_NO_LISTENER 0xffffffff
 #define HANDOVER_REASON_BACKLOG 0xfffffffe
@@ -140,7 +144,7 @@ struct handover_account {
 	__u64 limit; /* out */
 };
 
-/* HANDOVER_REGION_CREATE, on the device: a region of zeroes. */
+/* HANDOVER_REGION_CREATE, on the device, or on a channel: of the cache colours that are declared for it. A region of zeroes. */
 struct handover_region_create {
 	__u64 size; /* in: bytes; a power of two, 4 KiB to 1 GiB */
 	__u32 flags; /* in: 0 */
@@ -165,10 +169,22 @@ struct handover_message {
 	__s32 region_fd; /* -1: no region goes with the message */
 	__u32 length; /* bytes of data used */
 	__u64 region_size; /* out, receive: bytes, or 0 */
-	__u32 flags; /* in: HANDOVER_NONBLOCK */
+	__u32 flags; /* in: HANDOVER_NONBLOCK; of a call HANDOVER_LEND or HANDOVER_SHOW */
 	__u32 reserved;
 	__u8 data[HANDOVER_SHORT_MAX]; /* received: zeroes beyond length */
 };
+
+/*
+ * HANDOVER_CALL, on a channel: sends a message, has the server go on with it at once, and waits for its reply, which takes the
+ * message's place. This logical processor takes no interrupt meanwhile, which is why HANDOVER_PATIENCE has a limit.
+ *
+ * A region moves, unless HANDOVER_LEND or HANDOVER_SHOW says that it stays the caller's: lent, it is out of reach until the
+ * reply, and who touches it waits; shown, everybody goes on, and should only read.
+ *
+ * ETIMEDOUT: patience was over. EPIPE: the server, or the channel, has gone. EDEADLK: nobody is left who could reply. EAGAIN:
+ * the server has no room for the region. EACCES: not a channel both ways. After these the region is the caller's as before,
+ * or dead, ESTALE, if the server had taken it. ENOMEM, EDQUOT, EFAULT may also mean that the reply could not be delivered.
+ */
 
 /* HANDOVER_STATUS, on a channel. */
 struct handover_status {
@@ -249,6 +265,10 @@ struct handover_shared_info {
 #define HANDOVER_SIGNAL_TAKE _IO(HANDOVER_MAGIC, 0x34)
 /* Takes what has happened since the last time, as HANDOVER_STATE_*, the peer's signal too; EAGAIN when that is nothing. */
 #define HANDOVER_EVENT _IOR(HANDOVER_MAGIC, 0x35, __u32)
+/* Sends a message and waits for the reply. */
+#define HANDOVER_CALL _IOWR(HANDOVER_MAGIC, 0x39, struct handover_message)
+/* How many nanoseconds calls by this channel wait, from 1 to 1000000000, which it is without. */
+#define HANDOVER_PATIENCE _IOW(HANDOVER_MAGIC, 0x3a, __u64)
 /* Waits for the peer's signal and takes it; ENODATA: the peer has gone, and there is none. */
 #define HANDOVER_SIGNAL_WAIT _IO(HANDOVER_MAGIC, 0x38)
 

@@ -40,6 +40,7 @@
 //!
 //! Errors are [`std::io::Error`]s with the driver's `errno`; `uapi/handover.h` lists them.
 
+pub mod calls;
 mod channel;
 mod connect;
 mod device;
@@ -49,8 +50,10 @@ mod message;
 mod ports;
 mod region;
 mod shared;
+pub mod stream;
 pub mod uapi;
 
+pub use calls::CallError;
 pub use channel::{Channel, SendError, Status};
 pub use connect::{ConnectError, Connecting};
 pub use device::{Account, Charge, Handover, Info, Role, Service};
@@ -61,3 +64,4 @@ pub use message::{Message, SHORT_MAX, Short, TooLong};
 pub use ports::{Event, Port, PortSet};
 pub use region::{REGION_MAX, REGION_MIN, Region, region_size};
 pub use shared::{ReadWord, Shared, Writers};
+pub use stream::Stream;

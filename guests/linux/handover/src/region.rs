@@ -3,13 +3,13 @@
 use std::{
     fmt, io,
     ops::{Deref, DerefMut},
-    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
     ptr::{self, NonNull},
 };
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
-use crate::{Handover, uapi};
+use crate::{Channel, Handover, uapi};
 
 /// The smallest region, in bytes.
 pub const REGION_MIN: usize = 4 << 10;
@@ -38,8 +38,17 @@ unsafe impl Sync for Region {}
 impl Region {
     /// A region of zeroes, of `size` bytes: a power of two from [`REGION_MIN`] to [`REGION_MAX`].
     pub fn create(handover: &Handover, size: usize) -> io::Result<Region> {
+        Region::make(handover, size)
+    }
+
+    /// The same, of the cache colours that are declared for a channel: the only ones that it takes, if any are.
+    pub fn create_for(channel: &Channel, size: usize) -> io::Result<Region> {
+        Region::make(channel, size)
+    }
+
+    fn make(of: impl AsFd, size: usize) -> io::Result<Region> {
         let mut create = uapi::RegionCreate { size: size as u64, flags: 0, fd: -1 };
-        uapi::exchange::<{ uapi::REGION_CREATE }, _>(handover, &mut create)?;
+        uapi::exchange::<{ uapi::REGION_CREATE }, _>(of, &mut create)?;
         // SAFETY: the driver has just opened this descriptor for us.
         unsafe { Region::from_fd(OwnedFd::from_raw_fd(create.fd)) }
     }
@@ -93,6 +102,11 @@ impl Region {
     #[must_use]
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         self
+    }
+
+    /// Whether it is this partition's still: not after a call that took it and came to nothing.
+    pub(crate) fn is_alive(&self) -> bool {
+        uapi::ask::<{ uapi::REGION_INFO }, uapi::RegionInfo>(&self.fd).is_ok()
     }
 
     pub(crate) fn raw_fd(&self) -> RawFd {

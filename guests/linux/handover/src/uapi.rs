@@ -14,6 +14,10 @@ pub const SEND_ONLY: u32 = 4;
 pub const RECEIVE_ONLY: u32 = 8;
 /// Of a request: for an event port. Of a listener: for such requests.
 pub const EVENTS: u32 = 0x10;
+/// Of a direct call: the region is out of reach until the reply.
+pub const LEND: u32 = 0x20;
+/// Of a direct call: everybody goes on reading the region.
+pub const SHOW: u32 = 0x40;
 /// A request was refused because nobody listens.
 pub const REASON_NO_LISTENER: u32 = 0xffff_ffff;
 /// A request was refused because too many wait already.
@@ -123,6 +127,8 @@ requests! {
     MASK = opcode::none(MAGIC, 0x36);
     UNMASK = opcode::none(MAGIC, 0x37);
     SIGNAL_WAIT = opcode::none(MAGIC, 0x38);
+    CALL = opcode::read_write::<Message>(MAGIC, 0x39);
+    PATIENCE = opcode::write::<u64>(MAGIC, 0x3a);
 }
 
 /// A request without an argument.
@@ -148,6 +154,8 @@ impl Told<SIGNAL_TAKE> for () {}
 impl Told<SIGNAL_WAIT> for () {}
 impl Told<MASK> for () {}
 impl Told<UNMASK> for () {}
+impl Exchanged<CALL> for Message {}
+impl Given<PATIENCE> for u64 {}
 impl Given<EXIT> for u64 {}
 impl Given<REFUSE> for Refuse {}
 impl Given<SEND> for Message {}

@@ -1,5 +1,6 @@
 //! The command-line tool of a Linux guest: looks at the partition, exchanges messages, and shows that the rules hold.
 
+mod calls;
 mod counter;
 mod echo;
 mod events;
@@ -8,6 +9,7 @@ mod pattern;
 mod prove;
 mod share;
 mod shell;
+mod streams;
 mod stress;
 
 use std::process::ExitCode;
@@ -44,6 +46,10 @@ enum Command {
     Share(share::Arguments),
     /// Exchange events with a partition, and with this one
     Events(events::Arguments),
+    /// Read and write byte streams, with a partition and with this one
+    Streams(streams::Arguments),
+    /// Make direct calls of a partition
+    Calls(calls::Arguments),
     /// Try to bring the driver down: kills, forks, odd mappings, races, thousands of descriptors
     Stress(stress::Arguments),
     /// Print the virtual counter (CNTVCT_EL0)
@@ -76,6 +82,8 @@ fn run(command: Command) -> Result<()> {
         Command::Listen(arguments) => arguments.run(&open()?),
         Command::Share(arguments) => share::run(&open()?, &arguments),
         Command::Events(arguments) => events::run(&open()?, &arguments),
+        Command::Streams(arguments) => streams::run(&open()?, &arguments),
+        Command::Calls(arguments) => calls::run(&open()?, &arguments),
         Command::Stress(arguments) => stress::run(&open()?, &arguments),
         Command::Counter => counter::run(),
         Command::Exit { status } => Err(open()?.exit(status)).context("cannot end the partition"),

@@ -247,6 +247,41 @@ pub(super) fn cases() -> Vec<Case> {
             icount: false,
         },
         Case {
+            name: "linux-streams",
+            manifest: concat!(
+                machine!("512 MiB", "[\"linux\"]"),
+                "[[partition]]\nname = \"server\"\nkernel = \"guest:streams\"\ncommand-line = \"role=server\"\nprocessors = 1\n\
+                 memory = \"16 MiB\"\nprovides = [\"streams\"]\n",
+                "[[partition]]\nname = \"back\"\nkernel = \"guest:calls\"\ncommand-line = \"role=back\"\nprocessors = 1\n\
+                 memory = \"16 MiB\"\nprovides = [\"back\"]\n",
+                linux!(
+                    "linux",
+                    2,
+                    "handover.test=streams,calls",
+                    "uses = [\"streams\", \"back\"]\nprovides = [\"mirror\"]"
+                )
+            ),
+            lines: &[
+                Has("linux", "streams: 4194304 bytes there and back: ok"),
+                Has("linux", "streams: as embedded-io has it: ok"),
+                Has("linux", "streams: what is no stream, to the peer: ok"),
+                Has("linux", "streams: the end: ok"),
+                Has("linux", "streams: what is no stream: ok"),
+                Has("linux", "test: streams: 0"),
+                Has("linux", "calls: 300 turned over: ok"),
+                Has("linux", "calls: regions lent and shown: ok"),
+                Has("linux", "calls: too late: ok"),
+                Has("linux", "calls: to nobody: ok"),
+                Has("linux", "calls: to one that ends: ok"),
+                Has("linux", "test: calls: 0"),
+                Count("back", "calls: zeroes have taken its place", 4),
+                Lacks("linux", "Call trace"),
+            ],
+            status: 0,
+            limit: 600,
+            icount: false,
+        },
+        Case {
             name: "linux-driver",
             manifest: concat!(
                 machine!("768 MiB", "[\"linux\"]"),

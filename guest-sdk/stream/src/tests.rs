@@ -1,8 +1,30 @@
 //! Two ends in one process.
 
-use std::{cell::Cell, collections::VecDeque, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    rc::Rc,
+};
 
 use super::*;
+
+/// The bytes of a short message.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Short(Vec<u8>);
+
+impl Deref for Short {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<&[u8; 8]> for Short {
+    fn from(bytes: &[u8; 8]) -> Short {
+        Short(bytes.to_vec())
+    }
+}
 
 const DEPTH: usize = 4;
 const SIZE: usize = 4096;
@@ -27,38 +49,54 @@ struct Fake {
 
 impl Carrier for Fake {
     type Region = Vec<u8>;
+    type Short = Short;
+    type Error = Failure;
 
-    fn create(&self, size: usize) -> Result<Vec<u8>, Error> {
-        let left = self.budget.get().checked_sub(1).ok_or(Error::Limit)?;
+    const EMPTY: Short = Short(Vec::new());
+
+    fn failure(error: &Failure) -> Failure {
+        *error
+    }
+
+    fn malformed() -> Failure {
+        Failure::Malformed
+    }
+
+    fn short(bytes: &[u8]) -> Result<Short, Failure> {
+        if bytes.len() <= SHORT_MAX { Ok(Short(bytes.to_vec())) } else { Err(Failure::Other) }
+    }
+
+    fn create(&self, size: usize) -> Result<Vec<u8>, Failure> {
+        let left = self.budget.get().checked_sub(1).ok_or(Failure::NoRoom)?;
         self.budget.set(left);
         self.made.set(self.made.get() + 1);
         Ok(vec![0; size])
     }
 
-    fn send(&self, region: Option<Vec<u8>>, short: &Short) -> Result<(), (Error, Option<Vec<u8>>)> {
+    fn send(&self, region: Option<Vec<u8>>, short: &Short) -> Result<(), (Failure, Option<Vec<u8>>)> {
         let mut messages = self.outgoing.messages.borrow_mut();
         if self.incoming.closed.get() {
-            Err((Error::PeerClosed, region))
+            Err((Failure::Closed, region))
         } else if messages.len() == DEPTH {
-            Err((Error::QueueFull, region))
+            Err((Failure::Early, region))
         } else {
-            messages.push_back((region, *short));
+            messages.push_back((region, short.clone()));
             Ok(())
         }
     }
 
-    fn receive(&mut self, short: &mut Short) -> Result<Option<Vec<u8>>, Error> {
+    fn receive(&mut self, short: &mut Short) -> Result<Option<Vec<u8>>, Failure> {
         match self.incoming.messages.borrow_mut().pop_front() {
             Some((region, bytes)) => {
                 *short = bytes;
                 Ok(region)
             }
-            None if self.incoming.closed.get() => Err(Error::PeerClosed),
-            None => Err(Error::WouldBlock),
+            None if self.incoming.closed.get() => Err(Failure::Closed),
+            None => Err(Failure::Early),
         }
     }
 
-    fn has_room(&self) -> Result<bool, Error> {
+    fn has_room(&self) -> Result<bool, Failure> {
         Ok(self.incoming.closed.get() || self.outgoing.messages.borrow().len() < DEPTH)
     }
 
@@ -69,16 +107,16 @@ impl Carrier for Fake {
 
 struct End {
     shared: RefCell<Shared<Fake>>,
-    incoming: Incoming<Vec<u8>>,
+    incoming: Incoming<Fake>,
 }
 
 impl End {
-    fn write(&self, bytes: &[u8]) -> Result<Option<usize>, StreamError> {
+    fn write(&self, bytes: &[u8]) -> Result<Option<usize>, Failure> {
         self.shared.borrow_mut().write(bytes)
     }
 
-    fn read(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, StreamError> {
-        read(&self.shared, &mut self.incoming, buffer)
+    fn read(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, Failure> {
+        read(self.shared.get_mut(), &mut self.incoming, buffer)
     }
 
     /// Reads all there is.
@@ -100,7 +138,7 @@ impl End {
 
     /// Sends a message past the framing.
     fn inject(&self, region: Option<Vec<u8>>, short: &[u8]) {
-        let sent = self.shared.borrow().carrier.send(region, &Short::new(short).unwrap());
+        let sent = self.shared.borrow().carrier.send(region, &Short(short.to_vec()));
         assert_eq!(sent, Ok(()));
     }
 }
@@ -177,8 +215,8 @@ fn the_end_comes_after_everything_else() {
     assert_eq!(reader.read(&mut buffer), Ok(Some(1000)));
     assert_eq!(reader.read(&mut buffer), Ok(Some(0)));
     assert_eq!(reader.read(&mut buffer), Ok(Some(0)), "and stays the end");
-    assert_eq!(reader.write(b"nobody"), Err(StreamError::Failed(Error::PeerClosed)));
-    assert_eq!(reader.write(&[0; 1000]), Err(StreamError::Failed(Error::PeerClosed)));
+    assert_eq!(reader.write(b"nobody"), Err(Failure::Closed));
+    assert_eq!(reader.write(&[0; 1000]), Err(Failure::Closed));
     assert_eq!(writer.read(&mut buffer), Ok(None), "the other direction is a channel of its own");
 }
 
@@ -221,12 +259,15 @@ fn what_is_filled_is_consumed_in_parts() {
     let [writer, mut reader] = pair();
     assert_eq!(writer.write(&pattern(0, 1000)), Ok(Some(1000)));
     for (at, count) in [(0, 400), (400, 0), (400, 600)] {
-        assert_eq!(fill(&reader.shared, &mut reader.incoming), Ok(Some(&pattern(at, 1000 - at)[..])));
-        consume(&reader.shared, &mut reader.incoming, count);
+        assert_eq!(
+            fill(&mut reader.shared.borrow_mut(), &mut reader.incoming),
+            Ok(Some(&pattern(at, 1000 - at)[..]))
+        );
+        consume(&mut reader.shared.borrow_mut(), &mut reader.incoming, count);
     }
-    assert_eq!(fill(&reader.shared, &mut reader.incoming), Ok(None));
-    consume(&reader.shared, &mut reader.incoming, 1);
-    assert_eq!(fill(&reader.shared, &mut reader.incoming), Ok(None));
+    assert_eq!(fill(&mut reader.shared.borrow_mut(), &mut reader.incoming), Ok(None));
+    consume(&mut reader.shared.borrow_mut(), &mut reader.incoming, 1);
+    assert_eq!(fill(&mut reader.shared.borrow_mut(), &mut reader.incoming), Ok(None));
 }
 
 #[test]
@@ -244,9 +285,9 @@ fn a_peer_that_breaks_the_rules_is_told_apart_from_bytes() {
         peer.inject(region, short);
         peer.inject(None, b"more");
         let mut buffer = [0; 10];
-        assert_eq!(end.read(&mut buffer), Err(StreamError::Malformed), "{what}");
-        assert_eq!(end.read(&mut buffer), Err(StreamError::Malformed), "{what}: for good");
-        assert_eq!(end.write(b"x"), Err(StreamError::Malformed), "{what}");
+        assert_eq!(end.read(&mut buffer), Err(Failure::Malformed), "{what}");
+        assert_eq!(end.read(&mut buffer), Err(Failure::Malformed), "{what}: for good");
+        assert_eq!(end.write(b"x"), Err(Failure::Malformed), "{what}");
     }
 }
 
@@ -255,7 +296,7 @@ fn regions_of_other_sizes_are_read_and_not_kept() {
     let [peer, mut end] = pair();
     peer.inject(Some(vec![7; 2 * SIZE]), &(2 * SIZE as u64).to_le_bytes());
     assert_eq!(end.drain(), vec![7; 2 * SIZE]);
-    let back = peer.shared.borrow_mut().carrier.receive(&mut Short::EMPTY.clone());
+    let back = peer.shared.borrow_mut().carrier.receive(&mut Short::default());
     assert_eq!(back.map(|region| region.map(|region| region.len())), Ok(Some(2 * SIZE)));
 }
 
