@@ -257,7 +257,7 @@ mod blocking {
 
     impl WriteReady for WriteHalf<'_> {
         fn write_ready(&mut self) -> Result<bool, StreamError> {
-            self.shared.borrow().carrier.has_room()
+            Ok(self.shared.borrow().carrier.has_room()?)
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd},
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 use handover_abi::{PartitionId, RequestFlags, ServiceId};
@@ -11,8 +11,8 @@ use rustix::io::retry_on_intr;
 
 use crate::{Channel, Handover, Port, Service, ports::End, uapi};
 
-/// Takes requests to one service of this partition: for channels, for shared memory, or for event ports. Dropping it refuses those that wait. Its
-/// descriptor can be polled.
+/// Takes requests to one service of this partition: for channels, for shared memory, or for event ports. Dropping it refuses those that wait, and those
+/// that were taken and have no answer. Its descriptor can be polled.
 #[derive(Debug)]
 pub struct Listener {
     end: Arc<End>,
@@ -23,7 +23,7 @@ pub struct Listener {
 #[derive(Debug)]
 #[must_use = "who asked waits for the answer"]
 pub struct Request {
-    listener: Arc<End>,
+    listener: Weak<End>,
     /// 0: it is answered.
     id: u32,
     /// Who asks.
@@ -90,7 +90,7 @@ impl Listener {
         retry_on_intr(|| uapi::exchange::<{ uapi::REQUEST }, _>(self, &mut raw))?;
         let (flags, memory) = asked(self.kind, raw.flags);
         Ok(Request {
-            listener: Arc::clone(&self.end),
+            listener: Arc::downgrade(&self.end),
             id: raw.request,
             partition: PartitionId::new(raw.partition),
             service: ServiceId::new(raw.service),
@@ -111,11 +111,12 @@ fn asked(kind: u32, word: u32) -> (RequestFlags, usize) {
 }
 
 impl Request {
-    /// Accepts: this end of the channel, or of whatever else is asked for. [`io::ErrorKind::ConnectionAborted`]: who asked has gone. After any other
-    /// error the request is refused.
+    /// Accepts: this end of the channel, or of whatever else is asked for. [`io::ErrorKind::ConnectionAborted`]: who asked has gone, or the listener. After any
+    /// other error the request is refused.
     pub fn accept(mut self) -> io::Result<Channel> {
+        let listener = self.listener.upgrade().ok_or(io::ErrorKind::ConnectionAborted)?;
         let mut raw = uapi::Accept { request: self.id, flags: 0, fd: -1, partition: 0 };
-        retry_on_intr(|| uapi::exchange::<{ uapi::ACCEPT }, _>(&*self.listener, &mut raw))?;
+        retry_on_intr(|| uapi::exchange::<{ uapi::ACCEPT }, _>(&*listener, &mut raw))?;
         self.id = 0;
         // SAFETY: the driver has just opened this descriptor for us.
         Ok(Channel::from_fd(unsafe { OwnedFd::from_raw_fd(raw.fd) }))
@@ -123,18 +124,25 @@ impl Request {
 
     /// Refuses, for a reason that the other side can read.
     pub fn refuse(mut self, reason: u32) -> io::Result<()> {
+        Ok(self.answer_no(reason)?)
+    }
+
+    fn answer_no(&mut self, reason: u32) -> rustix::io::Result<()> {
         let request = std::mem::take(&mut self.id);
-        Ok(uapi::give::<{ uapi::REFUSE }, _>(&*self.listener, uapi::Refuse { request, reason })?)
+        match self.listener.upgrade() {
+            Some(listener) if request != 0 => {
+                uapi::give::<{ uapi::REFUSE }, _>(&*listener, uapi::Refuse { request, reason })
+            }
+            // It is answered; a listener that goes refuses.
+            _ => Ok(()),
+        }
     }
 }
 
 impl Drop for Request {
     fn drop(&mut self) {
-        if self.id != 0 {
-            let refuse = uapi::Refuse { request: self.id, reason: 0 };
-            // Fails only if the asker has gone.
-            let _gone: rustix::io::Result<()> = uapi::give::<{ uapi::REFUSE }, _>(&*self.listener, refuse);
-        }
+        // Fails only if the asker has gone.
+        let _gone: rustix::io::Result<()> = self.answer_no(0);
     }
 }
 
