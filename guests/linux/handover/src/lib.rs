@@ -40,6 +40,7 @@
 //!
 //! Errors are [`std::io::Error`]s with the driver's `errno`; `uapi/handover.h` lists them.
 
+mod asynchronous;
 pub mod calls;
 mod channel;
 mod connect;
@@ -51,8 +52,10 @@ mod ports;
 mod region;
 mod shared;
 pub mod stream;
+pub mod task;
 pub mod uapi;
 
+pub use asynchronous::Sending;
 pub use calls::CallError;
 pub use channel::{Channel, SendError, Status};
 pub use connect::{ConnectError, Connecting};
@@ -65,3 +68,4 @@ pub use ports::{Event, Port, PortSet};
 pub use region::{REGION_MAX, REGION_MIN, Region, region_size};
 pub use shared::{ReadWord, Shared, Writers};
 pub use stream::Stream;
+pub use task::block_on;

@@ -35,6 +35,18 @@ impl Short {
 }
 
 impl Short {
+    /// Number of bytes.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
     /// The bytes, to change in place.
     pub fn as_mut_bytes(&mut self) -> &mut [u8] {
         &mut self.data[..self.length]

@@ -98,7 +98,7 @@ pub struct Port {
 }
 
 impl Port {
-    fn end(&self) -> io::Result<Arc<End>> {
+    pub(crate) fn end(&self) -> io::Result<Arc<End>> {
         self.end.upgrade().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the port is closed"))
     }
 }

@@ -1,6 +1,6 @@
 //! Byte streams over channels.
 //!
-//! A [`Stream`] reads and writes bytes by the standard library's traits, and by those of `embedded-io`. What it sends is what the SDK's streams for
+//! A [`Stream`] reads and writes bytes by the standard library's traits, and by those of `embedded-io` and `embedded-io-async`. What it sends is what the SDK's streams for
 //! bare-metal guests send (the crate `handover-stream`), so that the other end may be one of those.
 //!
 //! ```no_run
@@ -28,6 +28,9 @@
 //!
 //! [`io::ErrorKind::InvalidData`]: the peer has sent what is no part of a stream, and this one is of no use any more. Otherwise errors are those of
 //! [`Channel::send`] and [`Channel::receive`].
+
+mod asynchronous;
+mod embedded;
 
 use std::{
     fmt,
@@ -62,13 +65,15 @@ impl Waits {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        if both[1].revents().contains(PollFlags::IN) {
-            match rustix::io::read(&self.found, &mut [0; 8]) {
-                Ok(_) | Err(Errno::AGAIN) => {}
-                Err(error) => return Err(error.into()),
-            }
+        if both[1].revents().contains(PollFlags::IN) { self.forget_found() } else { Ok(()) }
+    }
+
+    /// What the writer has found is looked for now.
+    fn forget_found(&self) -> io::Result<()> {
+        match rustix::io::read(&self.found, &mut [0; 8]) {
+            Ok(_) | Err(Errno::AGAIN) => Ok(()),
+            Err(error) => Err(error.into()),
         }
-        Ok(())
     }
 
     /// Until there may be room to write.
@@ -317,78 +322,4 @@ impl Write for Stream {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// The traits that bare-metal code is written for: what the standard library's do, under the same names.
-mod embedded {
-    use std::io;
-
-    use embedded_io::{BufRead, ErrorType, Read, ReadReady, Write, WriteReady};
-
-    use super::{ReadHalf, Stream, WriteHalf};
-
-    macro_rules! reads {
-        ($($type:ty),*) => {
-            $(
-                impl Read for $type {
-                    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-                        io::Read::read(self, buffer)
-                    }
-                }
-
-                impl BufRead for $type {
-                    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-                        io::BufRead::fill_buf(self)
-                    }
-
-                    fn consume(&mut self, count: usize) {
-                        io::BufRead::consume(self, count);
-                    }
-                }
-
-                impl ReadReady for $type {
-                    fn read_ready(&mut self) -> io::Result<bool> {
-                        <$type>::read_ready(self)
-                    }
-                }
-            )*
-        };
-    }
-
-    macro_rules! writes {
-        ($($type:ty),*) => {
-            $(
-                impl Write for $type {
-                    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-                        io::Write::write(self, bytes)
-                    }
-
-                    fn flush(&mut self) -> io::Result<()> {
-                        Ok(())
-                    }
-                }
-
-                impl WriteReady for $type {
-                    fn write_ready(&mut self) -> io::Result<bool> {
-                        <$type>::write_ready(self)
-                    }
-                }
-            )*
-        };
-    }
-
-    impl ErrorType for Stream {
-        type Error = io::Error;
-    }
-
-    impl ErrorType for ReadHalf<'_> {
-        type Error = io::Error;
-    }
-
-    impl ErrorType for WriteHalf<'_> {
-        type Error = io::Error;
-    }
-
-    reads!(Stream, ReadHalf<'_>);
-    writes!(Stream, WriteHalf<'_>);
 }

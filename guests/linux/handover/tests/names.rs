@@ -28,20 +28,6 @@ const ABSENT: &[(&str, &[&str])] = &[
         &["Region::first_word", "Region::first_word_mut", "Region::handle"],
     ),
     ("the driver maps shared memory when it is answered", &["Shared::address", "Shared::request"]),
-    (
-        "futures belong to a program's own executor, which waits for the descriptor of a channel, listener or set",
-        &[
-            "Channel::connect_async",
-            "Channel::receive_async",
-            "Channel::room_async",
-            "Channel::send_async",
-            "Connecting::wait_async",
-            "Listener::request_async",
-            "Sending",
-            "Sending::into_message",
-            "Stream::connect_async",
-        ],
-    ),
     ("`std::io::Error` with the same meanings", &["StreamError"]),
 ];
 

@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use handover_linux::{Channel, Handover, Listener, Region, Service, Stream};
+use handover_linux::{
+    Channel, ConnectError, Connecting, Handover, Listener, Region, RequestFlags, RequestWord, Service, Short,
+    Stream, block_on,
+};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -34,10 +37,14 @@ pub fn run(handover: &Handover, arguments: &Arguments) -> Result<()> {
     println!("streams: {} bytes there and back: ok", arguments.bytes);
     embedded(Stream::connect(handover, &server)?).context("as embedded-io has it")?;
     println!("streams: as embedded-io has it: ok");
+    block_on(embedded_async(handover, &server)).context("as embedded-io-async has it")?;
+    println!("streams: as embedded-io-async has it: ok");
     no_stream_for_the_peer(handover, &server).context("what is no stream")?;
     println!("streams: what is no stream, to the peer: ok");
     let own = handover.provided(&arguments.provided)?;
     let listener = Listener::new(handover, &own).context("cannot listen")?;
+    futures(handover, &listener, &own).context("futures")?;
+    println!("streams: futures: ok");
     the_end(handover, &listener, &own).context("the end")?;
     println!("streams: the end: ok");
     no_stream(handover, &listener, &own).context("what is no stream")?;
@@ -124,6 +131,88 @@ fn embedded(mut stream: Stream) -> Result<()> {
         ensure!(answer == question, "{size} bytes came back as {}", answer.len());
     }
     Ok(())
+}
+
+/// What an asynchronous program for bare metal does with any such stream.
+async fn ask_async<S>(stream: &mut S, question: &[u8]) -> Result<bool, S::Error>
+where
+    S: embedded_io_async::BufRead + embedded_io_async::Write,
+{
+    stream.write_all(question).await?;
+    stream.flush().await?;
+    let mut at = 0;
+    while at < question.len() {
+        let bytes = stream.fill_buf().await?;
+        let count = bytes.len();
+        if count == 0 || !question[at..].starts_with(bytes) {
+            return Ok(false);
+        }
+        stream.consume(count);
+        at += count;
+    }
+    Ok(true)
+}
+
+async fn embedded_async(handover: &Handover, server: &Service) -> Result<()> {
+    let mut stream = Stream::connect_async(handover, server).await?;
+    for size in SIZES {
+        let question: Vec<u8> = (0..size).map(byte).collect();
+        ensure!(ask_async(&mut stream, &question).await?, "other than the {size} bytes came back");
+    }
+    Ok(())
+}
+
+/// Both ends of a channel of this partition's, each by futures on a thread of its own: more messages than a queue holds, and some of them dropped.
+fn futures(handover: &Handover, listener: &Listener, own: &Service) -> Result<()> {
+    const MESSAGES: u32 = 1000;
+    let serve = async || -> Result<u32> {
+        let channel = listener.request_async().await?.accept()?;
+        let mut count = 0u32;
+        while let Some(message) = or_end(channel.receive_async().await)? {
+            ensure!(message.short[..] == count.to_le_bytes(), "message {count} is {:?}", message.short);
+            count += 1;
+        }
+        Ok(count)
+    };
+    let ask = async || -> Result<()> {
+        let channel = Channel::connect_async(handover, own).await?;
+        for number in 0..MESSAGES {
+            let message = Short::from(number.to_le_bytes());
+            // One that has not been asked whether it is done has sent nothing.
+            let kept = channel.send_async(message).into_message();
+            channel.send_async(kept).await?;
+            if number % 100 == 0 {
+                channel.room_async().await?;
+            }
+        }
+        Ok(())
+    };
+    let count = thread::scope(|scope| {
+        let serving = scope.spawn(|| block_on(serve()));
+        block_on(ask())?;
+        serving.join().map_err(|_| anyhow::anyhow!("the thread that serves is gone"))?
+    })?;
+    ensure!(count == MESSAGES, "{count} messages of {MESSAGES}");
+
+    // Nobody answers.
+    let word = RequestWord::new(own.service, RequestFlags::empty());
+    let brief = Some(Duration::from_millis(20));
+    let connecting = Connecting::request(handover, own.partition, word, brief)?;
+    let _unanswered = listener.request_wait()?;
+    match block_on(connecting.wait_async()) {
+        Err(ConnectError::Failed(error)) if error.kind() == io::ErrorKind::TimedOut => {}
+        other => anyhow::bail!("nobody answers: {other:?}"),
+    }
+    Ok(())
+}
+
+/// What has come; `None` at the end.
+fn or_end<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// The server closes its end when it is sent what is no stream.

@@ -264,6 +264,8 @@ pub(super) fn cases() -> Vec<Case> {
             lines: &[
                 Has("linux", "streams: 4194304 bytes there and back: ok"),
                 Has("linux", "streams: as embedded-io has it: ok"),
+                Has("linux", "streams: as embedded-io-async has it: ok"),
+                Has("linux", "streams: futures: ok"),
                 Has("linux", "streams: what is no stream, to the peer: ok"),
                 Has("linux", "streams: the end: ok"),
                 Has("linux", "streams: what is no stream: ok"),
