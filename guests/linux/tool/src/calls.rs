@@ -11,6 +11,9 @@ pub struct Arguments {
     /// The service that is called
     #[arg(long, default_value = "back")]
     service: String,
+    /// One that ends with a region that it was given
+    #[arg(long, default_value = "second")]
+    second: String,
     /// A service of this partition's
     #[arg(long, default_value = "mirror")]
     provided: String,
@@ -57,6 +60,10 @@ pub fn run(handover: &Handover, arguments: &Arguments) -> Result<()> {
     println!("calls: to nobody: ok");
     ended(handover, &channel).context("to one that ends")?;
     println!("calls: to one that ends: ok");
+    let second = handover.service(&arguments.second)?;
+    let second = Channel::connect_within(handover, &second, patience).context("cannot connect")?;
+    taken(handover, &second).context("to one that ends with what it took")?;
+    println!("calls: to one that ends with what it took: ok");
     let after = handover.account(Account::Memory)?.used;
     ensure!(before == after, "{before} bytes of memory before, {after} after");
     Ok(())
@@ -190,7 +197,15 @@ fn nobody(handover: &Handover, arguments: &Arguments) -> Result<()> {
     fails(client.call(None, &mut Short::from(b"gone")), io::ErrorKind::BrokenPipe).map(drop)
 }
 
-/// The server ends with what it has been lent, or with what it was given.
+/// The server takes a region and ends: it is nobody's any more.
+fn taken(handover: &Handover, channel: &Channel) -> Result<()> {
+    let (region, _) = filled(handover, 1 << 20)?;
+    let lost = fails(channel.call(Some(region), &mut Short::from(&[order::END])), io::ErrorKind::BrokenPipe)?;
+    ensure!(lost.is_none(), "what the server had taken is here, too");
+    Ok(())
+}
+
+/// The server ends with what it has been lent.
 fn ended(handover: &Handover, channel: &Channel) -> Result<()> {
     let (mut region, sum) = filled(handover, 1 << 20)?;
     fails(channel.call_lending(&mut region, &mut Short::from(&[order::END])), io::ErrorKind::BrokenPipe)?;

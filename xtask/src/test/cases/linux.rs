@@ -254,19 +254,21 @@ pub(super) fn cases() -> Vec<Case> {
                  memory = \"16 MiB\"\nprovides = [\"streams\"]\n",
                 "[[partition]]\nname = \"back\"\nkernel = \"guest:calls\"\ncommand-line = \"role=back\"\nprocessors = 1\n\
                  memory = \"16 MiB\"\nprovides = [\"back\"]\n",
+                "[[partition]]\nname = \"second\"\nkernel = \"guest:calls\"\ncommand-line = \"role=back\"\nprocessors = 1\n\
+                 memory = \"16 MiB\"\nprovides = [\"second\"]\n",
                 linux!(
                     "linux",
                     2,
                     "handover.test=streams,calls",
-                    "uses = [\"streams\", \"back\"]\nprovides = [\"mirror\"]"
+                    "uses = [\"streams\", \"back\", \"second\"]\nprovides = [\"mirror\"]"
                 )
             ),
             lines: &[
                 Has("linux", "streams: 4194304 bytes there and back: ok"),
                 Has("linux", "streams: as embedded-io has it: ok"),
                 Has("linux", "streams: as embedded-io-async has it: ok"),
-                Has("linux", "streams: futures: ok"),
                 Has("linux", "streams: what is no stream, to the peer: ok"),
+                Has("linux", "streams: futures: ok"),
                 Has("linux", "streams: the end: ok"),
                 Has("linux", "streams: what is no stream: ok"),
                 Has("linux", "test: streams: 0"),
@@ -275,6 +277,7 @@ pub(super) fn cases() -> Vec<Case> {
                 Has("linux", "calls: too late: ok"),
                 Has("linux", "calls: to nobody: ok"),
                 Has("linux", "calls: to one that ends: ok"),
+                Has("linux", "calls: to one that ends with what it took: ok"),
                 Has("linux", "test: calls: 0"),
                 Count("back", "calls: zeroes have taken its place", 4),
                 Lacks("linux", "Call trace"),
