@@ -68,7 +68,7 @@ fn go_on(
     let before = world.fingerprint();
     world.touch();
     // Miri takes a minute for ten worlds.
-    for op in alphabet::all(theme).into_iter().step_by(if cfg!(miri) { 16 } else { 1 }) {
+    for op in alphabet::all(theme).into_iter().step_by(if cfg!(miri) { 32 } else { 1 }) {
         let quick = world.quick();
         match world.perform(op) {
             Some(true) => {}

@@ -6,7 +6,8 @@ use crate::{
     command,
     workspace::Workspace,
 };
-use std::process::Command;
+use anyhow::{Context, Result};
+use std::{fs, path::Path, process::Command, time::Instant};
 
 /// Packages with tests that run here, besides the workspace's default members.
 const ALSO_TESTED: [&str; 14] = [
@@ -95,13 +96,68 @@ pub(crate) fn provision(workspace: &Workspace) -> Count {
     cargo_test(workspace, "provision", &["--package", "xtask"], "provision::")
 }
 
+/// What has tests without an operating system, each of its test programs under Miri, which looks for undefined behaviour: needs a nightly toolchain with the
+/// components `miri` and `rust-src`.
+pub(crate) fn miri(workspace: &Workspace) -> Result<Count> {
+    let mut count = Count::default();
+    for package in ["handover-abi", "handover-guest", "handover-core"] {
+        count.add(miri_test(workspace, package, &["--lib"]));
+    }
+    for test in integration_tests(&workspace.source("hypervisor/core/tests"))? {
+        count.add(miri_test(workspace, "handover-core", &["--test", &test]));
+    }
+    Ok(count)
+}
+
+fn miri_test(workspace: &Workspace, package: &str, selection: &[&str]) -> Count {
+    let start = Instant::now();
+    // Not the cargo that runs us, which is another toolchain's.
+    let mut command = Command::new("rustup");
+    command.args([
+        "run",
+        "nightly",
+        "cargo",
+        "miri",
+        "test",
+        "--quiet",
+        "--package",
+        &specification(package),
+    ]);
+    command.args(selection).current_dir(workspace.source("")).env("CARGO_TARGET_DIR", workspace.target());
+    // The tests hand pages to the rules for good.
+    command.env("MIRIFLAGS", "-Zmiri-ignore-leaks");
+    ["CARGO", "RUSTC", "RUSTUP_TOOLCHAIN"].into_iter().for_each(|name| _ = command.env_remove(name));
+    let name = format!("miri {package} {}", selection.join(" "));
+    let count = libtest(&name, &mut command);
+    println!("        after {} s", start.elapsed().as_secs());
+    count
+}
+
+/// The names of the files in a folder of integration tests.
+fn integration_tests(folder: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
+        let path = entry?.path();
+        if let (Some(name), Some("rs")) = (path.file_stem(), path.extension().and_then(|end| end.to_str())) {
+            names.push(name.to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
 fn cargo_test(workspace: &Workspace, name: &str, selection: &[&str], part: &str) -> Count {
     let mut command = cargo(workspace);
     command.args(["test", "--quiet", "--no-fail-fast"]).args(selection);
     if !part.is_empty() {
         command.arg("--").arg(part);
     }
-    let (text, failure) = match command::output(&mut command) {
+    libtest(name, &mut command)
+}
+
+/// Runs tests, and tells what came of them.
+fn libtest(name: &str, command: &mut Command) -> Count {
+    let (text, failure) = match command::output(command) {
         Ok(text) => (text, None),
         Err(failure) => (failure.whole_output().to_owned(), Some(failure)),
     };
@@ -114,7 +170,7 @@ fn cargo_test(workspace: &Workspace, name: &str, selection: &[&str], part: &str)
             "FAILED  {name}: {} passed, {} failed; `{}`",
             count.passed,
             count.failed,
-            command::shown(&command)
+            command::shown(command)
         );
     } else if count.passed > 0 {
         println!("ok      {name}: {} passed", count.passed);

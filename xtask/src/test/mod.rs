@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// `unit`, `model`, `lint`, `qemu`, `provision`, or a part of a test's name; without it, everything
+    /// `unit`, `model`, `lint`, `qemu`, `provision`, `miri`, or a part of a test's name; without it, everything but `miri`
     filter: Option<String>,
     /// How many machines run at a time
     #[arg(long, default_value_t = 2)]
@@ -55,6 +55,7 @@ pub(crate) fn test(workspace: &Workspace, options: &Options) -> Result<ExitCode>
         Some("lint") => count.add(host::lint(workspace)),
         Some("unit") => count.add(host::unit(workspace, "")),
         Some("model") => count.add(host::model(workspace)),
+        Some("miri") => count.add(host::miri(workspace)?),
         Some("qemu") => count.add(machine::run(workspace, &cases::all(), options.jobs)?),
         Some("provision") => {
             count.add(host::provision(workspace));

@@ -96,12 +96,16 @@ impl Tables {
     }
 
     fn set(&mut self, table: Pa, index: usize, value: u64) {
-        let old = self.get(table, index);
-        for word in [old, value].into_iter().filter(|word| *word != 0) {
+        let old = match self.words.get_mut(&table.get()) {
+            Some(words) => std::mem::replace(&mut words[index], value),
+            None if value == 0 => 0,
+            None => {
+                self.words.entry(table.get()).or_insert_with(|| Box::new([0; 512]))[index] = value;
+                0
+            }
+        };
+        for word in [old, value].into_iter().filter(|word| *word != 0 && old != value) {
             self.hash ^= mix([table.get(), index as u64, word]);
-        }
-        if old != value {
-            self.words.entry(table.get()).or_insert_with(|| Box::new([0; 512]))[index] = value;
         }
         self.late.push((table.get(), index, old));
     }
