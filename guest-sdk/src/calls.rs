@@ -228,8 +228,8 @@ fn failed(CallFailure { error, word }: CallFailure, region: Option<Region>) -> C
 pub fn wait<'c>(channels: &'c mut [Channel], short: &mut Short) -> Result<Option<Called<'c>>, Error> {
     channels.iter_mut().for_each(Channel::settle);
     arm(channels, None)?;
-    let word = hvc::call_wait_into(short.words_mut())?;
-    taken(channels, word, short)
+    let arrival = hvc::call_wait_into(short.words_mut())?;
+    taken(channels, arrival, short)
 }
 
 /// Replies to the call that was taken last: with `short`, and a region.
@@ -328,17 +328,17 @@ fn sent(result: Result<(), Error>, region: Option<Region>) -> Result<(), CallErr
 #[inline(always)]
 fn sent_and_taken<'c>(
     channels: &'c mut [Channel],
-    result: Result<Option<Arrival>, Error>,
+    result: Result<Arrival, Error>,
     region: Option<Region>,
     short: &mut Short,
 ) -> Result<Option<Called<'c>>, CallError> {
     match result {
-        Ok(word) => {
+        Ok(arrival) => {
             if let Some(region) = region {
                 left(channels, region);
             }
             channels.iter_mut().for_each(Channel::returned);
-            taken(channels, word, short).map_err(|error| CallError { error, region: None })
+            taken(channels, arrival, short).map_err(|error| CallError { error, region: None })
         }
         Err(error) => Err(CallError { error, region }),
     }
@@ -347,22 +347,27 @@ fn sent_and_taken<'c>(
 #[inline(always)]
 fn taken<'c>(
     channels: &'c mut [Channel],
-    arrival: Option<Arrival>,
+    (word, length): Arrival,
     short: &mut Short,
 ) -> Result<Option<Called<'c>>, Error> {
-    let Some((word, length)) = arrival else { return Ok(None) };
-    short.received(length);
     let found = channels.iter_mut().enumerate().find(|(_, channel)| channel.port() == word.port());
-    let Some((index, channel)) = found else {
-        // A channel that the caller of `wait` keeps elsewhere.
-        if let Some(handle) = word.region().filter(|_| !word.is_lent()) {
-            // SAFETY: nothing refers into what has just come.
-            let _freed: Result<(), Error> = unsafe { hvc::region_destroy(handle) };
-        }
-        return Err(Error::BadHandle);
-    };
+    let Some((index, channel)) = found else { return elsewhere(word) };
+    short.received(length);
     if word.is_lent() {
         return Ok(Some(Called { channel: index, region: None, lent: channel.borrowed(word)? }));
     }
     Ok(Some(Called { channel: index, region: channel.arrived(word)?, lent: None }))
+}
+
+/// What comes by none of the channels: an interrupt, or by one that the caller of [`wait`] keeps elsewhere.
+#[cold]
+fn elsewhere<'c>(word: MessageWord) -> Result<Option<Called<'c>>, Error> {
+    if word.port() == Port::CONTROL {
+        return Ok(None);
+    }
+    if let Some(handle) = word.region().filter(|_| !word.is_lent()) {
+        // SAFETY: nothing refers into what has just come.
+        let _freed: Result<(), Error> = unsafe { hvc::region_destroy(handle) };
+    }
+    Err(Error::BadHandle)
 }

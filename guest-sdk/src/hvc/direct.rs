@@ -102,25 +102,29 @@ pub(crate) unsafe fn call_into(
     }
 }
 
-/// What a wait has brought.
+/// What a wait has brought: a word without a port, and then without bytes, if that is an interrupt.
 #[inline(always)]
-fn taken((x0, (word, length)): (u64, Arrival)) -> Result<Option<Arrival>, Error> {
-    result(x0)?;
-    // Without a call there are no bytes either.
-    Ok((word.port() != Port::CONTROL).then_some((word, length)))
+fn waited((x0, arrival): (u64, Arrival)) -> Result<Arrival, Error> {
+    result(x0).map(|()| arrival)
+}
+
+/// The call in it.
+#[inline(always)]
+fn taken((word, _): Arrival) -> Option<MessageWord> {
+    (word.port() != Port::CONTROL).then_some(word)
 }
 
 /// [`Call::CallWait`]: the next call, its bytes in `data`, which stays as it was if there are none; `None`: there is an interrupt, and no call.
 #[inline(always)]
 pub fn call_wait(data: &mut [u64; SHORT_WORDS]) -> Result<Option<MessageWord>, Error> {
-    Ok(call_wait_into(data)?.map(|(word, _)| word))
+    call_wait_into(data).map(taken)
 }
 
-/// [`call_wait`], with the number of bytes.
+/// [`call_wait`], with the number of bytes; a word without a port: there is an interrupt.
 #[inline(always)]
-pub(crate) fn call_wait_into(data: &mut [u64; SHORT_WORDS]) -> Result<Option<Arrival>, Error> {
+pub(crate) fn call_wait_into(data: &mut [u64; SHORT_WORDS]) -> Result<Arrival, Error> {
     // SAFETY: names no region.
-    taken(unsafe { exchange(Call::CallWait, MessageWord::from_register(0), 0, data) })
+    waited(unsafe { exchange(Call::CallWait, MessageWord::from_register(0), 0, data) })
 }
 
 /// [`Call::Reply`].
@@ -145,7 +149,7 @@ pub unsafe fn reply_and_wait(
     data: &mut [u64; SHORT_WORDS],
 ) -> Result<Option<MessageWord>, Error> {
     // SAFETY: the caller's promise.
-    Ok(unsafe { reply_and_wait_into(word, word.length().into(), data) }?.map(|(word, _)| word))
+    unsafe { reply_and_wait_into(word, word.length().into(), data) }.map(taken)
 }
 
 /// [`reply_and_wait`], with the number of bytes: `length` is how many the word says.
@@ -158,9 +162,9 @@ pub(crate) unsafe fn reply_and_wait_into(
     word: MessageWord,
     length: u64,
     data: &mut [u64; SHORT_WORDS],
-) -> Result<Option<Arrival>, Error> {
+) -> Result<Arrival, Error> {
     // SAFETY: the caller's promise.
-    taken(unsafe { exchange(Call::ReplyAndWait, word, length, data) })
+    waited(unsafe { exchange(Call::ReplyAndWait, word, length, data) })
 }
 
 /// [`Call::Forward`].
@@ -185,7 +189,7 @@ pub unsafe fn forward_and_wait(
     data: &mut [u64; SHORT_WORDS],
 ) -> Result<Option<MessageWord>, Error> {
     // SAFETY: the caller's promise.
-    Ok(unsafe { forward_and_wait_into(word, word.length().into(), data) }?.map(|(word, _)| word))
+    unsafe { forward_and_wait_into(word, word.length().into(), data) }.map(taken)
 }
 
 /// [`forward_and_wait`], with the number of bytes: `length` is how many the word says.
@@ -198,9 +202,9 @@ pub(crate) unsafe fn forward_and_wait_into(
     word: MessageWord,
     length: u64,
     data: &mut [u64; SHORT_WORDS],
-) -> Result<Option<Arrival>, Error> {
+) -> Result<Arrival, Error> {
     // SAFETY: the caller's promise.
-    taken(unsafe { exchange(Call::ForwardAndWait, word, length, data) })
+    waited(unsafe { exchange(Call::ForwardAndWait, word, length, data) })
 }
 
 /// [`Call::CallSetup`]: `landing` is where regions that come by calls are mapped, or 0; `patience` how many nanoseconds a call waits, 0: for ever.

@@ -1,7 +1,9 @@
 //! Who calls.
 
 use handover_guest::{
-    Boot, Channel, Error, PartitionId, Region, ServiceId, Short, Status, hvc, println, signals,
+    Boot, Channel, Error, PartitionId, Region, ServiceId, Short, Status,
+    abi::{Call, CounterNumber},
+    hvc, println, signals,
 };
 
 use crate::{lending, order};
@@ -28,6 +30,7 @@ pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
     tell("turned", exchange(&mut back, order::TURN));
     tell("forwarded", exchange(&mut middle, order::FORWARD));
     tell("asked for", exchange(&mut middle, order::ASK));
+    tell("bounced", bounced([&mut back, &mut middle]));
     tell("to itself", to_itself());
     tell("late", late(&mut back));
     tell("lent", lending::lend(&mut back, order::SUM));
@@ -65,6 +68,40 @@ fn exchange(channel: &mut Channel, what: u8) -> Result<(), Error> {
         let turned = answer.as_ref().is_none_or(|region| region.first_word() == !round);
         if !same || !turned || answer.as_ref().map(Region::size) != size {
             println!("calls: round {round} of {what}: {short:?}, {answer:?}");
+            return Err(Error::BadAddress);
+        }
+    }
+    Ok(())
+}
+
+/// Two regions go round and round, by one channel and crosswise by both: each comes back whole, and neither where the other is. The place of one that goes is
+/// the next one's, of which the control OS need not be told each time.
+fn bounced(mut channels: [&mut Channel; 2]) -> Result<(), Error> {
+    let told =
+        || hvc::counters_read(None, None, CounterNumber::Calls(Call::CallSetup)).map(|[count, ..]| count);
+    let mut bounce = |channel: usize, mut region: Region, seed: u64| {
+        let end = region.len() - 8;
+        region[end..].copy_from_slice(&seed.to_le_bytes());
+        *region.first_word_mut() = seed;
+        let region = channels[channel].call(Some(region), &mut Short::from(&[order::TURN]))?;
+        let region = region.ok_or(Error::BadHandle)?;
+        let whole = region.first_word() == !seed && region[end..] == seed.to_le_bytes();
+        if whole { Ok(region) } else { Err(Error::BadAddress) }
+    };
+    let mut first = bounce(0, Region::create(4 << 10)?, 1)?;
+    let before = told()?;
+    for round in 0..ROUNDS {
+        first = bounce(0, first, round)?;
+    }
+    if told()? != before {
+        return Err(Error::InUse);
+    }
+    let mut second = Region::create(2 << 20)?;
+    for round in 0..ROUNDS {
+        let channel = round as usize;
+        first = bounce(channel & 1, first, round << 1)?;
+        second = bounce(channel >> 1 & 1, second, round << 1 | 1)?;
+        if first.address() == second.address() || first.first_word() != !(round << 1) {
             return Err(Error::BadAddress);
         }
     }

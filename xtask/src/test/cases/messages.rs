@@ -40,6 +40,7 @@ const CALLED: &[Line] = &[
     Has("front", "calls: turned Ok(())"),
     Has("front", "calls: forwarded Ok(())"),
     Has("front", "calls: asked for Ok(())"),
+    Has("front", "calls: bounced Ok(())"),
     Has("front", "calls: to itself Ok(())"),
     Has("front", "calls: late Ok(())"),
     Has("front", "calls: lent Ok(())"),
