@@ -225,8 +225,10 @@ impl Channel {
     /// [`Error::QueueFull`] when the peer has to receive first, [`Error::PeerClosed`], [`Error::Limit`]; the region comes back.
     #[inline(always)]
     pub fn send(&self, message: impl Into<Message>) -> Result<(), SendError> {
-        let Message { region, short } = message.into();
-        self.send_from(region, &short)
+        // The bytes are sent from where they are.
+        let mut message = message.into();
+        let region = message.region.take();
+        self.send_from(region, &message.short)
     }
 
     /// [`send`](Channel::send) without moving the bytes about in memory.
@@ -257,9 +259,10 @@ impl Channel {
     ///
     /// As for [`send`](Channel::send), and those of [`events::wait_for`].
     pub fn send_wait(&self, message: impl Into<Message>) -> Result<(), SendError> {
-        let Message { mut region, short } = message.into();
+        let mut message = message.into();
+        let mut region = message.region.take();
         loop {
-            region = match self.send(Message { region, short }) {
+            region = match self.send_from(region, &message.short) {
                 Err(SendError { error: Error::QueueFull, region }) => region,
                 done => return done,
             };
@@ -276,9 +279,12 @@ impl Channel {
     /// [`Error::PeerClosed`] when there will be none; [`Error::InUse`] when the message window is full.
     #[inline]
     pub fn receive(&mut self) -> Result<Option<Message>, Error> {
-        let mut short = Short::EMPTY;
-        match self.receive_into(&mut short) {
-            Ok(region) => Ok(Some(Message { region, short })),
+        let mut message = Message::from(Short::EMPTY);
+        match self.receive_into(&mut message.short) {
+            Ok(region) => {
+                message.region = region;
+                Ok(Some(message))
+            }
             Err(Error::WouldBlock) => Ok(None),
             Err(error) => Err(error),
         }
@@ -352,11 +358,16 @@ impl Channel {
     ///
     /// As for [`receive`](Channel::receive), and those of [`events::wait_for`].
     pub fn receive_wait(&mut self) -> Result<Message, Error> {
+        let mut message = Message::from(Short::EMPTY);
         loop {
-            if let Some(message) = self.receive()? {
-                return Ok(message);
+            match self.receive_into(&mut message.short) {
+                Ok(region) => {
+                    message.region = region;
+                    return Ok(message);
+                }
+                Err(Error::WouldBlock) => _ = events::wait_for(self.port)?,
+                Err(error) => return Err(error),
             }
-            events::wait_for(self.port)?;
         }
     }
 
