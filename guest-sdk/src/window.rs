@@ -45,51 +45,46 @@ pub fn release(address: u64) {
 
 /// The message window's places.
 pub(crate) struct Window {
-    slots: Slots<SLOT_WORDS>,
-    large: Places<LARGE_WORDS>,
+    slots: Half<SLOT_WORDS, WINDOW_BASE, SLOT_ORDER>,
+    large: Half<LARGE_WORDS, LARGE_BASE, LARGE_ORDER>,
 }
 
 impl Window {
     const fn new() -> Window {
-        let slots = Slots { places: Places::without_every(SLOTS_IN_GIB), spare: AtomicU64::new(0) };
-        Window { slots, large: Places::without_every(0) }
+        Window {
+            slots: Half { places: Places::without_every(SLOTS_IN_GIB), spare: AtomicU64::new(0) },
+            large: Half { places: Places::without_every(0), spare: AtomicU64::new(0) },
+        }
     }
 
     /// Takes room for a region of `1 << order` bytes; its address.
     #[inline(always)]
     pub(crate) fn claim(&self, order: u8) -> Option<NonZeroU64> {
-        if order <= SLOT_ORDER { self.slots.claim() } else { self.claim_large(order) }
-    }
-
-    #[inline(never)]
-    fn claim_large(&self, order: u8) -> Option<NonZeroU64> {
-        if order > LARGE_ORDER {
-            return None;
+        if order <= SLOT_ORDER {
+            self.slots.claim()
+        } else if order <= LARGE_ORDER {
+            self.large.claim()
+        } else {
+            None
         }
-        NonZeroU64::new(LARGE_BASE + (self.large.claim()? << LARGE_ORDER))
     }
 
     /// Gives back what `claim` returned.
     #[inline(always)]
     pub(crate) fn release(&self, address: u64) {
-        if address & LARGE == 0 { self.slots.release(address) } else { self.release_large(address) }
-    }
-
-    #[inline(never)]
-    fn release_large(&self, address: u64) {
-        self.large.release((address - LARGE_BASE) >> LARGE_ORDER);
+        if address & LARGE == 0 { self.slots.release(address) } else { self.large.release(address) }
     }
 }
 
-/// The slots, by their addresses. The one that was given back last is the next one to be taken, as of a message that is answered: it is kept aside for that, where
-/// it takes no search.
-struct Slots<const WORDS: usize, W = AtomicU64> {
+/// Half of the window, from `BASE` on: places for a region of `1 << ORDER` bytes each, by their addresses. The one that was given back last is the next one to be
+/// taken, as of a message that is answered: it is kept aside for that, where it takes no search.
+struct Half<const WORDS: usize, const BASE: u64, const ORDER: u8, W = AtomicU64> {
     places: Places<WORDS, W>,
-    /// The address of a slot that is free although `places` says that it is taken, or 0.
+    /// The address of a place that is free although `places` says that it is taken, or 0.
     spare: W,
 }
 
-impl<const WORDS: usize, W: Word> Slots<WORDS, W> {
+impl<const WORDS: usize, const BASE: u64, const ORDER: u8, W: Word> Half<WORDS, BASE, ORDER, W> {
     #[inline(always)]
     fn claim(&self) -> Option<NonZeroU64> {
         NonZeroU64::new(self.spare.swap(0, Ordering::Acquire)).or_else(|| self.search())
@@ -98,12 +93,12 @@ impl<const WORDS: usize, W: Word> Slots<WORDS, W> {
     #[cold]
     #[inline(never)]
     fn search(&self) -> Option<NonZeroU64> {
-        NonZeroU64::new(WINDOW_BASE + (self.places.claim()? << SLOT_ORDER))
+        NonZeroU64::new(BASE + (self.places.claim()? << ORDER))
     }
 
     #[inline(always)]
     fn release(&self, address: u64) {
-        // `Acquire` too: what was done with the other slot comes before it is given back here.
+        // `Acquire` too: what was done with the other place comes before it is given back here.
         let other = self.spare.swap(address, Ordering::AcqRel);
         if other != 0 {
             self.put_back(other);
@@ -113,7 +108,7 @@ impl<const WORDS: usize, W: Word> Slots<WORDS, W> {
     #[cold]
     #[inline(never)]
     fn put_back(&self, address: u64) {
-        self.places.release((address - WINDOW_BASE) >> SLOT_ORDER);
+        self.places.release((address - BASE) >> ORDER);
     }
 }
 
@@ -216,6 +211,8 @@ mod tests {
     use super::*;
     use loom::{cell::UnsafeCell, sync::Arc, thread};
 
+    type Loomed = Half<2, WINDOW_BASE, SLOT_ORDER, loom::sync::atomic::AtomicU64>;
+
     /// In the orders in which three processors can do what they do, each place is one's at a time, and who has it sees what was written there before.
     #[test]
     fn a_place_is_one_processors_at_a_time_whatever_the_order() {
@@ -226,11 +223,11 @@ mod tests {
         orders.check(|| {
             let word = |bits| loom::sync::atomic::AtomicU64::new(bits);
             // Two words with two places each.
-            let slots =
-                Slots { places: Places { taken: [word(ALL), word(ALL)], hint: word(0) }, spare: word(0) };
+            let slots: Loomed =
+                Half { places: Places { taken: [word(ALL), word(ALL)], hint: word(0) }, spare: word(0) };
             let contents = [64, 65, 0, 1].map(|place: u64| (slot(place), UnsafeCell::new(0)));
             let shared = Arc::new((slots, contents));
-            let work = |shared: &(Slots<2, _>, [(NonZeroU64, UnsafeCell<u32>); 4])| {
+            let work = |shared: &(Loomed, [(NonZeroU64, UnsafeCell<u32>); 4])| {
                 let (slots, contents) = shared;
                 let place = slots.claim().expect("there are more places than processors");
                 let (_, content) = contents.iter().find(|(address, _)| *address == place).unwrap();
