@@ -38,6 +38,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Everything is called what the SDK for bare-metal guests calls it. What waits has three forms: `receive` returns at once, `receive_wait` blocks, and
+//! `receive_async` is a future for any executor, [`block_on`] among them. [`PortSet`] waits for many things at once; [`EventSender`] and [`EventReceiver`] are
+//! the ends of an event port, [`Stream`] makes a byte stream of a channel, [`Shared`] is memory that both sides have, and [`calls`] are direct calls.
+//!
 //! Errors are [`std::io::Error`]s with the driver's `errno`; `uapi/handover.h` lists them.
 
 mod asynchronous;

@@ -1,6 +1,14 @@
 //! Direct calls of a bare-metal guest (`guests/calls`, `role=back`), which ends in the last of them.
 
-use std::{io, thread, time::Duration};
+use std::{
+    fs::File,
+    io,
+    os::{fd::AsRawFd, unix::fs::FileExt},
+    ptr,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
@@ -54,6 +62,8 @@ pub fn run(handover: &Handover, arguments: &Arguments) -> Result<()> {
     println!("calls: {} turned over: ok", arguments.count);
     lent(handover, &channel).context("lent")?;
     println!("calls: regions lent and shown: ok");
+    touched(handover, &channel).context("touched meanwhile")?;
+    println!("calls: touched while they are lent: ok");
     too_late(handover, &channel).context("too late")?;
     println!("calls: too late: ok");
     nobody(handover, arguments).context("to nobody")?;
@@ -129,6 +139,54 @@ fn lent(handover: &Handover, channel: &Channel) -> Result<()> {
         ensure!(moved[..8] == (!1u64).to_le_bytes(), "another region came back");
     }
     Ok(())
+}
+
+/// Who loads from a region that is lent, or reads its descriptor, waits until it is back, and finds what is in it.
+fn touched(handover: &Handover, channel: &Channel) -> Result<()> {
+    let (region, sum) = filled(handover, 64 << 10)?;
+    let word = *region.first_chunk().context("no bytes")?;
+    let file = File::from(region.into_fd());
+    let size = 64 << 10;
+    // SAFETY: a new mapping, where the kernel chooses.
+    let start =
+        unsafe { libc::mmap(ptr::null_mut(), size, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+    ensure!(start != libc::MAP_FAILED, "cannot map it: {}", io::Error::last_os_error());
+    // SAFETY: mapped above, aligned to a page, until the end of this function; nobody stores there.
+    let mapped: &AtomicU64 = unsafe { &*start.cast() };
+    let (over, loads) = (AtomicBool::new(false), AtomicU64::new(0));
+    // SAFETY: the other mapping and the other descriptor only read, and nobody writes.
+    let mut region = unsafe { Region::from_fd(file.try_clone()?.into()) }?;
+    let outcome = thread::scope(|scope| {
+        let loading = scope.spawn(|| -> Result<()> {
+            let mut read = [0; 8];
+            while !over.load(Ordering::Acquire) {
+                ensure!(mapped.load(Ordering::Relaxed) == u64::from_le_bytes(word), "another word is mapped");
+                file.read_exact_at(&mut read, 0)?;
+                ensure!(read == word, "another word is read");
+                loads.fetch_add(1, Ordering::Release);
+            }
+            Ok(())
+        });
+        let mut lend = || -> Result<()> {
+            // Both have begun, and go on for so many rounds.
+            for round in 0.. {
+                let mut short = Short::from(&[order::SUM]);
+                channel.call_lending(&mut region, &mut short).with_context(|| format!("round {round}"))?;
+                ensure!(short[..] == sum.to_le_bytes(), "round {round}: {short:?}");
+                if round >= 200 && loads.load(Ordering::Acquire) >= 200 || loading.is_finished() {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        let lent = lend();
+        over.store(true, Ordering::Release);
+        loading.join().map_err(|_| anyhow::anyhow!("the thread that loads is gone"))??;
+        lent
+    });
+    // SAFETY: nothing refers to it any more.
+    ensure!(unsafe { libc::munmap(start, size) } == 0, "cannot unmap it: {}", io::Error::last_os_error());
+    outcome
 }
 
 /// The server takes longer than the caller waits: lent, it finds zeroes then, and here all is as it was.

@@ -274,6 +274,7 @@ pub(super) fn cases() -> Vec<Case> {
                 Has("linux", "test: streams: 0"),
                 Has("linux", "calls: 300 turned over: ok"),
                 Has("linux", "calls: regions lent and shown: ok"),
+                Has("linux", "calls: touched while they are lent: ok"),
                 Has("linux", "calls: too late: ok"),
                 Has("linux", "calls: to nobody: ok"),
                 Has("linux", "calls: to one that ends: ok"),
