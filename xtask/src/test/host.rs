@@ -202,6 +202,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn finds_test_programs_and_not_their_modules() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../hypervisor/core/tests");
+        let names = integration_tests(&folder).unwrap();
+        assert!(names.iter().any(|name| name == "explore") && names.is_sorted(), "{names:?}");
+        assert!(!names.iter().any(|name| name == "machine"), "{names:?}");
+        assert!(integration_tests(&folder.join("none")).is_err());
+    }
+
+    #[test]
     fn adds_up_what_libtest_says() {
         let output = "\nrunning 6 tests\n......\ntest result: ok. 6 passed; 0 failed; 0 ignored; 0 measured\nnoise: 9 passed\n\
                       test result: FAILED. 2 passed; 3 failed; 1 ignored\n";
