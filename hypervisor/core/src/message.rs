@@ -236,12 +236,15 @@ impl System {
             p.accounts.check(Account::ControlMemory, pages + body.control())?;
         }
         let (page, table) = frames(m, &p.colours, grow, needs_table)?;
-        if let Some(sender) = self.get_mut(from) {
-            sender.release_body(&body);
+        // What one partition hands to itself is charged to it already.
+        if who != from {
+            p.accounts.charge(Account::Memory, body.size());
+            p.accounts.charge(Account::ControlMemory, body.control());
+            if let Some(sender) = self.get_mut(from) {
+                sender.release_body(&body);
+            }
         }
         let p = self.get_mut(who).ok_or(Error::WrongState)?;
-        p.accounts.charge(Account::Memory, body.size());
-        p.accounts.charge(Account::ControlMemory, body.control());
         p.hold(m, body, place, page, table)
     }
 
