@@ -273,7 +273,7 @@ mod tests {
                     assert_eq!(naive.insert(handle, step), None);
                 }
             }
-            for near in [any, any % 256, 0, FREE, u32::MAX, FREE | any % 256, any % 256 + Table::LIMIT] {
+            for near in [any, any % 256, 0, FREE, u32::MAX, FREE | (any % 256), any % 256 + Table::LIMIT] {
                 assert_eq!(table.get(near), naive.get(&near), "{near:#x}");
             }
         }
