@@ -32,7 +32,7 @@ use crate::{
 pub struct CallError {
     /// Why.
     pub error: Error,
-    /// The region that was to go along.
+    /// The region that was to go along, if nobody has taken it.
     pub region: Option<Region>,
 }
 
@@ -71,8 +71,8 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// [`Error::Deadlock`] when nobody could answer, [`Error::TimedOut`], [`Error::PeerClosed`], [`Error::QueueFull`] when the peer has no room for the region; the region comes
-    /// back, but for one that was forwarded, which is given back to free memory.
+    /// [`Error::Deadlock`] when nobody could answer, [`Error::TimedOut`], [`Error::PeerClosed`], [`Error::QueueFull`] when the peer has no room for the region. The region comes
+    /// back unless a server has taken it; one that a server has forwarded is given back to free memory.
     #[inline(always)]
     pub fn call(&mut self, region: Option<Region>, short: &mut Short) -> Result<Option<Region>, CallError> {
         if let Err(error) = self.arm(&mut place(region.as_ref())) {
@@ -202,20 +202,31 @@ fn left(channels: &mut [Channel], region: Region) {
 
 #[cold]
 fn failed(CallFailure { error, word }: CallFailure, region: Option<Region>) -> CallError {
+    // Errors of other kinds come at once, and `x1` may be a detail of theirs.
+    let waits = matches!(error, Error::TimedOut | Error::PeerClosed | Error::Deadlock);
     // The word is as it was in a call that has not waited, and names no port in one that has.
-    let waited = word.port() == Port::CONTROL;
-    let Some(region) = region else {
-        if waited && let Some(handle) = word.region() {
-            // SAFETY: it was a server's, which forwarded the call with it, and is mapped nowhere.
-            let _freed: Result<(), Error> = unsafe { hvc::region_destroy(handle) };
-        }
-        return CallError { error, region: None };
-    };
-    if !waited || word.region().is_none() {
-        // It has not left, or never comes back.
-        return CallError { error, region: Some(region) };
+    if !waits || word.port() != Port::CONTROL {
+        return CallError { error, region };
     }
-    CallError { error, region: region.remap() }
+    let back = word.region();
+    let region = match region {
+        // By that name and as large: it may be used as this one, whichever it is.
+        Some(region) if back == Some(region.handle()) && has_size(&region) => region.remap(),
+        left => {
+            // A server has it, or had.
+            left.into_iter().for_each(Region::gone);
+            if let Some(handle) = back {
+                // SAFETY: it was a server's, which forwarded the call with it, and is mapped nowhere.
+                let _freed: Result<(), Error> = unsafe { hvc::region_destroy(handle) };
+            }
+            None
+        }
+    };
+    CallError { error, region }
+}
+
+fn has_size(region: &Region) -> bool {
+    hvc::region_info(region.handle()).is_ok_and(|(size, _)| size == region.size() as u64)
 }
 
 /// Waits for a call by any of the channels, as this partition's only user of direct calls on this processor. `None`: there may be an interrupt to see to
