@@ -67,7 +67,8 @@ fn no_events() -> Result<(), Failure> {
 /// Nobody answers: the request ends by itself, whether it was seen or not.
 pub(crate) fn timeouts(own: PartitionId) -> Result<(), Failure> {
     for seen in [false, true] {
-        let patience = Duration::from_millis(2);
+        // A busy host must have got to the answer by then.
+        let patience = Duration::from_millis(50);
         let start = timer::now();
         let connecting = Connecting::request(own, word(RequestFlags::empty()), Some(patience))?;
         let kept = if seen { Some(request()?) } else { None };
@@ -75,7 +76,7 @@ pub(crate) fn timeouts(own: PartitionId) -> Result<(), Failure> {
         let outcome = connecting.wait().map_err(Error::from);
         let ticks = timer::now() - start;
         expect(matches!(outcome, Err(Error::TimedOut)), "a request that nobody answers did not time out")?;
-        expect(ticks >= timer::frequency() / 500, "it timed out early")?;
+        expect(ticks >= timer::frequency() / 20, "it timed out early")?;
         expect(hvc::port_status(port).is_err(), "its port is still there")?;
         match kept {
             Some(request) => {

@@ -134,7 +134,7 @@ pub(super) fn cases() -> Vec<Case> {
             ],
             status: 0,
             limit: 240,
-            icount: false,
+            icount: true,
         },
         Case {
             name: "device-storm",
