@@ -276,8 +276,12 @@ impl InterruptState {
         ICH_VMCR_EL2.set(self.vmcr);
         ICH_AP0R0_EL2.set(self.active[0]);
         ICH_AP1R0_EL2.set(self.active[1]);
-        for n in held(self.held) {
-            write_list_register(n, core::mem::take(&mut self.list[n]));
+        if self.held != 0 {
+            for n in held(self.held) {
+                write_list_register(n, core::mem::take(&mut self.list[n]));
+            }
+            // ICH_ELRSR_EL2 shows them from here on: who is about to use an empty one must not take one of these (Arm ARM D24.1.2, synchronization requirements).
+            stage2::step::isb();
         }
         ICH_HCR_EL2.set(self.hcr);
     }

@@ -20,7 +20,15 @@
     stp     x18, x19, [x0, #144]
     .endm
 
-    // All of those but x0, x1 and x18.
+    // x0 = the context: what a procedure call keeps, but for x19, which is there already, and x28 and x29, which each way pairs as it can.
+    .macro  save_kept
+    stp     x20, x21, [x0, #160]
+    stp     x22, x23, [x0, #176]
+    stp     x24, x25, [x0, #192]
+    stp     x26, x27, [x0, #208]
+    .endm
+
+    // All of those that a procedure call may change but x0, x1 and x18.
     .macro  restore_changing
     ldp     x2, x3, [x0, #16]
     ldp     x4, x5, [x0, #32]
@@ -132,10 +140,7 @@ reply_and_wait:
 save_called:
     mrs     x3, elr_el2
     mrs     x2, spsr_el2
-    stp     x20, x21, [x0, #160]
-    stp     x22, x23, [x0, #176]
-    stp     x24, x25, [x0, #192]
-    stp     x26, x27, [x0, #208]
+    save_kept
     str     x28, [x0, #224]
     stp     x3, x2, [x0, #248]
     blr     x18
@@ -157,10 +162,7 @@ restore_kept:
 save_synchronous:
     mrs     x3, elr_el2
     mrs     x2, spsr_el2
-    stp     x20, x21, [x0, #160]
-    stp     x22, x23, [x0, #176]
-    stp     x24, x25, [x0, #192]
-    stp     x26, x27, [x0, #208]
+    save_kept
     str     x28, [x0, #224]
     stp     x30, x3, [x0, #240]
     str     x2, [x0, #256]
@@ -170,10 +172,7 @@ save_synchronous:
 
     .balign 64
 save_rest:
-    stp     x20, x21, [x0, #160]
-    stp     x22, x23, [x0, #176]
-    stp     x24, x25, [x0, #192]
-    stp     x26, x27, [x0, #208]
+    save_kept
     stp     x28, x29, [x0, #224]
     stp     x30, x1, [x0, #240]
     str     x2, [x0, #256]

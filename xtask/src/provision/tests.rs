@@ -5,8 +5,8 @@ use crate::command::Host;
 use std::{
     collections::BTreeMap,
     fs,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    process::Command,
 };
 use tempfile::TempDir;
 
@@ -90,12 +90,16 @@ impl Stage {
     }
 
     /// Puts a stand-in in place: a script that first writes down its arguments.
+    ///
+    /// Another process writes it: a file that is open for writing cannot be run, and what this process has open, every child that another test is just starting
+    /// has open too.
     fn program(&self, name: &str, script: &str) {
         let file = self.folder.path().join("bin").join(name);
         let calls = self.folder.path().join("calls");
-        fs::write(&file, format!("#!/bin/sh\necho \"{name} $*\" >> {}\n{script}\n", calls.display()))
-            .unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        let script = format!("#!/bin/sh\necho \"{name} $*\" >> {}\n{script}", calls.display());
+        let write = r#"printf '%s\n' "$2" > "$1" && chmod +x "$1""#;
+        let status = Command::new("/bin/sh").args(["-c", write, "write"]).arg(file).arg(script).status();
+        assert!(status.unwrap().success());
     }
 
     fn provision(&self) -> PathBuf {
