@@ -1,6 +1,6 @@
 //! Limits of the bus, carried out: a guest's broadcasts trap and wait, and a counter ends the turn of who has caused its memory traffic.
 //!
-//! Whoever has a limit pays for it, and nobody else: without one, coming onto a physical processor and leaving it look at one byte each.
+//! Whoever has a limit pays for it, and nobody else: without one, coming onto a physical processor and leaving it look at bytes that they look at anyway.
 
 use handover_abi::{BusLimit, BusStatus, Counter, Error, TrafficLimit, Unsupported};
 use handover_core::bus::Bucket;
@@ -14,7 +14,7 @@ use crate::arch::monitor::{self, Monitor};
 use crate::arch::registers::CNTPCT_EL0;
 use crate::arch::stage2;
 use crate::kernel::{Hardware, KERNEL, Kernel};
-use crate::processor::{self, PROCESSORS_MAX};
+use crate::processor::{self, Marks, PROCESSORS_MAX};
 use crate::schedule::{Leave, schedule};
 use crate::trap::{self, resume};
 use crate::vcpu::{Attention, Running, VcpuKey};
@@ -57,11 +57,9 @@ pub fn set_bus(kernel: &mut Kernel, partition: PartitionIndex, limit: BusLimit) 
     let Kernel { system, hardware } = kernel;
     system.set_bus(hardware, partition, limit)?;
     let limited = system.bus(partition).is_some_and(Bucket::is_limited);
-    if let Some(shell) = hardware.shell_mut(partition) {
-        match limited {
-            true => shell.restraint |= Restraint::TRAPS | Restraint::CONFINED,
-            false => shell.restraint &= !Restraint::TRAPS,
-        }
+    match limited {
+        true => hardware.set_restraint(partition, 0, Restraint::TRAPS | Restraint::CONFINED),
+        false => hardware.set_restraint(partition, Restraint::TRAPS, 0),
     }
     hardware.limits_changed(partition);
     Ok(())
@@ -97,10 +95,8 @@ pub fn set_traffic(
     let now = hardware.now();
     let shell = hardware.shell_mut(partition).ok_or(Error::BadHandle)?;
     shell.traffic.set(limit, now)?;
-    match shell.traffic.is_limited() {
-        true => shell.restraint |= Restraint::COUNTS,
-        false => shell.restraint &= !Restraint::COUNTS,
-    }
+    let counts = if shell.traffic.is_limited() { Restraint::COUNTS } else { 0 };
+    hardware.set_restraint(partition, Restraint::COUNTS, counts);
     hardware.limits_changed(partition);
     Ok(())
 }
@@ -171,6 +167,14 @@ impl Hardware {
         self.schedule.nanoseconds(CNTPCT_EL0.get())
     }
 
+    /// Takes some of a partition's restraints away and adds others: bits of [`Restraint`].
+    pub fn set_restraint(&mut self, partition: PartitionIndex, away: u8, added: u8) {
+        if let Some(shell) = self.shell_mut(partition) {
+            shell.restraint = shell.restraint & !away | added;
+            shell.note_arrivals();
+        }
+    }
+
     /// Whoever runs looks at the limits, and whoever waits for them tries again.
     pub fn limits_changed(&mut self, partition: PartitionIndex) {
         let Some(shell) = self.shell(partition) else { return };
@@ -230,7 +234,9 @@ impl Hardware {
             broadcast::trap(&self.capabilities, restraint & Restraint::TRAPS != 0);
         }
         let owns = if owned { Restraint::OWNS } else { 0 };
-        self.restrained.bits[here] = restraint & (Restraint::TRAPS | Restraint::COUNTS) | owns;
+        let bits = restraint & (Restraint::TRAPS | Restraint::COUNTS) | owns;
+        self.restrained.bits[here] = bits;
+        processor::this().mark(Marks::RESTRAINED, bits != 0);
         if let (Some(share), Some(monitor)) = (share, self.restrained.monitor) {
             self.restrained.shares[here] = share.unwrap_or(0);
             monitor.start(event, share.unwrap_or(0));

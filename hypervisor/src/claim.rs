@@ -50,12 +50,7 @@ impl Hardware {
         let Some(shell) = self.shell(partition) else { return };
         let keys = shell.vcpus.into_iter().flatten();
         let owns = keys.into_iter().any(|key| self.records.get(key).reservation().claim == Claim::Alone);
-        if let Some(shell) = self.shell_mut(partition) {
-            match owns {
-                true => shell.restraint |= Restraint::OWNS,
-                false => shell.restraint &= !Restraint::OWNS,
-            }
-        }
+        self.set_restraint(partition, Restraint::OWNS, if owns { Restraint::OWNS } else { 0 });
         for keeper in [&mut self.requests.processor, &mut self.watchdogs.processor] {
             if self.schedule.is_owned(*keeper) {
                 *keeper = KEEPER;

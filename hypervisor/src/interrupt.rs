@@ -4,6 +4,7 @@ use handover_abi::Counter;
 use handover_abi::layout::VIRTUAL_TIMER_INTID;
 
 use crate::arch;
+use crate::arch::context::InterruptState;
 use crate::drivers::gic;
 use crate::kernel::Kernel;
 use crate::processor;
@@ -51,6 +52,10 @@ pub fn take(kernel: &mut Kernel, current: Option<VcpuId>) -> bool {
                 // Stays active until the guest ends it: the list register is linked to it.
                 match current {
                     Some(id) => {
+                        // SAFETY: it runs here, so that this processor is the one to touch its context, and no borrow of that lives meanwhile.
+                        unsafe {
+                            (*processor::this().current()).context.interrupts.held = InterruptState::UNKNOWN
+                        };
                         if let Some(shell) = hardware.shell_mut(id.partition) {
                             let kick = shell.vgic.set_level(usize::from(id.index), VIRTUAL_TIMER_INTID, true);
                             hardware.kick(id.partition, kick);

@@ -92,6 +92,7 @@ pub fn create(
         shell.vcpus[index] = Some(key);
         hardware.schedule.place(&mut hardware.records, key);
     }
+    shell.note_arrivals();
     hardware.insert_shell(partition, shell);
     Ok(id)
 }
@@ -214,12 +215,13 @@ pub fn reset(kernel: &mut Kernel, id: PartitionId) -> Result<Outcome, Failure> {
         // Its processors are off, and no deadline is left.
         shell.vgic = Shell::interrupts(shell.count());
         shell.last = [0; crate::processor::PROCESSORS_MAX];
-        shell.halt = Halt::No;
+        shell.set_halt(Halt::No);
         shell.halted_at = u64::MAX;
         shell.counter_offset = 0;
         shell.watchdog.due = u64::MAX;
         if shell.restraint & Restraint::TRAPS == 0 {
             shell.restraint &= !Restraint::CONFINED;
+            shell.note_arrivals();
         }
         for key in shell.vcpus.into_iter().flatten() {
             // SAFETY: a key names a placed frame; it is off, and the kernel is locked.

@@ -7,7 +7,7 @@ use handover_core::vgic::Vgic;
 
 use crate::console::Terminal;
 use crate::processor::PROCESSORS_MAX as PROCESSORS;
-use crate::vcpu::VcpuKey;
+use crate::vcpu::{Arrival, VcpuKey};
 
 /// Logical processors of a partition.
 pub const VCPUS: usize = PROCESSORS_MAX as usize;
@@ -73,6 +73,30 @@ impl Shell {
     /// Its logical processors.
     pub fn count(&self) -> u32 {
         self.vcpus.iter().flatten().count() as u32
+    }
+
+    /// Whether anything of it may run, from now on.
+    pub fn set_halt(&mut self, halt: Halt) {
+        self.halt = halt;
+        self.note_arrivals();
+    }
+
+    /// Has its logical processors know what is to be looked at when one of them comes onto a physical one. To be called, under the kernel lock, after
+    /// anything of that has changed: `vcpus`, `halt`, `restraint`.
+    pub fn note_arrivals(&mut self) {
+        let mut marks = 0;
+        for (mark, set) in [
+            (Arrival::SIBLINGS, self.count() > 1),
+            (Arrival::RESTRAINED, self.restraint != 0),
+            (Arrival::HALTED, self.halt != Halt::No),
+        ] {
+            marks |= if set { mark } else { 0 };
+        }
+        for key in self.vcpus.into_iter().flatten() {
+            // SAFETY: a key names a placed frame; the field is touched under the lock alone, which the caller has.
+            let arrival = unsafe { &mut (*key.as_ptr()).arrival };
+            *arrival = *arrival & !Arrival::OF_PARTITION | marks;
+        }
     }
 
     /// A partition that has not started.

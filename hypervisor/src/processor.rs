@@ -2,7 +2,7 @@
 
 use core::cell::UnsafeCell;
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use crate::arch::registers::TPIDR_EL2;
 use crate::vcpu::Vcpu;
@@ -31,6 +31,16 @@ pub fn stack_guards() -> impl Iterator<Item = u64> {
     (0..PROCESSORS_MAX).map(|index| STACKS.0.get() as u64 + (index * STACK_SIZE) as u64)
 }
 
+/// What a physical processor has to do when a logical one leaves it or comes; most often nothing.
+pub struct Marks;
+
+impl Marks {
+    /// The running guest has used FP/SIMD since it came.
+    pub const FLOAT: u8 = 1;
+    /// Limits of the bus, or an owner, ask something of this processor ([`crate::bus::Restrained::bits`]).
+    pub const RESTRAINED: u8 = 2;
+}
+
 /// What a physical processor knows of itself. `vectors.s` reads `current` at offset 0.
 #[repr(C)]
 pub struct Processor {
@@ -40,8 +50,8 @@ pub struct Processor {
     mpidr: AtomicU64,
     /// GIC redistributor, physical address of its RD_base frame.
     redistributor: AtomicUsize,
-    /// The running guest has used FP/SIMD since it came onto this processor. Written by this processor alone.
-    float_used: AtomicBool,
+    /// What is to be done here when who runs leaves, or somebody comes: bits of [`Marks`]. Written by this processor alone.
+    marks: AtomicU8,
     /// Which one it is, below [`PROCESSORS_MAX`].
     index: u8,
 }
@@ -52,7 +62,7 @@ static PROCESSORS: [Processor; PROCESSORS_MAX] = {
             current: AtomicPtr::new(null_mut()),
             mpidr: AtomicU64::new(u64::MAX),
             redistributor: AtomicUsize::new(0),
-            float_used: AtomicBool::new(false),
+            marks: AtomicU8::new(0),
             index: 0,
         }
     }; PROCESSORS_MAX];
@@ -143,15 +153,15 @@ impl Processor {
         self.redistributor.store(address, Ordering::Relaxed);
     }
 
-    /// Whether the running guest has used FP/SIMD.
-    #[inline]
-    pub fn float_used(&self) -> bool {
-        self.float_used.load(Ordering::Relaxed)
+    /// What is to be done here when who runs leaves, or somebody comes: bits of [`Marks`].
+    #[inline(always)]
+    pub fn marks(&self) -> u8 {
+        self.marks.load(Ordering::Relaxed)
     }
 
-    /// Notes it.
-    #[inline]
-    pub fn set_float_used(&self, used: bool) {
-        self.float_used.store(used, Ordering::Relaxed);
+    /// Notes that something is, or is not any more.
+    pub fn mark(&self, mark: u8, set: bool) {
+        let others = self.marks() & !mark;
+        self.marks.store(others | if set { mark } else { 0 }, Ordering::Relaxed);
     }
 }

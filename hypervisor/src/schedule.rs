@@ -4,7 +4,7 @@ mod halt;
 mod switch;
 mod timers;
 
-use handover_core::schedule::{Pick, Poke, Records, State};
+use handover_core::schedule::{Pick, Poke, State};
 use handover_core::{PARTITIONS_MAX, PartitionIndex, Progress, VcpuId};
 
 use crate::arch;
@@ -16,7 +16,7 @@ use crate::lock::Guard;
 use crate::partition::Halt;
 use crate::processor;
 use crate::trap::resume;
-use crate::vcpu::{Attention, InCall, Running, Vcpu, VcpuKey};
+use crate::vcpu::{Arrival, Attention, InCall, Running, Vcpu, VcpuKey};
 
 pub use timers::{Requests, expire_requests};
 
@@ -35,6 +35,8 @@ impl Hardware {
         let Some(key) = shell.vcpus.get(index).copied().flatten() else { return };
         let waits = shell.halt == Halt::No && self.schedule.waits(&self.records, key);
         // SAFETY: a key names a placed frame; the field is touched under the lock alone, which this is.
+        unsafe { (*key.as_ptr()).arrival |= Arrival::INTERRUPTS };
+        // SAFETY: as before.
         if waits && unsafe { (*key.as_ptr()).in_call } != InCall::Calling {
             let poke = self.schedule.wake(&mut self.records, key, CNTPCT_EL0.get());
             self.poke(poke);
@@ -116,23 +118,26 @@ impl Hardware {
         must
     }
 
-    /// Whether a logical processor's partition lets it run.
-    fn may_run(&self, key: VcpuKey) -> bool {
-        self.shell(key.id().partition).is_some_and(|shell| shell.halt == Halt::No)
-    }
-
-    /// The one that ran here waits from `now` on.
+    /// The one that ran here waits from `now` on; there was one.
     #[inline(always)]
     fn block(&mut self, here: usize, now: u64, vcpu: *mut Vcpu) {
-        if vcpu.is_null() {
-            return;
-        }
         // SAFETY: this processor has just saved this context, under the lock; what ran here is placed.
         let timer = unsafe { self.deadline_of(Running::new(vcpu).key()) };
         self.schedule.block(&mut self.records, here, now, timer);
     }
 
-    /// The same, until `until` at the latest. Timers of the guest's that were due already have not kept it from waiting and do not now.
+    /// One that has given back what was lent to it, and whose registers are saved, waits for a timer of its guest's, if one is on.
+    #[inline(always)]
+    fn wait_in_own_time(&mut self, server: VcpuKey) {
+        // SAFETY: by the caller.
+        let timer = unsafe { self.deadline_of(server) };
+        if timer != u64::MAX {
+            let poke = self.schedule.wait_until(&mut self.records, server, timer);
+            self.poke(poke);
+        }
+    }
+
+    /// [`Hardware::block`], until `until` at the latest. Timers of the guest's that were due already have not kept it from waiting and do not now.
     #[cold]
     fn throttle(&mut self, here: usize, now: u64, vcpu: *mut Vcpu, until: u64) {
         // SAFETY: this processor has just saved this context, under the lock; what ran here is placed.
@@ -169,7 +174,9 @@ pub fn schedule(mut kernel: Guard<Kernel>, leave: Leave) -> Running {
     let here = processor.index();
     let hardware = &mut kernel.hardware;
     let vcpu = processor.current();
-    hardware.save(processor);
+    if !vcpu.is_null() {
+        hardware.save(processor, vcpu);
+    }
     let now = CNTPCT_EL0.get();
     match leave {
         Leave::Nothing => {}
@@ -204,7 +211,7 @@ pub fn block_here(mut kernel: Guard<Kernel>) -> Running {
     let here = processor.index();
     let hardware = &mut kernel.hardware;
     let vcpu = processor.current();
-    hardware.save_here(processor);
+    hardware.save_here(processor, vcpu);
     let now = CNTPCT_EL0.get();
     hardware.block(here, now, vcpu);
     match hardware.schedule.pick(&mut hardware.records, here, now) {
@@ -269,9 +276,12 @@ fn interrupted(kernel: &mut Kernel, key: VcpuKey) {
 pub fn lend(mut kernel: Guard<Kernel>, to: VcpuKey) -> Running {
     let processor = processor::this();
     let hardware = &mut kernel.hardware;
-    if hardware.may_run(to) && hardware.schedule.lend(&mut hardware.records, processor.index(), to) {
-        hardware.save_here(processor);
-        return hardware.enter_here(processor, to);
+    let vcpu = processor.current();
+    // SAFETY: it runs here, so it is placed.
+    let caller = unsafe { Running::new(vcpu) }.key();
+    if to.may_come() && hardware.schedule.lend(&mut hardware.records, caller, to) {
+        hardware.save_lent(processor, vcpu);
+        return hardware.enter_lent(processor, to);
     }
     // It is on its way, or must not run here.
     hardware.make_ready(to);
@@ -282,32 +292,24 @@ pub fn lend(mut kernel: Guard<Kernel>, to: VcpuKey) -> Running {
 #[inline(always)]
 pub fn give_back(mut kernel: Guard<Kernel>, caller: VcpuKey, waiting: bool) -> Running {
     let processor = processor::this();
-    let here = processor.index();
     let hardware = &mut kernel.hardware;
     let vcpu = processor.current();
     // SAFETY: it runs here, so it is placed.
-    let server = unsafe { Running::new(vcpu) }.key();
-    if hardware.records.get(server).lender() == Some(caller) {
-        hardware.save_here(processor);
-        // SAFETY: it has just been saved.
-        let timer = unsafe { hardware.deadline_of(server) };
-        if let Some(lender) = hardware.schedule.give_back(&mut hardware.records, here, timer) {
-            if waiting {
-                return hardware.enter_here(processor, lender);
-            }
-            // It may have the right to run first, and nobody ran here who could be told.
-            hardware.make_ready(server);
-            let lender = hardware.enter(processor, lender);
-            return resume(kernel, lender, true);
+    let guest = unsafe { Running::new(vcpu) };
+    let server = guest.key();
+    if hardware.schedule.give_back(&mut hardware.records, server, caller) {
+        hardware.save_lent(processor, vcpu);
+        if waiting {
+            hardware.wait_in_own_time(server);
+            return hardware.enter_lent(processor, caller);
         }
+        // It may have the right to run first, and nobody ran here who could be told.
+        hardware.make_ready(server);
+        let lender = hardware.enter(processor, caller);
+        return resume(kernel, lender, true);
     }
     hardware.make_ready(caller);
-    if waiting {
-        return block(kernel);
-    }
-    // SAFETY: it still runs here.
-    let guest = unsafe { Running::new(vcpu) };
-    resume(kernel, guest, true)
+    if waiting { block(kernel) } else { resume(kernel, guest, true) }
 }
 
 /// The one that runs here, `guest`, has forwarded a call of `caller`'s: to `next`, which has waited, or to a queue.
@@ -319,26 +321,21 @@ pub fn pass_on(
     waiting: bool,
 ) -> Running {
     let processor = processor::this();
-    let here = processor.index();
     let hardware = &mut kernel.hardware;
     let server = guest.key();
     if let Some(next) = next
-        && hardware.records.get(server).lender() == Some(caller)
-        && hardware.may_run(next)
+        && next.may_come()
+        && hardware.schedule.pass_on(&mut hardware.records, server, caller, next)
     {
-        hardware.save(processor);
-        // SAFETY: it has just been saved.
-        let timer = unsafe { hardware.deadline_of(server) };
-        if hardware.schedule.pass_on(&mut hardware.records, here, next, timer) {
-            if waiting {
-                return hardware.enter(processor, next);
-            }
-            // As in `give_back`.
-            hardware.make_ready(server);
-            let next = hardware.enter(processor, next);
-            return resume(kernel, next, true);
+        hardware.save(processor, guest.as_ptr());
+        if waiting {
+            hardware.wait_in_own_time(server);
+            return hardware.enter(processor, next);
         }
-        let _same: Running = hardware.enter(processor, server);
+        // As in `give_back`.
+        hardware.make_ready(server);
+        let next = hardware.enter(processor, next);
+        return resume(kernel, next, true);
     }
     let pokes = hardware.schedule.recall(&mut hardware.records, caller, CNTPCT_EL0.get());
     hardware.poke_all(pokes);

@@ -19,11 +19,11 @@ pub fn begin(kernel: &mut Kernel, id: VcpuId) -> Option<u64> {
     let Kernel { system, hardware } = kernel;
     let page = system.stolen_time_page(hardware, id.partition).ok()?;
     let shell = hardware.shell_mut(id.partition)?;
-    shell.restraint |= Restraint::TELLS;
     let key = shell.vcpus.get(usize::from(id.index)).copied().flatten()?;
     let offset = u64::from(id.index) * STOLEN_TIME_STRIDE;
     // SAFETY: a key names a placed frame; the field is touched under the lock alone, which this is.
     unsafe { (*key.as_ptr()).stolen_time = page.get() + offset };
+    hardware.set_restraint(id.partition, 0, Restraint::TELLS);
     hardware.tell_stolen_time(key);
     Some(STOLEN_TIME_BASE + offset)
 }
@@ -44,8 +44,8 @@ impl Hardware {
 
     /// The page is about to go: none of the partition's logical processors runs any more.
     pub fn forget_stolen_time(&mut self, partition: PartitionIndex) {
-        let Some(shell) = self.shell_mut(partition) else { return };
-        shell.restraint &= !Restraint::TELLS;
+        self.set_restraint(partition, Restraint::TELLS, 0);
+        let Some(shell) = self.shell(partition) else { return };
         for key in shell.vcpus.into_iter().flatten() {
             // SAFETY: as in `begin`.
             unsafe { (*key.as_ptr()).stolen_time = 0 };

@@ -5,7 +5,7 @@ use handover_abi::layout::PHYSICAL_TIMER_INTID;
 
 use crate::arch::context::Context;
 use crate::kernel::Hardware;
-use crate::vcpu::VcpuKey;
+use crate::vcpu::{Arrival, VcpuKey};
 use handover_core::VcpuId;
 
 const ENABLE: u64 = 1;
@@ -54,6 +54,9 @@ impl Hardware {
     pub fn physical_timer_written(&mut self, key: VcpuKey, context: &Context) {
         let [control, compare] = context.physical_timer;
         let armed = control & (ENABLE | MASKED) == ENABLE;
+        // SAFETY: a key names a placed frame; the field is touched under the lock alone, which this is.
+        let arrival = unsafe { &mut (*key.as_ptr()).arrival };
+        *arrival = *arrival & !Arrival::TIMER | if armed { Arrival::TIMER } else { 0 };
         let due = met(context);
         let deadline = if armed && !due { compare.saturating_add(context.counter_offset) } else { u64::MAX };
         self.set_deadline(key, deadline);

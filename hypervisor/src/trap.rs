@@ -13,7 +13,7 @@ use crate::lock::Guard;
 use crate::mmio;
 use crate::partition::Halt;
 use crate::power;
-use crate::processor;
+use crate::processor::{self, Marks};
 use crate::schedule::{Leave, block_here, schedule};
 use crate::system_register::{self, Access};
 use crate::vcpu::{Attention, HardwareListRegisters, Running};
@@ -117,7 +117,7 @@ fn other(mut guest: Running, syndrome: Syndrome) -> Running {
             guest.counters().count(Counter::FloatTraps);
             arch::start::trap_float(false);
             guest.context().restore_float();
-            processor.set_float_used(true);
+            processor.mark(Marks::FLOAT, true);
             guest
         }
         class::SYSTEM_REGISTER => {

@@ -22,6 +22,8 @@ pub struct Vcpu {
     pub index: u8,
     /// Something concerns it while it runs: bits of [`Attention`] ([`crate::schedule`] says so under the lock).
     pub attention: u8,
+    /// What is to be looked at when it comes onto a physical processor: bits of [`Arrival`]. Touched under the lock alone.
+    pub arrival: u8,
     /// What it has done. Added to by the physical processor that runs it, or under the lock while none does; read by anybody.
     pub counters: Counters,
     /// Whether it waits by a direct call.
@@ -62,6 +64,24 @@ impl Attention {
     pub const LIMITS: u8 = 4;
 }
 
+/// What concerns a logical processor that comes onto a physical one; most often nothing.
+pub struct Arrival;
+
+impl Arrival {
+    /// There may be something for its list registers. Set with whatever makes its interrupt controller want a flush, and taken back when it has come.
+    pub const INTERRUPTS: u8 = 1;
+    /// Its guest's physical timer may be on.
+    pub const TIMER: u8 = 2;
+    /// Its partition has others, who may use an ASID for something else.
+    pub const SIBLINGS: u8 = 4;
+    /// Its partition has limits of the bus, or something else that [`Restraint`](crate::bus::Restraint) names.
+    pub const RESTRAINED: u8 = 8;
+    /// Its partition is paused or has ended, and it must not come.
+    pub const HALTED: u8 = 16;
+    /// What its partition's shell says ([`Shell::note_arrivals`](crate::partition::Shell::note_arrivals)).
+    pub const OF_PARTITION: u8 = Arrival::SIBLINGS | Arrival::RESTRAINED | Arrival::HALTED;
+}
+
 const _: () = assert!(size_of::<Vcpu>() <= 4096);
 
 impl Vcpu {
@@ -77,6 +97,7 @@ impl Vcpu {
             (&raw mut (*frame).partition).write(partition);
             (&raw mut (*frame).index).write(index);
             (&raw mut (*frame).attention).write(0);
+            (&raw mut (*frame).arrival).write(0);
             (&raw mut (*frame).in_call).write(InCall::No);
             (&raw mut (*frame).timeout).write(u64::MAX);
             (&raw mut (*frame).throttled).write(false);
@@ -107,6 +128,13 @@ impl VcpuKey {
     #[inline(always)]
     pub fn as_ptr(self) -> *mut Vcpu {
         self.0.as_ptr()
+    }
+
+    /// Whether its partition lets it run; the kernel must be locked.
+    #[inline(always)]
+    pub fn may_come(self) -> bool {
+        // SAFETY: it is placed; the field is touched under the lock alone.
+        unsafe { (*self.0.as_ptr()).arrival & Arrival::HALTED == 0 }
     }
 }
 
@@ -171,6 +199,12 @@ impl Running {
         // SAFETY: by `new`, the frame is there until it has left; a handler holds none of these references across a switch. The counters are
         // atomic and no other field, so that this may live beside `context`.
         unsafe { &(*self.0).counters }
+    }
+
+    /// Its frame.
+    #[inline(always)]
+    pub fn as_ptr(self) -> *mut Vcpu {
+        self.0
     }
 
     /// By its frame.

@@ -572,10 +572,10 @@ fn lent_time_is_the_lenders() {
     simulation.run(100);
     let Simulation { schedule, table, now, .. } = &mut simulation;
     assert_eq!(schedule.running(0), Some(caller));
-    assert!(schedule.lend(table, 0, server));
-    assert!(!schedule.lend(table, 0, server), "it has borrowed already");
-    assert!(!schedule.lend(table, 0, caller), "it has lent");
-    assert!(schedule.lend(table, 0, third));
+    assert!(schedule.lend(table, caller, server));
+    assert!(!schedule.lend(table, server, server), "it has borrowed already");
+    assert!(!schedule.lend(table, server, caller), "it has lent");
+    assert!(schedule.lend(table, server, third));
     assert_eq!(schedule.state(table, caller), State::Blocked);
     assert_eq!(schedule.state(table, server), State::Blocked);
     assert_eq!(schedule.state(table, third), State::Running);
@@ -589,9 +589,15 @@ fn lent_time_is_the_lenders() {
     let again = schedule.due(table, 0);
     assert_eq!(schedule.expire(table, 0, again), None);
     assert_eq!(schedule.pick(table, 0, again), Pick::Run(third));
-    assert_eq!(schedule.give_back(table, 0, u64::MAX), Some(server));
-    assert_eq!(schedule.give_back(table, 0, again + 5), Some(caller));
-    assert_eq!(schedule.give_back(table, 0, u64::MAX), None);
+    assert!(!schedule.give_back(table, third, caller), "it was not the caller who lent to it");
+    assert!(schedule.give_back(table, third, server));
+    assert!(schedule.give_back(table, server, caller));
+    assert!(!schedule.give_back(table, server, caller));
+    assert!(!schedule.give_back(table, caller, server));
+    // It is its home that has to be told when who has given time back waits for a time.
+    assert_eq!(table.0[server].home(), 1);
+    assert_eq!(schedule.wait_until(table, server, again + 5), Poke::Timer(1));
+    assert_eq!(schedule.due(table, 1), again + 5);
     assert_eq!(schedule.state(table, caller), State::Running);
     let used = |key: usize| table.0[key].times(again).0;
     assert_eq!((used(caller), used(server), used(third)), (300, 1, 1));

@@ -18,7 +18,8 @@ pub struct InterruptState {
     pub active: [u64; 2],
     /// ICH_HCR_EL2: En, and what `Vgic::flush` asked for.
     pub hcr: u64,
-    /// Bit n: list register n was not empty when the logical processor left, or has been written since.
+    /// 0: no list register holds anything, and no physical interrupt that is linked to one is in flight. [`InterruptState::UNKNOWN`]: that may be, or is. Bit n, while it is
+    /// not on a physical processor: list register n was not empty when it left, or has been written since.
     pub held: u64,
 }
 
@@ -147,9 +148,9 @@ impl Context {
         self.float = FloatState { q: [0; 32], fpcr: 0, fpsr: 0 };
     }
 
-    /// Takes this processor's registers into the context; `occupied` has a bit for each list register that may be in use. FP/SIMD registers stay where they are, see [`FloatState`].
+    /// Takes this processor's registers into the context. List registers stay where they are, see [`InterruptState::save_list`], and FP/SIMD registers, see [`FloatState`].
     #[inline(always)]
-    pub fn save(&mut self, capabilities: &Capabilities, occupied: u32) {
+    pub fn save(&mut self, capabilities: &Capabilities) {
         // Its TLB and cache maintenance is over here before its barriers, on another processor, say so (Arm ARM D8.14).
         stage2::step::dsb_ish();
         stage2::unload();
@@ -159,7 +160,7 @@ impl Context {
         }
         self.virtual_timer = [CNTV_CTL_EL0.get(), CNTV_CVAL_EL0.get()];
         CNTV_CTL_EL0.set(0);
-        self.interrupts.save(occupied);
+        self.interrupts.save();
     }
 
     /// Puts the context into this processor's registers.
@@ -256,19 +257,34 @@ list_registers! {
 }
 
 impl InterruptState {
-    /// `occupied`: the list registers that may hold something. All are left empty.
+    /// See [`InterruptState::held`].
+    pub const UNKNOWN: u64 = 1 << 63;
+
     #[inline(always)]
-    fn save(&mut self, occupied: u32) {
+    fn save(&mut self) {
         self.vmcr = ICH_VMCR_EL2.get();
         self.active = [ICH_AP0R0_EL2.get(), ICH_AP1R0_EL2.get()];
         // Off, or a maintenance interrupt that it asks for would stay pending with nobody to remove its cause.
         ICH_HCR_EL2.set(0);
+    }
+
+    /// Takes the list registers in `occupied`, which may hold something, and leaves them empty. The others are.
+    pub fn save_list(&mut self, occupied: u32) {
         // One that is empty has no state of its own to keep (IHI 0069, ICH_ELRSR_EL2).
         self.held = u64::from(occupied) & !ICH_ELRSR_EL2.get();
-        for n in held(self.held) {
+        for n in listed(self.held) {
             self.list[n] = read_list_register(n);
             write_list_register(n, 0);
         }
+    }
+
+    /// Puts the list registers back, all of which are empty, before [`Context::restore`].
+    pub fn restore_list(&mut self) {
+        for n in listed(self.held) {
+            write_list_register(n, core::mem::take(&mut self.list[n]));
+        }
+        // ICH_ELRSR_EL2 shows them from here on: who is about to use an empty one must not take one of these (Arm ARM D24.1.2, synchronization requirements).
+        stage2::step::isb();
     }
 
     #[inline(always)]
@@ -276,20 +292,14 @@ impl InterruptState {
         ICH_VMCR_EL2.set(self.vmcr);
         ICH_AP0R0_EL2.set(self.active[0]);
         ICH_AP1R0_EL2.set(self.active[1]);
-        if self.held != 0 {
-            for n in held(self.held) {
-                write_list_register(n, core::mem::take(&mut self.list[n]));
-            }
-            // ICH_ELRSR_EL2 shows them from here on: who is about to use an empty one must not take one of these (Arm ARM D24.1.2, synchronization requirements).
-            stage2::step::isb();
-        }
         ICH_HCR_EL2.set(self.hcr);
     }
 }
 
 /// The list registers in a mask.
 #[inline(always)]
-fn held(mut mask: u64) -> impl Iterator<Item = usize> {
+fn listed(held: u64) -> impl Iterator<Item = usize> {
+    let mut mask = held & !InterruptState::UNKNOWN;
     core::iter::from_fn(move || {
         let n = mask.trailing_zeros() as usize;
         mask &= mask.wrapping_sub(1);

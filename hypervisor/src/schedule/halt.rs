@@ -25,7 +25,7 @@ impl Hardware {
         if shell.halt == Halt::Ending {
             return;
         }
-        shell.halt = Halt::Ending;
+        shell.set_halt(Halt::Ending);
         for (index, key) in shell.vcpus.into_iter().enumerate() {
             let Some(key) = key else { continue };
             self.settle_debts(key);
@@ -47,7 +47,7 @@ impl Hardware {
     pub fn pause_processors(&mut self, partition: PartitionIndex) -> bool {
         let Some(shell) = self.shell_mut(partition) else { return true };
         if shell.halt == Halt::No {
-            shell.halt = Halt::Paused;
+            shell.set_halt(Halt::Paused);
             for (index, key) in shell.vcpus.into_iter().enumerate() {
                 let Some(key) = key else { continue };
                 self.settle_debts(key);
@@ -67,7 +67,7 @@ impl Hardware {
         let Some(shell) = self.shell_mut(partition).filter(|shell| shell.halt == Halt::Paused) else {
             return;
         };
-        shell.halt = Halt::No;
+        shell.set_halt(Halt::No);
         let keys = shell.vcpus;
         let halted_at = core::mem::replace(&mut shell.halted_at, u64::MAX);
         if halted_at != u64::MAX {
@@ -110,8 +110,8 @@ impl Hardware {
 
     /// Nothing is promised any more to a partition's logical processors, all of which are off.
     pub(super) fn give_up_claims(&mut self, partition: PartitionIndex) {
-        let Some(shell) = self.shell_mut(partition) else { return };
-        shell.restraint &= !Restraint::OWNS;
+        self.set_restraint(partition, Restraint::OWNS, 0);
+        let Some(shell) = self.shell(partition) else { return };
         for key in shell.vcpus.into_iter().flatten() {
             let pokes = self.schedule.give_up(&mut self.records, key);
             self.poke_all(pokes);

@@ -5,17 +5,18 @@ use handover_core::vgic::Entry;
 use handover_core::{PartitionIndex, VcpuId};
 
 use crate::arch;
+use crate::arch::context::InterruptState;
 use crate::arch::registers::ICH_HCR_EL2;
 use crate::drivers::gic;
 use crate::kernel::Hardware;
-use crate::processor::Processor;
-use crate::vcpu::{HardwareListRegisters, Running, SavedListRegisters, VcpuKey};
+use crate::processor::{Marks, Processor};
+use crate::vcpu::{Arrival, HardwareListRegisters, Running, SavedListRegisters, Vcpu, VcpuKey};
 
 impl Hardware {
     /// [`Hardware::save_here`], out of the way.
     #[inline(never)]
-    pub(super) fn save(&mut self, processor: &Processor) {
-        self.save_here(processor);
+    pub(super) fn save(&mut self, processor: &Processor, vcpu: *mut Vcpu) {
+        self.save_here(processor, vcpu);
     }
 
     /// [`Hardware::enter_here`], out of the way.
@@ -24,88 +25,181 @@ impl Hardware {
         self.enter_here(processor, key)
     }
 
-    /// Saves the registers of the one that runs here, before it leaves.
+    /// Saves the registers of `vcpu`, who runs here, before it leaves.
     #[inline(always)]
-    pub(super) fn save_here(&mut self, processor: &Processor) {
-        let vcpu = processor.current();
-        if vcpu.is_null() {
-            return;
+    pub(super) fn save_here(&mut self, processor: &Processor, vcpu: *mut Vcpu) {
+        if self.unload(processor, vcpu) {
+            self.save_list_here(vcpu);
         }
-        let count = self.list_registers;
+    }
+
+    /// The same for one that leaves by a direct call, which most often has nothing in its list registers.
+    #[inline(always)]
+    pub(super) fn save_lent(&mut self, processor: &Processor, vcpu: *mut Vcpu) {
+        if self.unload(processor, vcpu) {
+            self.save_list(vcpu);
+        }
+    }
+
+    /// Saves all but the list registers. Returns whether they hold something.
+    #[inline(always)]
+    fn unload(&mut self, processor: &Processor, vcpu: *mut Vcpu) -> bool {
         let capabilities = self.capabilities;
+        if processor.marks() != 0 {
+            self.leave_marked(processor, vcpu);
+        }
         // SAFETY: this processor runs it, so it is the one to touch it.
-        let (context, partition, index) =
-            unsafe { (&mut (*vcpu).context, (*vcpu).partition, usize::from((*vcpu).index)) };
+        let context = unsafe { &mut (*vcpu).context };
+        context.save(&capabilities);
+        processor.set_current(core::ptr::null_mut());
+        context.interrupts.held != 0
+    }
+
+    /// What most of those who leave have not used.
+    #[cold]
+    #[inline(never)]
+    fn leave_marked(&mut self, processor: &Processor, vcpu: *mut Vcpu) {
+        // SAFETY: as in `save_here`.
+        let (context, partition) = unsafe { (&mut (*vcpu).context, (*vcpu).partition) };
         self.stop_counting(processor.index(), partition);
-        let Some(shell) = self.shell_mut(partition) else { return };
-        let occupied = shell.vgic.occupied(index);
-        let in_flight = shell.vgic.in_flight(index, &HardwareListRegisters { count });
-        if processor.float_used() {
-            processor.set_float_used(false);
+        if processor.marks() & Marks::FLOAT != 0 {
+            processor.mark(Marks::FLOAT, false);
             context.save_float();
             arch::start::trap_float(true);
         }
-        context.save(&capabilities, occupied);
-        deactivate(in_flight);
-        processor.set_current(core::ptr::null_mut());
+    }
+
+    #[inline(never)]
+    fn save_list(&mut self, vcpu: *mut Vcpu) {
+        self.save_list_here(vcpu);
+    }
+
+    /// Takes the list registers of the one that leaves. Private physical interrupts that they are linked to go with it.
+    #[inline(always)]
+    fn save_list_here(&mut self, vcpu: *mut Vcpu) {
+        let count = self.list_registers;
+        // SAFETY: as in `save_here`.
+        let (state, partition, index) =
+            unsafe { (&mut (*vcpu).context.interrupts, (*vcpu).partition, usize::from((*vcpu).index)) };
+        let Some(shell) = self.shell_mut(partition) else { return };
+        let in_flight = shell.vgic.in_flight(index, &HardwareListRegisters { count });
+        state.save_list(shell.vgic.occupied(index));
+        if in_flight != 0 {
+            state.held |= InterruptState::UNKNOWN;
+            deactivate(in_flight);
+        }
+    }
+
+    /// Puts the list registers of one that comes back, of which `held` says that there are some.
+    #[inline(never)]
+    fn restore_list(&mut self, vcpu: *mut Vcpu) {
+        let count = self.list_registers;
+        // SAFETY: as in `load`.
+        let (state, partition, index) =
+            unsafe { (&mut (*vcpu).context.interrupts, (*vcpu).partition, usize::from((*vcpu).index)) };
+        let Some(shell) = self.shell_mut(partition) else { return };
+        let in_flight = shell.vgic.in_flight(index, &SavedListRegisters { state, count });
+        if in_flight != 0 {
+            gic::activate_private(in_flight);
+        }
+        state.restore_list();
+    }
+
+    /// Loads the registers of one that comes. Returns whether there is something to look at before it goes on.
+    #[inline(always)]
+    fn load(&mut self, processor: &Processor, key: VcpuKey) -> bool {
+        let capabilities = self.capabilities;
+        let vcpu = key.as_ptr();
+        // SAFETY: it has been picked to run here, or been lent this processor, under the lock: this processor is the one to touch it.
+        let (held, arrival) = unsafe { ((*vcpu).context.interrupts.held, (*vcpu).arrival) };
+        if held != 0 {
+            self.restore_list(vcpu);
+        }
+        // SAFETY: as above.
+        unsafe {
+            (*vcpu).attention = 0;
+            (*vcpu).counters.count(Counter::Switches);
+            (*vcpu).context.restore(&capabilities);
+        }
+        processor.set_current(vcpu);
+        u32::from(arrival | processor.marks()) | self.timeouts != 0
     }
 
     /// Loads the registers of the one that has been picked to run here.
     #[inline(always)]
     pub(super) fn enter_here(&mut self, processor: &Processor, key: VcpuKey) -> Running {
+        if self.load(processor, key) {
+            self.arrive_here(processor, key);
+        }
+        // From here on only the physical timer needs EL2's own.
+        self.adjust_timer(processor.index());
+        // SAFETY: it was ready, so that it is placed and its partition has not ended; it runs here from now on.
+        unsafe { Running::new(key.as_ptr()) }
+    }
+
+    /// The same for one that runs in time lent by who has just left, or that gets its own back: who pays has not changed, and what is due was.
+    #[inline(always)]
+    pub(super) fn enter_lent(&mut self, processor: &Processor, key: VcpuKey) -> Running {
+        if self.load(processor, key) {
+            self.arrive(processor, key);
+            self.adjust_timer(processor.index());
+        }
+        // SAFETY: it was waiting, so that it is placed and its partition has not ended; it runs here from now on.
+        unsafe { Running::new(key.as_ptr()) }
+    }
+
+    #[inline(never)]
+    fn arrive(&mut self, processor: &Processor, key: VcpuKey) {
+        self.arrive_here(processor, key);
+    }
+
+    /// What is to be looked at when somebody comes, and most often is not there.
+    #[inline(always)]
+    fn arrive_here(&mut self, processor: &Processor, key: VcpuKey) {
         let here = processor.index();
-        let capabilities = self.capabilities;
         let count = self.list_registers;
         let id = key.id();
-        let vcpu = key.as_ptr();
-        let shell = self.shell_mut(id.partition).expect("a scheduled partition exists");
-        let restraint = shell.restraint;
         let index = usize::from(id.index);
-        let last = core::mem::replace(&mut shell.last[here], id.index + 1);
-        // SAFETY: it was ready and is running now, here: this processor is the one to touch it.
-        let context = unsafe {
-            (*vcpu).attention = 0;
-            (*vcpu).counters.count(Counter::Switches);
-            &mut (*vcpu).context
-        };
-        let saved = SavedListRegisters { state: &mut context.interrupts, count };
-        let in_flight = shell.vgic.in_flight(index, &saved);
-        if in_flight != 0 {
-            gic::activate_private(in_flight);
+        let vcpu = key.as_ptr();
+        // SAFETY: as in `load`.
+        let arrival = unsafe { (*vcpu).arrival };
+        if arrival & Arrival::SIBLINGS != 0 {
+            let Some(shell) = self.shell_mut(id.partition) else { return };
+            let last = core::mem::replace(&mut shell.last[here], id.index + 1);
+            if last != 0 && last != id.index + 1 {
+                // Two processors of one guest may use an ASID for different things; the TLB here must not mix them.
+                arch::stage2::forget_guest_here();
+            }
         }
-        context.restore(&capabilities);
-        // It has most often been woken by one interrupt.
-        let mut marked = shell.vgic.dirty(index);
-        if marked
-            && context.interrupts.hcr == 1
-            && shell.vgic.rearm(index, &mut HardwareListRegisters { count })
-        {
-            marked = false;
-            // SAFETY: as above.
-            unsafe { (*vcpu).counters.count(Counter::ListRegisterUpdates) };
-        }
-        if last != 0 && last != id.index + 1 {
-            // Two processors of one guest may use an ASID for different things; the TLB here must not mix them.
-            arch::stage2::forget_guest_here();
-        }
-        if restraint | self.restrained.bits[here] != 0 {
+        if arrival & Arrival::RESTRAINED != 0 || processor.marks() != 0 {
             self.enter_restrained(here, key);
         }
-        processor.set_current(vcpu);
-        // From here on only the physical timer needs EL2's own.
-        let [control, compare] = context.physical_timer;
-        if control & 3 == 1 || self.timeouts != 0 {
-            let due =
-                if control & 3 == 1 { compare.saturating_add(context.counter_offset) } else { u64::MAX };
+        if arrival & Arrival::TIMER != 0 || self.timeouts != 0 {
+            // SAFETY: as in `load`.
+            let ([control, compare], offset) =
+                unsafe { ((*vcpu).context.physical_timer, (*vcpu).context.counter_offset) };
+            let due = if control & 3 == 1 { compare.saturating_add(offset) } else { u64::MAX };
             let due = due.min(self.timeout_of(key));
             self.schedule.set_timer(&mut self.records, key, due);
         }
-        self.adjust_timer(here);
-        if marked {
-            self.flush_now(id, count);
+        if arrival & Arrival::INTERRUPTS != 0 {
+            let Some(shell) = self.shell_mut(id.partition) else { return };
+            // SAFETY: as in `load`; nothing else that is called here has a borrow of these.
+            let (state, counters) = unsafe {
+                (*vcpu).arrival = arrival & !Arrival::INTERRUPTS;
+                (&mut (*vcpu).context.interrupts, &(*vcpu).counters)
+            };
+            let mut marked = shell.vgic.dirty(index);
+            // It has most often been woken by one interrupt.
+            if marked && state.hcr == 1 && shell.vgic.rearm(index, &mut HardwareListRegisters { count }) {
+                marked = false;
+                state.held = InterruptState::UNKNOWN;
+                counters.count(Counter::ListRegisterUpdates);
+            }
+            if marked {
+                self.flush_now(id, count);
+            }
         }
-        // SAFETY: it was ready, so that it is placed and its partition has not ended; it runs here from now on.
-        unsafe { Running::new(vcpu) }
     }
 
     /// Brings the running logical processor's list registers up to date.
@@ -133,6 +227,7 @@ impl Hardware {
             (*key.as_ptr()).counters.count(Counter::ListRegisterUpdates);
             &mut (*key.as_ptr()).context.interrupts
         };
+        state.held = InterruptState::UNKNOWN;
         if state.hcr != hcr {
             state.hcr = hcr;
             ICH_HCR_EL2.set(hcr);

@@ -27,72 +27,59 @@ impl<K: Copy + PartialEq> Schedule<K> {
         records.get(Self::payer(records, key)).processor()
     }
 
-    /// Who runs on a physical processor now lends processor and time to `to`, which waits, and waits itself until [`Schedule::give_back`]. The
-    /// caller switches the registers. Returns false, and nothing has happened, if `to` does not wait or has lent or borrowed already.
+    /// `from`, who runs, lends its processor and time to `to`, which waits, and waits itself until [`Schedule::give_back`]. The caller switches the
+    /// registers. Returns false, and nothing has happened, if `to` does not wait or has lent or borrowed already. What is due first on the processor
+    /// comes no earlier by it.
     #[inline(always)]
-    pub fn lend<R: Records<Key = K>>(&mut self, records: &mut R, processor: usize, to: K) -> bool {
-        let Some(running) = self.at(processor).running else { return false };
-        let from = Self::runner(records, running);
-        if to == from || !self.may_borrow(records, processor, to) {
+    pub fn lend<R: Records<Key = K>>(&mut self, records: &mut R, from: K, to: K) -> bool {
+        if !Self::may_borrow(records, from, to) {
             return false;
-        }
-        let record = records.get(to);
-        let home = usize::from(record.home);
-        if record.node.is_in() {
-            heap::remove(records, &mut self.at_mut(home).wake, to);
         }
         let record = records.get_mut(to);
         record.timer = u64::MAX;
         record.lender = Some(from);
+        if record.node.is_in() {
+            let home = usize::from(record.home);
+            heap::remove(records, &mut self.at_mut(home).wake, to);
+        }
         records.get_mut(from).borrower = Some(to);
         true
     }
 
-    /// Who runs on a physical processor now gives processor and time back to who lent them, and waits, until `timer` at the latest. The caller
-    /// switches the registers. Returns who goes on; `None`, and nothing has happened, if nothing was lent.
+    /// `from`, who runs, gives processor and time back to `lender`, and waits, for no time ([`Schedule::wait_until`]). The caller switches the
+    /// registers. Returns false, and nothing has happened, if it was not `lender` who lent them.
     #[inline(always)]
-    pub fn give_back<R: Records<Key = K>>(
-        &mut self,
-        records: &mut R,
-        processor: usize,
-        timer: u64,
-    ) -> Option<K> {
-        let running = self.at(processor).running?;
-        let from = Self::runner(records, running);
+    pub fn give_back<R: Records<Key = K>>(&mut self, records: &mut R, from: K, lender: K) -> bool {
         let record = records.get_mut(from);
-        let lender = record.lender.take()?;
-        record.timer = timer;
-        let home = usize::from(record.home);
-        self.set_wake(records, from, home);
-        records.get_mut(lender).borrower = None;
-        Some(lender)
-    }
-
-    /// Whether it waits, on its own time, and may run on this physical processor, from which who pays does not have to go.
-    #[inline]
-    fn may_borrow<R: Records<Key = K>>(&self, records: &R, processor: usize, to: K) -> bool {
-        let record = records.get(to);
-        let stays = self.at(processor).running.is_some_and(|payer| records.get(payer).home() == processor);
-        stays
-            && record.state == State::Blocked
-            && record.lender.is_none()
-            && record.borrower.is_none()
-            && record.reservation.allowed & bit(processor) != 0
-    }
-
-    /// Who runs on a physical processor now passes on what was lent to it, to `to`, which waits, and waits itself, until `timer` at the latest. The caller switches the
-    /// registers. Returns false, and nothing has happened, if nothing was lent, or [`Schedule::lend`] would return false.
-    pub fn pass_on<R: Records<Key = K>>(
-        &mut self,
-        records: &mut R,
-        processor: usize,
-        to: K,
-        timer: u64,
-    ) -> bool {
-        if !self.may_borrow(records, processor, to) || self.give_back(records, processor, timer).is_none() {
+        if record.lender != Some(lender) {
             return false;
         }
-        let lent = self.lend(records, processor, to);
+        // In nobody's heap: who pays is there for all that run in its time.
+        record.lender = None;
+        records.get_mut(lender).borrower = None;
+        true
+    }
+
+    /// Whether it waits, on its own time, and may run on the physical processor that `from` runs on, from which who pays does not have to go.
+    #[inline(always)]
+    fn may_borrow<R: Records<Key = K>>(records: &R, from: K, to: K) -> bool {
+        let payer = records.get(Self::payer(records, from));
+        debug_assert!(payer.state == State::Running);
+        let record = records.get(to);
+        record.state == State::Blocked
+            && record.lender.is_none()
+            && record.borrower.is_none()
+            && payer.home == payer.assigned
+            && record.reservation.allowed & bit(payer.processor()) != 0
+    }
+
+    /// `from`, who runs, passes on what `lender` has lent to it, to `to`, which waits, and waits itself, for no time. The caller switches the
+    /// registers. Returns false, and nothing has happened, if [`Schedule::give_back`] or [`Schedule::lend`] would return false.
+    pub fn pass_on<R: Records<Key = K>>(&mut self, records: &mut R, from: K, lender: K, to: K) -> bool {
+        if !Self::may_borrow(records, from, to) || !self.give_back(records, from, lender) {
+            return false;
+        }
+        let lent = self.lend(records, lender, to);
         debug_assert!(lent, "it waits, and is not who has lent");
         lent
     }

@@ -1,7 +1,7 @@
 //! Processors and time that are lent, passed on, given back and recalled while everything else goes on, against chains kept naively: who pays is who
 //! has lent, who runs is who has borrowed last.
 
-use handover_core::schedule::{Claim, Pick, Reservation, State};
+use handover_core::schedule::{Claim, Pick, Poke, Reservation, State};
 
 use super::machine::Random;
 use super::{ANY, FEWER, Guest, Habit, Simulation, densest, reserved, reserved_of};
@@ -44,44 +44,58 @@ impl Simulation {
         self.guests[key].back = self.now + 1 + random.next() % 3000;
     }
 
+    /// The same for one that has just given back what was lent to it.
+    fn wait_until(&mut self, key: usize, random: &mut Random) {
+        self.pause(key, random);
+        let poke = self.schedule.wait_until(&mut self.table, key, u64::MAX);
+        assert_eq!(poke, Poke::Timer(self.table.0[key].processor()));
+    }
+
     fn lend(&mut self, processor: usize, to: usize) -> bool {
-        let payer = self.running[processor];
+        let Some(payer) = self.running[processor] else { return false };
         let expected = self.may_borrow(to, processor);
-        assert_eq!(self.schedule.lend(&mut self.table, processor, to), expected);
-        if let Some(payer) = payer
-            && expected
-        {
+        let from = self.runner(payer);
+        let before = self.schedule.due(&self.table, processor);
+        assert_eq!(self.schedule.lend(&mut self.table, from, to), expected);
+        assert!(self.schedule.due(&self.table, processor) >= before);
+        if expected {
             self.lent.entry(payer).or_default().push(to);
         }
         expected
     }
 
     fn give_back(&mut self, processor: usize, random: &mut Random) -> bool {
-        let from = self.running[processor].and_then(|payer| {
-            let chain = self.lent.get_mut(&payer)?;
-            let from = chain.pop();
-            self.lent.retain(|_, chain| !chain.is_empty());
-            from
-        });
-        let back = self.schedule.give_back(&mut self.table, processor, u64::MAX);
-        let Some(from) = from else {
-            assert_eq!(back, None);
-            return false;
-        };
-        assert_eq!(back, self.running[processor].map(|payer| self.runner(payer)));
-        self.pause(from, random);
+        let Some(payer) = self.running[processor] else { return false };
+        let from = self.runner(payer);
+        let popped = self.lent.get_mut(&payer).and_then(Vec::pop);
+        self.lent.retain(|_, chain| !chain.is_empty());
+        let lender = self.runner(payer);
+        for other in 0..self.guests.len() {
+            let lent = popped.is_some() && other == lender;
+            assert!(lent || !self.schedule.give_back(&mut self.table, from, other), "{other} has not lent");
+        }
+        let Some(from) = popped else { return false };
+        let before = self.schedule.due(&self.table, processor);
+        assert!(self.schedule.give_back(&mut self.table, from, lender));
+        assert_eq!(self.schedule.due(&self.table, processor), before);
+        self.wait_until(from, random);
         true
     }
 
     fn pass_on(&mut self, processor: usize, to: usize, random: &mut Random) -> bool {
-        let chain = self.running[processor].and_then(|payer| Some((payer, *self.lent.get(&payer)?.last()?)));
-        let expected = chain.is_some() && self.may_borrow(to, processor);
-        assert_eq!(self.schedule.pass_on(&mut self.table, processor, to, u64::MAX), expected);
-        let Some((payer, from)) = chain.filter(|_| expected) else { return false };
+        let Some(payer) = self.running[processor] else { return false };
+        let from = self.runner(payer);
+        let chain = self.lent.get(&payer).cloned().unwrap_or_default();
+        let lender = chain.iter().rev().nth(1).copied().unwrap_or(payer);
+        let expected = !chain.is_empty() && self.may_borrow(to, processor);
+        assert_eq!(self.schedule.pass_on(&mut self.table, from, lender, to), expected);
+        if !expected {
+            return false;
+        }
         if let Some(last) = self.lent.get_mut(&payer).and_then(|chain| chain.last_mut()) {
             *last = to;
         }
-        self.pause(from, random);
+        self.wait_until(from, random);
         true
     }
 
@@ -266,6 +280,6 @@ fn who_is_sent_elsewhere_takes_nobody_along() {
         assert_eq!(table.0[key].home(), 1 - here);
         assert!(which == 0 || schedule.must_switch(table, here, now));
         // Nobody may lend to it from there, where it does not stay.
-        assert!(!schedule.lend(table, here, [caller, server][other]));
+        assert!(!schedule.lend(table, server, [caller, server][other]));
     }
 }
