@@ -4,25 +4,25 @@
 //! let mut short = Short::from(b"17 plus 25");
 //! channel.call(None, &mut short)?; // the client
 //!
-//! let mut called = calls::wait(&mut channels, &mut short)?; // the server
-//! while let Some(call) = called {
-//!     let answer = work(&mut short, call.region);
-//!     called = calls::reply_and_wait(&mut channels, answer, &mut short)?;
-//! }
+//! // The server.
+//! calls::serve(&mut channels, &mut short, |call, short| {
+//!     let answer: Option<Region> = work(short, call.region);
+//!     ControlFlow::<()>::Continue(Answer::Reply(answer))
+//! })?;
 //! ```
 //!
 //! A region goes along for good, or is lent until the reply: `channel.call_lending(&mut region, &mut short)?` takes it out of reach here meanwhile, which
 //! the borrow says, and the server reads it: `call.lent`. It comes back whatever happens.
 //!
-//! A processor takes one call at a time. A server that knows somebody better passes it on with [`forward`], and the reply goes past it.
+//! A processor takes one call at a time. A server that knows somebody better passes it on ([`Answer::Forward`], [`forward`]), and the reply goes past it. What is
+//! not answered at once, [`wait`] takes, and [`reply`] answers.
 
-use core::{fmt, num::NonZeroU64};
+use core::{fmt, ops::ControlFlow};
 
-use handover_abi::{Error, MessageWord, Port};
+use handover_abi::{Call, Error, MessageWord, Port};
 
 use crate::{
     Channel, Lent, Region, Short,
-    channel::NOWHERE,
     hvc::{self, Arrival, CallFailure},
     window::{SLOT_ORDER, WINDOW},
 };
@@ -134,8 +134,7 @@ impl Channel {
     ///
     /// Those of the call.
     pub fn set_patience(&mut self, patience: u64) -> Result<(), Error> {
-        let landing = if self.landing == NOWHERE { 0 } else { self.landing };
-        hvc::call_setup(self.port(), landing, patience)?;
+        hvc::call_setup(self.port(), self.landing.address, patience)?;
         self.patience = patience;
         Ok(())
     }
@@ -144,28 +143,23 @@ impl Channel {
     /// first, or 0. It is 0 afterwards if that is so; the place becomes the channel's when the region has [left].
     #[inline(always)]
     fn arm(&mut self, leaving: &mut u64) -> Result<(), Error> {
-        if self.slot_address() == self.landing {
-            Ok(())
-        } else if *leaving == self.landing && self.slot.is_none() {
-            *leaving = 0;
-            Ok(())
-        } else {
-            self.arm_anew()
-        }
+        if self.landing.is_ready(leaving) { Ok(()) } else { self.arm_anew() }
     }
 
     #[cold]
     fn arm_anew(&mut self) -> Result<(), Error> {
-        let slot = match self.slot {
-            Some(slot) => slot,
-            // What is lent is there until the reply, and no longer.
-            None if self.loan.is_some() && self.landing != NOWHERE => return Ok(()),
-            None => *self.slot.insert(WINDOW.claim(SLOT_ORDER).ok_or(Error::InUse)?),
-        };
-        if slot.get() != self.landing {
-            hvc::call_setup(self.port(), slot.get(), self.patience)?;
-            self.landing = slot.get();
+        // What is lent is there until the reply, and no longer.
+        if self.landing.taken == Landing::LENT
+            || self.loan.as_ref().is_some_and(|loan| loan.is_at(self.landing.address))
+        {
+            return Ok(());
         }
+        let address = WINDOW.claim(SLOT_ORDER).ok_or(Error::InUse)?.get();
+        if address != self.landing.address {
+            hvc::call_setup(self.port(), address, self.patience).inspect_err(|_| WINDOW.release(address))?;
+        }
+        let taken = if self.loan.is_some() { Landing::LENT } else { 0 };
+        self.landing = Landing { address, taken };
         Ok(())
     }
 
@@ -178,9 +172,54 @@ impl Channel {
         if !word.is_landed() {
             return Region::map(word);
         }
-        (self.slot, self.loan) = (None, None);
-        // SAFETY: the control OS has mapped it at the landing, which was this channel's slot.
-        Ok(unsafe { Region::from_word(word, self.landing) })
+        self.landing.taken = self.landing.address;
+        if self.loan.is_some() {
+            self.landed_on_loan();
+        }
+        // SAFETY: the control OS has mapped it at the landing, where there was room for it.
+        Ok(Some(unsafe { Region::from_word(word, self.landing.address) }))
+    }
+
+    /// A region has landed, and something was lent: there, so that it is no more, or elsewhere.
+    #[cold]
+    fn landed_on_loan(&mut self) {
+        if self.loan.take_if(|loan| loan.is_at(self.landing.address)).is_none() {
+            self.landing.taken |= Landing::LENT;
+        }
+    }
+}
+
+/// Where regions are mapped that come by a channel's direct calls: a slot of the message window, which the control OS knows.
+#[derive(Debug)]
+pub(crate) struct Landing {
+    /// The slot, or 0.
+    pub(crate) address: u64,
+    /// 0 if there is room, and the channel is lent nothing. Otherwise the address of what is there, with [`LENT`](Landing::LENT) if something else is lent, or
+    /// [`NOWHERE`](Landing::NOWHERE).
+    pub(crate) taken: u64,
+}
+
+impl Landing {
+    /// None yet.
+    pub(crate) const NONE: Landing = Landing { address: 0, taken: Landing::NOWHERE };
+    /// There is no slot.
+    const NOWHERE: u64 = 1;
+    /// The channel is lent something that is mapped elsewhere.
+    pub(crate) const LENT: u64 = 2;
+
+    /// Whether a region can come, once one has left that is at `leaving`, which is 0 afterwards if it is this place that it leaves.
+    #[inline(always)]
+    fn is_ready(&self, leaving: &mut u64) -> bool {
+        if self.taken == *leaving {
+            *leaving = 0;
+            return true;
+        }
+        self.taken == 0
+    }
+
+    /// The slot, if nothing is there.
+    pub(crate) fn free(&self) -> Option<u64> {
+        (self.taken == 0).then_some(self.address)
     }
 }
 
@@ -194,8 +233,8 @@ fn place(region: Option<&Region>) -> u64 {
 #[inline(always)]
 fn left(channels: &mut [Channel], region: Region) {
     let address = region.left();
-    match channels.iter_mut().find(|channel| channel.slot.is_none() && channel.landing == address) {
-        Some(channel) => channel.slot = NonZeroU64::new(address),
+    match channels.iter_mut().find(|channel| channel.landing.taken == address) {
+        Some(channel) => channel.landing.taken = 0,
         None => WINDOW.release(address),
     }
 }
@@ -237,9 +276,7 @@ fn has_size(region: &Region) -> bool {
 /// [`Error::WrongState`] when a reply is due; [`Error::Limit`] and [`Error::NoMemory`] when there is no room for the region of the next call.
 #[inline]
 pub fn wait<'c>(channels: &'c mut [Channel], short: &mut Short) -> Result<Option<Called<'c>>, Error> {
-    channels.iter_mut().for_each(Channel::settle);
-    arm(channels, None)?;
-    let arrival = hvc::call_wait_into(short.words_mut())?;
+    let arrival = first(channels, short)?;
     taken(channels, arrival, short)
 }
 
@@ -251,27 +288,7 @@ pub fn wait<'c>(channels: &'c mut [Channel], short: &mut Short) -> Result<Option
 pub fn reply(region: Option<Region>, short: &Short) -> Result<(), CallError> {
     let word = word(Port::CONTROL, region.as_ref(), short);
     // SAFETY: `region` is owned here, so nothing refers into it, and it is forgotten when it has gone.
-    sent(unsafe { hvc::reply(word, short.words()) }, region)
-}
-
-/// [`reply`], and then [`wait`], in one call of the control OS.
-///
-/// # Errors
-///
-/// Those of [`reply`].
-#[inline(always)]
-pub fn reply_and_wait<'c>(
-    channels: &'c mut [Channel],
-    region: Option<Region>,
-    short: &mut Short,
-) -> Result<Option<Called<'c>>, CallError> {
-    if let Err(error) = arm(channels, region.as_ref()) {
-        return Err(CallError { error, region });
-    }
-    let word = word(Port::CONTROL, region.as_ref(), short);
-    // SAFETY: as for `reply`.
-    let result = unsafe { hvc::reply_and_wait_into(word, short.register(), short.words_mut()) };
-    sent_and_taken(channels, result, region, short)
+    sent(unsafe { hvc::reply(word, short.registers()) }, region)
 }
 
 /// Passes the call that was taken last on to the peer of `channel`, whose reply goes to the caller.
@@ -282,7 +299,7 @@ pub fn reply_and_wait<'c>(
 pub fn forward(channel: &Channel, region: Option<Region>, short: &Short) -> Result<(), CallError> {
     let word = word(channel.port(), region.as_ref(), short);
     // SAFETY: as for `reply`.
-    sent(unsafe { hvc::forward(word, short.words()) }, region)
+    sent(unsafe { hvc::forward(word, short.registers()) }, region)
 }
 
 /// [`forward`] with what the caller has lent: who is behind `channel` reads it then, until its reply.
@@ -293,27 +310,107 @@ pub fn forward(channel: &Channel, region: Option<Region>, short: &Short) -> Resu
 pub fn forward_lent(channel: &Channel, lent: &Lent<'_>, short: &Short) -> Result<(), Error> {
     let word = MessageWord::new(channel.port(), Some(lent.handle()), short.length());
     // SAFETY: what goes is not this partition's, and is reached by atomics alone, which find nothing any more.
-    unsafe { hvc::forward(word, short.words()) }
+    unsafe { hvc::forward(word, short.registers()) }
 }
 
-/// [`forward`], and then [`wait`], in one call of the control OS.
+/// What becomes of a call that [`serve`] has taken.
+#[derive(Debug)]
+pub enum Answer {
+    /// A reply: the short message, and a region.
+    Reply(Option<Region>),
+    /// It is passed on to the peer of the channel with that port, whose reply goes to the caller: the short message, and a region.
+    Forward(Port, Option<Region>),
+}
+
+/// Takes calls by any of the channels, as this partition's only user of direct calls on this processor, and has each answered: the call's bytes are in `short`, and
+/// so are the answer's. An answer and the wait for the next call are one call of the control OS. Returns what `answer` breaks with, which leaves its call unanswered;
+/// or goes on when there may be an interrupt to see to, as [`wait`] does.
 ///
 /// # Errors
 ///
-/// Those of [`forward`].
-pub fn forward_and_wait<'c>(
-    channels: &'c mut [Channel],
-    channel: &Channel,
+/// Those of [`wait`], and of [`reply`] and [`forward`]; the region that was to go along comes back.
+#[inline(always)]
+pub fn serve<B>(
+    channels: &mut [Channel],
+    short: &mut Short,
+    mut answer: impl FnMut(Called<'_>, &mut Short) -> ControlFlow<B, Answer>,
+) -> Result<ControlFlow<B>, CallError> {
+    let failed = |error| CallError { error, region: None };
+    let mut arrival = first(channels, short).map_err(failed)?;
+    loop {
+        let Some(called) = taken(channels, arrival, short).map_err(failed)? else {
+            return Ok(ControlFlow::Continue(()));
+        };
+        let (call, port, region) = match answer(called, short) {
+            ControlFlow::Break(value) => return Ok(ControlFlow::Break(value)),
+            ControlFlow::Continue(Answer::Reply(region)) => (Call::ReplyAndWait, Port::CONTROL, region),
+            ControlFlow::Continue(Answer::Forward(port, region)) => (Call::ForwardAndWait, port, region),
+        };
+        arrival = send_and_wait(call, port, channels, region, short)?;
+    }
+}
+
+/// Waits for a call with no reply due.
+#[inline]
+fn first(channels: &mut [Channel], short: &mut Short) -> Result<Arrival, Error> {
+    channels.iter_mut().for_each(Channel::settle);
+    arm(channels, None)?;
+    hvc::call_wait_into(short.words_mut())
+}
+
+/// Replies, or forwards to `port`, as `call` says, and waits.
+#[inline(always)]
+fn send_and_wait(
+    call: Call,
+    port: Port,
+    channels: &mut [Channel],
     region: Option<Region>,
     short: &mut Short,
-) -> Result<Option<Called<'c>>, CallError> {
+) -> Result<Arrival, CallError> {
+    let mut leaving = place(region.as_ref());
+    if !channels.iter().all(|channel| channel.landing.is_ready(&mut leaving)) {
+        return arm_send_and_wait(call, port, channels, region, short);
+    }
+    send_and_wait_armed(call, port, channels, region, short)
+}
+
+/// The same where something is lent, or there is no room yet for the region of the next call.
+#[cold]
+#[inline(never)]
+fn arm_send_and_wait(
+    call: Call,
+    port: Port,
+    channels: &mut [Channel],
+    region: Option<Region>,
+    short: &mut Short,
+) -> Result<Arrival, CallError> {
     if let Err(error) = arm(channels, region.as_ref()) {
         return Err(CallError { error, region });
     }
-    let word = word(channel.port(), region.as_ref(), short);
-    // SAFETY: as for `reply`.
-    let result = unsafe { hvc::forward_and_wait_into(word, short.register(), short.words_mut()) };
-    sent_and_taken(channels, result, region, short)
+    let arrival = send_and_wait_armed(call, port, channels, region, short)?;
+    channels.iter_mut().for_each(Channel::returned);
+    Ok(arrival)
+}
+
+#[inline(always)]
+fn send_and_wait_armed(
+    call: Call,
+    port: Port,
+    channels: &mut [Channel],
+    region: Option<Region>,
+    short: &mut Short,
+) -> Result<Arrival, CallError> {
+    let word = word(port, region.as_ref(), short);
+    // SAFETY: `region` is owned here, so nothing refers into it, and it is forgotten when it has gone.
+    match unsafe { hvc::send_and_wait(call, word, short.register(), short.words_mut()) } {
+        Ok(arrival) => {
+            if let Some(region) = region {
+                left(channels, region);
+            }
+            Ok(arrival)
+        }
+        Err(error) => Err(CallError { error, region }),
+    }
 }
 
 /// [Arms](Channel::arm) all channels, one of them perhaps with the place of the region that leaves.
@@ -337,25 +434,6 @@ fn sent(result: Result<(), Error>, region: Option<Region>) -> Result<(), CallErr
 }
 
 #[inline(always)]
-fn sent_and_taken<'c>(
-    channels: &'c mut [Channel],
-    result: Result<Arrival, Error>,
-    region: Option<Region>,
-    short: &mut Short,
-) -> Result<Option<Called<'c>>, CallError> {
-    match result {
-        Ok(arrival) => {
-            if let Some(region) = region {
-                left(channels, region);
-            }
-            channels.iter_mut().for_each(Channel::returned);
-            taken(channels, arrival, short).map_err(|error| CallError { error, region: None })
-        }
-        Err(error) => Err(CallError { error, region }),
-    }
-}
-
-#[inline(always)]
 fn taken<'c>(
     channels: &'c mut [Channel],
     (word, length): Arrival,
@@ -364,6 +442,9 @@ fn taken<'c>(
     let found = channels.iter_mut().enumerate().find(|(_, channel)| channel.port() == word.port());
     let Some((index, channel)) = found else { return elsewhere(word) };
     short.received(length);
+    if word.region().is_none() {
+        return Ok(Some(Called { channel: index, region: None, lent: None }));
+    }
     if word.is_lent() {
         return Ok(Some(Called { channel: index, region: None, lent: channel.borrowed(word)? }));
     }

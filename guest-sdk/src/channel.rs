@@ -1,11 +1,13 @@
 //! Message channels.
 
-use core::{fmt, num::NonZeroU64, time::Duration};
+use core::{fmt, hint::cold_path, num::NonZeroU64, time::Duration};
 
 use handover_abi::{Causes, Error, MessageWord, PartitionId, Port, RequestWord, ServiceId, region_order};
 
 use crate::{
-    Region, Service, Short, events,
+    Region, Service, Short,
+    calls::Landing,
+    events,
     hvc::{self, Failure},
     lent::Loan,
     window::{SLOT_ORDER, WINDOW},
@@ -165,17 +167,14 @@ impl Connecting {
     }
 }
 
-/// No slot's address, and not what stands for no slot either.
-pub(crate) const NOWHERE: u64 = 1;
-
 /// One end of a channel to another partition, or to this one. Dropping it disconnects.
 #[derive(Debug)]
 pub struct Channel {
     port: Port,
     /// A slot of the message window for the next region to be received.
-    pub(crate) slot: Option<NonZeroU64>,
-    /// The slot that the control OS knows for regions that come by direct calls, or [`NOWHERE`].
-    pub(crate) landing: u64,
+    slot: Option<NonZeroU64>,
+    /// Where regions come by direct calls.
+    pub(crate) landing: Landing,
     /// Nanoseconds that direct calls wait, or 0.
     pub(crate) patience: u64,
     /// What has come by a call and is lent.
@@ -201,14 +200,8 @@ impl Channel {
         Ok(Connecting(Channel::from_port(hvc::connect(partition, service)?)))
     }
 
-    /// The address of its slot, or 0.
-    #[inline(always)]
-    pub(crate) fn slot_address(&self) -> u64 {
-        self.slot.map_or(0, NonZeroU64::get)
-    }
-
     pub(crate) fn from_port(port: Port) -> Channel {
-        Channel { port, slot: None, landing: NOWHERE, patience: 0, loan: None }
+        Channel { port, slot: None, landing: Landing::NONE, patience: 0, loan: None }
     }
 
     /// The port, by which events name this end.
@@ -240,8 +233,9 @@ impl Channel {
     pub fn send_from(&self, region: Option<Region>, short: &Short) -> Result<(), SendError> {
         let word = MessageWord::new(self.port, region.as_ref().map(Region::handle), short.length());
         // SAFETY: `region` is owned here, so nothing refers into it, and it is forgotten when it has been sent.
-        let sent =
-            unsafe { if short.is_empty() { hvc::send_word(word) } else { hvc::send(word, short.words()) } };
+        let sent = unsafe {
+            if short.is_empty() { hvc::send_word(word) } else { hvc::send(word, short.registers()) }
+        };
         match sent {
             Ok(()) => {
                 if let Some(region) = region {
@@ -303,9 +297,15 @@ impl Channel {
         match hvc::receive_into(self.port, address.get(), short.words_mut()) {
             Ok((word, length)) => {
                 short.received(length);
-                self.slot = if word.region().is_some() { None } else { slot };
+                if word.region().is_none() {
+                    // Not cold, but a branch is less than what does without one.
+                    cold_path();
+                    self.slot = slot;
+                    return Ok(None);
+                }
+                self.slot = None;
                 // SAFETY: just received, mapped at `address`; `TooLarge` would have told of one larger than a slot.
-                Ok(unsafe { Region::from_word(word, address.get()) })
+                Ok(Some(unsafe { Region::from_word(word, address.get()) }))
             }
             Err(failure) => {
                 self.slot = slot;
@@ -344,12 +344,12 @@ impl Channel {
             failure.error
         })?;
         short.received(length);
-        // SAFETY: just received, mapped at `address`, where there is room for it.
-        let region = unsafe { Region::from_word(word, address) };
-        if region.is_none() {
+        if word.region().is_none() {
             WINDOW.release(address);
+            return Ok(None);
         }
-        Ok(region)
+        // SAFETY: just received, mapped at `address`, where there is room for it.
+        Ok(Some(unsafe { Region::from_word(word, address) }))
     }
 
     /// Takes the next message, waiting for it.
@@ -387,6 +387,9 @@ impl Drop for Channel {
         self.settle();
         if let Some(address) = self.slot {
             WINDOW.release(address.get());
+        }
+        if let Some(address) = self.landing.free() {
+            WINDOW.release(address);
         }
         // Fails only if the port is not there, which is what is wanted.
         let _gone: Result<(), Error> = hvc::disconnect(self.port);

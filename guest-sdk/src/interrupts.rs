@@ -97,13 +97,13 @@ pub fn wait_for_interrupt() {
 /// What ICC_IAR1_EL1 holds when there is nothing to acknowledge (Arm IHI 0069, "Special INTIDs").
 const NONE: u64 = 1023;
 
-/// ICC_IAR1_EL1.
+/// ICC_IAR1_EL1: the INTID, above which there are zeroes (Arm IHI 0069, 12.2.14).
 #[inline(always)]
 fn acknowledge_any() -> u64 {
     let intid: u64;
     // SAFETY: makes an interrupt of this processor active; no `nomem`, so that what its handler does comes after.
     unsafe { asm!("mrs {}, icc_iar1_el1", out(reg) intid, options(nostack, preserves_flags)) };
-    intid & 0xff_ffff
+    intid
 }
 
 /// Acknowledges the most urgent pending interrupt, which is then active until [`end`].
@@ -116,8 +116,14 @@ pub fn acknowledge() -> Option<u32> {
 /// Ends what [`acknowledge`] returned.
 #[inline(always)]
 pub fn end(intid: u32) {
+    end_any(intid.into());
+}
+
+/// ICC_EOIR1_EL1.
+#[inline(always)]
+fn end_any(intid: u64) {
     // SAFETY: changes which interrupts of this processor are active; no `nomem`, so that what a handler does comes before.
-    unsafe { asm!("msr icc_eoir1_el1, {}", in(reg) u64::from(intid), options(nostack, preserves_flags)) };
+    unsafe { asm!("msr icc_eoir1_el1, {}", in(reg) intid, options(nostack, preserves_flags)) };
 }
 
 /// Waits for an interrupt and takes it: its handler runs. Interrupts must be masked, or the handler may have run before
@@ -144,7 +150,7 @@ pub fn take() -> bool {
     } else if intid == NONE {
         return false;
     }
-    end(intid as u32);
+    end_any(intid);
     true
 }
 

@@ -2,20 +2,26 @@
 
 use core::{
     marker::PhantomData,
-    num::NonZeroU64,
     ptr, slice,
     sync::atomic::{AtomicU8, Ordering},
 };
 
 use handover_abi::{Error, MessageWord, RegionHandle};
 
-use crate::{Channel, ReadWord, hvc, mapping, window::WINDOW};
+use crate::{Channel, ReadWord, calls::Landing, hvc, mapping, window::WINDOW};
 
 /// What a channel has been lent: it has its address until the loan is over and the channel is used again.
 #[derive(Debug)]
 pub(crate) struct Loan {
     handle: RegionHandle,
     address: u64,
+}
+
+impl Loan {
+    /// Whether it is mapped there.
+    pub(crate) fn is_at(&self, address: u64) -> bool {
+        self.address == address
+    }
 }
 
 /// A region of the caller's, to be read until its call is answered. A caller that gives up in the meantime takes it back, and all of it reads as zeroes
@@ -80,33 +86,28 @@ impl Channel {
     pub(crate) fn borrowed(&mut self, word: MessageWord) -> Result<Option<Lent<'_>>, Error> {
         let (Some(handle), order) = (word.region(), word.order()) else { return Ok(None) };
         let address = if word.is_landed() {
-            self.slot = None;
-            self.landing
+            self.landing.taken = self.landing.address;
+            self.landing.address
         } else {
             let address = WINDOW.claim(order).ok_or(Error::InUse)?.get();
             hvc::region_map(handle, address).inspect_err(|_| WINDOW.release(address))?;
+            self.landing.taken = Landing::LENT;
             address
         };
         self.loan = Some(Loan { handle, address });
         Ok(Some(Lent { handle, address, order, channels: PhantomData }))
     }
 
-    /// The call has been answered, and what was lent with it is gone.
-    #[inline(always)]
+    /// The call has been answered, and what was lent with it, if anything, is gone.
     pub(crate) fn returned(&mut self) {
-        if self.loan.is_some() {
-            self.end_loan();
-        }
-    }
-
-    #[cold]
-    fn end_loan(&mut self) {
         let Some(Loan { address, .. }) = self.loan.take() else { return };
-        if self.slot.is_none() && self.landing == address {
-            self.slot = NonZeroU64::new(address);
-        } else {
+        if address != self.landing.address {
             WINDOW.release(address);
         }
+        if self.landing.taken == address {
+            self.landing.taken = 0;
+        }
+        self.landing.taken &= !Landing::LENT;
     }
 
     /// No call is left to answer: zeroes that have taken the place of what was lent go.
@@ -114,7 +115,7 @@ impl Channel {
     pub(crate) fn settle(&mut self) {
         if self.loan.is_some() {
             self.unmap_zeroes();
-            self.end_loan();
+            self.returned();
         }
     }
 

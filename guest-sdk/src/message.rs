@@ -6,12 +6,16 @@ use handover_abi::{Error, SHORT_MAX, SHORT_WORDS};
 use zerocopy::IntoBytes;
 
 /// Up to 128 bytes that travel in registers. Dereferences to the bytes.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub struct Short {
+    /// If there are no bytes, these are what was there before: what comes without bytes is not stored.
     words: [u64; SHORT_WORDS],
     /// At most 255, and more than 128 count as 128.
     length: u64,
 }
+
+/// What [`Short::words`] are if there are no bytes.
+static ZEROES: [u64; SHORT_WORDS] = [0; SHORT_WORDS];
 
 impl Short {
     /// No bytes.
@@ -52,24 +56,21 @@ impl Short {
     #[inline(always)]
     #[cfg(any(target_os = "none", test))]
     pub(crate) fn received(&mut self, length: u64) {
-        if length != 0 {
-            self.length = length;
-        } else if self.length != 0 {
-            self.clear();
-        }
+        self.length = length;
     }
 
-    #[inline(never)]
-    #[cfg(any(target_os = "none", test))]
-    fn clear(&mut self) {
-        *self = Short::EMPTY;
+    /// What a call loads into registers, if there are bytes.
+    #[inline(always)]
+    #[cfg(target_os = "none")]
+    pub(crate) const fn registers(&self) -> &[u64; SHORT_WORDS] {
+        &self.words
     }
 
     /// The registers' contents; bytes beyond the length are zero.
     #[inline]
     #[must_use]
     pub const fn words(&self) -> &[u64; SHORT_WORDS] {
-        &self.words
+        if self.is_empty() { &ZEROES } else { &self.words }
     }
 
     /// Number of bytes, as a message word has it.
@@ -117,6 +118,14 @@ impl Deref for Short {
     }
 }
 
+impl PartialEq for Short {
+    fn eq(&self, other: &Short) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Short {}
+
 impl fmt::Debug for Short {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
@@ -150,6 +159,7 @@ mod tests {
         // Nothing is stored of a message without bytes.
         short.received(0);
         assert_eq!(short, Short::EMPTY);
+        assert_eq!(short.words(), &[0; SHORT_WORDS]);
     }
 
     #[test]

@@ -52,22 +52,21 @@ impl Region {
         let address = WINDOW.claim(order).ok_or(Error::InUse)?.get();
         let handle = create(address).inspect_err(|_| WINDOW.release(address))?;
         let word = MessageWord::new(Port::CONTROL, Some(handle), 0).with_order(order);
-        // SAFETY: just created, mapped at `address`, where there is room for it.
-        unsafe { Region::from_word(word, address) }.ok_or(Error::BadHandle)
+        // SAFETY: just created, by a name that is not 0, and mapped at `address`, where there is room for it.
+        Ok(unsafe { Region::from_word(word, address) })
     }
 
-    /// The region that a received word names, if it names one.
+    /// The region that a received word names.
     ///
     /// # Safety
     ///
-    /// The partition must own it, with as many bytes as its order says mapped at `address`, which must have been claimed from
+    /// It must name one. The partition must own it, with as many bytes as its order says mapped at `address`, which must have been claimed from
     /// [`WINDOW`] for at least that; nobody else may use either.
     #[inline(always)]
-    pub(crate) unsafe fn from_word(word: MessageWord, address: u64) -> Option<Region> {
-        word.region()?;
+    pub(crate) unsafe fn from_word(word: MessageWord, address: u64) -> Region {
         // SAFETY: there is a handle in it, which is not 0.
         let word = unsafe { NonZeroU64::new_unchecked(word.to_register()) };
-        Some(Region { word, address })
+        Region { word, address }
     }
 
     /// The region that a received word names, which this partition owns and which is mapped nowhere; destroyed if it cannot be mapped.
@@ -79,8 +78,8 @@ impl Region {
             hvc::region_map(handle, address).map(|()| address).inspect_err(|_| WINDOW.release(address))
         });
         match mapped {
-            // SAFETY: mapped at `address`, where there is room for it.
-            Ok(address) => Ok(unsafe { Region::from_word(word, address) }),
+            // SAFETY: it names one, mapped at `address`, where there is room for it.
+            Ok(address) => Ok(Some(unsafe { Region::from_word(word, address) })),
             Err(error) => {
                 // SAFETY: it is mapped nowhere.
                 let _freed: Result<(), Error> = unsafe { hvc::region_destroy(handle) };
@@ -201,19 +200,26 @@ impl fmt::Debug for Region {
 }
 
 impl Drop for Region {
-    #[inline(never)]
+    /// By values, so that no region has to be in memory for it.
+    #[inline(always)]
     fn drop(&mut self) {
-        // SAFETY: references into it borrowed `self`.
-        let mut destroyed = unsafe { hvc::region_destroy(self.handle()) };
-        // Over the limit of the bus: nobody else will destroy it later.
-        while destroyed == Err(Error::Throttled) {
-            core::hint::spin_loop();
-            // SAFETY: as before.
-            destroyed = unsafe { hvc::region_destroy(self.handle()) };
-        }
-        // A region that is still mapped keeps its slot.
-        if destroyed.is_ok() {
-            WINDOW.release(self.address);
-        }
+        destroy(self.handle(), self.address);
+    }
+}
+
+/// Destroys a region that goes out of scope.
+#[inline(never)]
+fn destroy(handle: RegionHandle, address: u64) {
+    // SAFETY: references into it borrowed the region.
+    let mut destroyed = unsafe { hvc::region_destroy(handle) };
+    // Over the limit of the bus: nobody else will destroy it later.
+    while destroyed == Err(Error::Throttled) {
+        core::hint::spin_loop();
+        // SAFETY: as before.
+        destroyed = unsafe { hvc::region_destroy(handle) };
+    }
+    // A region that is still mapped keeps its slot.
+    if destroyed.is_ok() {
+        WINDOW.release(address);
     }
 }

@@ -149,22 +149,7 @@ pub unsafe fn reply_and_wait(
     data: &mut [u64; SHORT_WORDS],
 ) -> Result<Option<MessageWord>, Error> {
     // SAFETY: the caller's promise.
-    unsafe { reply_and_wait_into(word, word.length().into(), data) }.map(taken)
-}
-
-/// [`reply_and_wait`], with the number of bytes: `length` is how many the word says.
-///
-/// # Safety
-///
-/// As for [`reply_and_wait`].
-#[inline(always)]
-pub(crate) unsafe fn reply_and_wait_into(
-    word: MessageWord,
-    length: u64,
-    data: &mut [u64; SHORT_WORDS],
-) -> Result<Arrival, Error> {
-    // SAFETY: the caller's promise.
-    waited(unsafe { exchange(Call::ReplyAndWait, word, length, data) })
+    unsafe { send_and_wait(Call::ReplyAndWait, word, word.length().into(), data) }.map(taken)
 }
 
 /// [`Call::Forward`].
@@ -189,22 +174,23 @@ pub unsafe fn forward_and_wait(
     data: &mut [u64; SHORT_WORDS],
 ) -> Result<Option<MessageWord>, Error> {
     // SAFETY: the caller's promise.
-    unsafe { forward_and_wait_into(word, word.length().into(), data) }.map(taken)
+    unsafe { send_and_wait(Call::ForwardAndWait, word, word.length().into(), data) }.map(taken)
 }
 
-/// [`forward_and_wait`], with the number of bytes: `length` is how many the word says.
+/// [`reply_and_wait`] or [`forward_and_wait`], as `call` says, with the number of bytes: `length` is how many the word says.
 ///
 /// # Safety
 ///
-/// As for [`forward_and_wait`].
+/// As for [`reply_and_wait`].
 #[inline(always)]
-pub(crate) unsafe fn forward_and_wait_into(
+pub(crate) unsafe fn send_and_wait(
+    call: Call,
     word: MessageWord,
     length: u64,
     data: &mut [u64; SHORT_WORDS],
 ) -> Result<Arrival, Error> {
     // SAFETY: the caller's promise.
-    waited(unsafe { exchange(Call::ForwardAndWait, word, length, data) })
+    waited(unsafe { exchange(call, word, length, data) })
 }
 
 /// [`Call::CallSetup`]: `landing` is where regions that come by calls are mapped, or 0; `patience` how many nanoseconds a call waits, 0: for ever.

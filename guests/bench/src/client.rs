@@ -59,6 +59,7 @@ pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
 }
 
 /// Messages there and back; what that costs for a region of 4 KiB.
+#[inline(never)]
 fn messages(service: Service, large: bool) -> Result<u64, Error> {
     let mut channel = Channel::connect(service)?;
     while events::next()?.is_some() {}
@@ -82,8 +83,8 @@ fn messages(service: Service, large: bool) -> Result<u64, Error> {
     Ok(moved)
 }
 
-/// Sends a message and waits for the answer by WFI: its bytes in `short`, its region returned.
-#[inline]
+/// Sends a message and waits for the answer by WFI: its bytes in `short`, its region returned. Always inlined, as a program's only one would be.
+#[inline(always)]
 fn exchange(
     channel: &mut Channel,
     region: Option<Region>,
@@ -100,7 +101,7 @@ fn exchange(
 }
 
 /// Sends a region there and back, touching a word on each way.
-#[inline]
+#[inline(always)]
 fn echo(channel: &mut Channel, mut region: Region, short: &mut Short) -> Result<Region, Error> {
     let sent = region.first_word() + 1;
     *region.first_word_mut() = sent;
@@ -110,10 +111,14 @@ fn echo(channel: &mut Channel, mut region: Region, short: &mut Short) -> Result<
 }
 
 /// The same by direct calls.
+#[inline(never)]
 fn direct(service: Service) -> Result<(), Error> {
     let mut channel = Channel::connect(service)?;
     let mut short = Short::from_words(core::array::from_fn(|index| index as u64));
-    measure("direct_call", (), |()| channel.call(None, &mut short).map(|_| ()).map_err(Error::from))?;
+    measure("direct_call", (), |()| {
+        channel.call(None, &mut short)?;
+        Ok(())
+    })?;
     let mut short = Short::from(b"region");
     for (name, size) in [("direct_echo_4k", 4 << 10), ("direct_echo_2m", 2 << 20)] {
         measure(name, Region::create(size)?, |mut region| {
@@ -143,7 +148,7 @@ fn to_itself() -> Result<(), Error> {
     let sender = connecting.wait()?;
     let mut short = Short::EMPTY;
     measure("send_receive", Region::create(2 << 20)?, |region| {
-        sender.send_from(Some(region), &short)?;
+        sender.send(region)?;
         receiver.receive_into(&mut short)?.ok_or(Error::BadHandle)
     })?;
     Ok(())

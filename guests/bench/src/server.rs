@@ -1,10 +1,12 @@
 //! The side that answers.
 
-use core::mem;
+use core::{mem, ops::ControlFlow};
 
 use handover_guest::{
-    Boot, Channel, Error, RequestFlags, Short, Status, abi::layout::WINDOW_SLOT, calls, events, interrupts,
-    println, signals,
+    Boot, Channel, Error, RequestFlags, Short, Status,
+    abi::layout::WINDOW_SLOT,
+    calls::{self, Answer},
+    events, interrupts, println, signals,
 };
 
 use crate::event::Ports;
@@ -49,6 +51,7 @@ pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
 }
 
 /// Sends every message back, the first word of its region flipped, until the client closes.
+#[inline(never)]
 fn answer(mut channel: Channel) -> Result<(), Error> {
     let mut short = Short::EMPTY;
     // With nothing else latched each message interrupts, and needs no `EventNext`.
@@ -74,29 +77,28 @@ fn answer(mut channel: Channel) -> Result<(), Error> {
 }
 
 /// Answers every direct call with its own message, the first word of its region flipped, until one without a message.
+#[inline(never)]
 fn answer_calls(channel: Channel) -> Result<(), Error> {
     let mut channels = [channel];
     let mut short = Short::EMPTY;
-    let mut called = calls::wait(&mut channels, &mut short)?;
     loop {
-        called = match called {
-            Some(call) if short.is_empty() && call.region.is_none() => {
-                calls::reply(None, &short)?;
-                return Ok(());
-            }
-            Some(mut call) => {
-                if let Some(region) = &mut call.region {
+        let served = calls::serve(&mut channels, &mut short, |call, short| {
+            let mut region = call.region;
+            match &mut region {
+                Some(region) => {
                     let word = region.first_word_mut();
                     *word = !*word;
                 }
-                let region = call.region;
-                calls::reply_and_wait(&mut channels, region, &mut short)?
+                None if short.is_empty() => return ControlFlow::Break(()),
+                None => {}
             }
-            None => {
-                while interrupts::take() {}
-                events::next()?;
-                calls::wait(&mut channels, &mut short)?
-            }
+            ControlFlow::Continue(Answer::Reply(region))
+        })?;
+        if served.is_break() {
+            calls::reply(None, &short)?;
+            return Ok(());
         }
+        while interrupts::take() {}
+        events::next()?;
     }
 }

@@ -1,10 +1,11 @@
 //! Who is called.
 
-use core::{sync::atomic::Ordering, time::Duration};
+use core::{ops::ControlFlow, sync::atomic::Ordering, time::Duration};
 
 use handover_guest::{
-    Boot, Channel, Error, Lent, Port, Region, Short, Status, calls, events, interrupts, println, signals,
-    timer,
+    Boot, Channel, Error, Lent, Port, Region, Short, Status,
+    calls::{self, Answer},
+    events, interrupts, println, signals, timer,
 };
 
 use crate::{lending, order};
@@ -17,20 +18,24 @@ pub(crate) fn run(boot: &Boot) -> Result<Status, Error> {
     let mut channels = [accept()?];
     let mut short = Short::EMPTY;
     loop {
-        let Some(call) = calls::wait(&mut channels, &mut short)? else {
-            while interrupts::take() {}
-            while events::next()?.is_some() {}
-            continue;
-        };
-        let done = match call.lent {
-            Some(lent) => read(&mut behind, &lent, &mut short),
-            None => answer(&mut behind, call.region, &mut short),
-        };
-        if let Err(error) = done {
-            println!("calls: a reply comes to nothing: {error}");
+        let served = calls::serve(&mut channels, &mut short, |call, short| match call.lent {
+            Some(lent) => read(&mut behind, &lent, short),
+            None => answer(&mut behind, call.region, short),
+        });
+        match served {
+            Ok(ControlFlow::Break(Ok(()))) => {}
+            Ok(ControlFlow::Break(Err(error))) => println!("calls: a reply comes to nothing: {error}"),
+            Ok(ControlFlow::Continue(())) => {
+                while interrupts::take() {}
+                while events::next()?.is_some() {}
+            }
+            Err(error) => println!("calls: a reply comes to nothing: {}", error.error),
         }
     }
 }
+
+/// Goes on with an answer, or has given one, or failed to.
+type Flow = ControlFlow<Result<(), Error>, Answer>;
 
 /// Waits for the one client.
 fn accept() -> Result<Channel, Error> {
@@ -45,9 +50,9 @@ fn accept() -> Result<Channel, Error> {
 }
 
 /// Answers what is asked of a region that is lent.
-fn read(behind: &mut Option<Channel>, lent: &Lent<'_>, short: &mut Short) -> Result<(), Error> {
+fn read(behind: &mut Option<Channel>, lent: &Lent<'_>, short: &mut Short) -> Flow {
     match (short.first().copied(), behind) {
-        (Some(order::FORWARD_SUM), Some(behind)) => calls::forward_lent(behind, lent, short),
+        (Some(order::FORWARD_SUM), Some(behind)) => Flow::Break(calls::forward_lent(behind, lent, short)),
         (Some(order::END), _) => handover_guest::end(Status(5)),
         (Some(order::OUTLIVE), _) => {
             // No load of it may fault, whenever it goes.
@@ -57,22 +62,22 @@ fn read(behind: &mut Option<Channel>, lent: &Lent<'_>, short: &mut Short) -> Res
                 core::hint::spin_loop();
             }
             println!("calls: zeroes have taken its place, at both ends of {} bytes", lent.size());
-            Ok(calls::reply(None, short)?)
+            Flow::Break(calls::reply(None, short).map_err(Error::from))
         }
         _ => {
-            *short = Short::new(&lending::sum(lent).to_le_bytes())?;
-            Ok(calls::reply(None, short)?)
+            *short = Short::from(&lending::sum(lent).to_le_bytes());
+            Flow::Continue(Answer::Reply(None))
         }
     }
 }
 
-fn answer(behind: &mut Option<Channel>, mut region: Option<Region>, short: &mut Short) -> Result<(), Error> {
+fn answer(behind: &mut Option<Channel>, mut region: Option<Region>, short: &mut Short) -> Flow {
     match (short.first().copied(), behind) {
-        (Some(order::FORWARD), Some(behind)) => Ok(calls::forward(behind, region, short)?),
-        (Some(order::ASK), Some(behind)) => {
-            let region = behind.call(region, short)?;
-            Ok(calls::reply(region, short)?)
-        }
+        (Some(order::FORWARD), Some(behind)) => Flow::Continue(Answer::Forward(behind.port(), region)),
+        (Some(order::ASK), Some(behind)) => match behind.call(region, short) {
+            Ok(region) => Flow::Continue(Answer::Reply(region)),
+            Err(error) => Flow::Break(Err(error.error)),
+        },
         (Some(order::END), _) => handover_guest::end(Status(5)),
         (first, _) => {
             if first == Some(order::LATE) {
@@ -89,7 +94,7 @@ fn answer(behind: &mut Option<Channel>, mut region: Option<Region>, short: &mut 
                 let word = region.first_word_mut();
                 *word = !*word;
             }
-            Ok(calls::reply(region, short)?)
+            Flow::Continue(Answer::Reply(region))
         }
     }
 }

@@ -15,7 +15,7 @@
 //!
 //! A Linux program calls, and is not called. The control OS gives a call to a logical processor that waits for one, and that processor owes the reply; but
 //! Linux moves threads from one of its processors to another and runs others in between, and a processor that waited for calls would run none of them. So the
-//! SDK's `calls::wait`, `reply` and `forward`, and `Lent`, which is what a server sees of a region that it is lent, have no counterpart here.
+//! SDK's `calls::serve`, `wait`, `reply` and `forward`, and `Lent`, which is what a server sees of a region that it is lent, have no counterpart here.
 
 use std::{
     fmt, io,
