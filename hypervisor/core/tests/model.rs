@@ -910,15 +910,14 @@ impl Pair {
 
     /// How many leaves there are under a table.
     fn leaves(&self, table: Pa, shift: u32) -> usize {
-        let Some(words) = self.machine.tables.words(table) else { return 0 };
-        let below = |entry: &u64| match entry {
+        let below = |(_, entry): (usize, u64)| match entry {
             entry if entry & 1 == 0 => 0,
             entry if shift > 21 && entry & 2 != 0 => {
                 self.leaves(Pa::new(entry & 0xffff_ffff_f000), shift - 9)
             }
             _ => 1,
         };
-        words.iter().map(below).sum()
+        self.machine.tables.entries(table).map(below).sum()
     }
 }
 

@@ -37,9 +37,8 @@ impl Tree {
 
     /// Everything under a table that maps `1 << shift` bytes from `at` on.
     fn branch(&mut self, tables: &Tables, table: Pa, at: u64, shift: u32) {
-        let Some(words) = tables.words(table) else { return };
         let shift = shift - 9;
-        for (index, entry) in words.iter().enumerate().filter(|(_, entry)| **entry & 1 != 0) {
+        for (index, entry) in tables.entries(table).filter(|(_, entry)| entry & 1 != 0) {
             let pa = entry & ADDRESS;
             let at = at + ((index as u64) << shift);
             // Bit 56: shared memory, whose descriptors all say so.
@@ -81,19 +80,16 @@ impl Tree {
 
 /// Bytes of addresses that a translation tree has in use.
 fn space(tables: &Tables, root: Pa) -> u64 {
-    let words = |table| tables.words(table).copied().unwrap_or([0; 512]);
-    let slots = |entry: &u64| {
-        words(Pa::new(entry & ADDRESS)).iter().filter(|entry| **entry != 0).count() as u64 * 2 * MIB
-    };
-    let used = |(index, entry): (usize, &u64)| match entry {
-        0 => 0,
+    let used = |(index, entry): (usize, u64)| match index {
         // Below memory there are devices alone.
-        _ if index == 0 => 0,
+        0 => 0,
         // Bit 55: a window table of its own.
-        entry if index < 256 || entry & 1 << 55 != 0 => slots(entry),
+        _ if index < 256 || entry & 1 << 55 != 0 => {
+            tables.entries(Pa::new(entry & ADDRESS)).count() as u64 * 2 * MIB
+        }
         _ => 1 << 30,
     };
-    words(root).iter().enumerate().map(used).sum()
+    tables.entries(root).map(used).sum()
 }
 
 /// All partitions there are.

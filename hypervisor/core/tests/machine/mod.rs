@@ -9,8 +9,7 @@ pub mod tlb;
 
 use std::any::{Any, TypeId};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::{BTreeMap, BTreeSet};
 
 use handover_abi::{Error, RegionHandle};
 use handover_core::frames::{ChunkRecord, Chunks, ColourRecord, Frames};
@@ -52,60 +51,112 @@ impl Chunks for Pool {
     }
 }
 
-/// Of addresses, which nobody chooses to do harm.
-#[derive(Default)]
-pub struct Spread(u64);
+/// A translation table, and which of its descriptors are not zero.
+struct Table {
+    words: [u64; 512],
+    occupied: [u64; 8],
+}
 
-impl Hasher for Spread {
-    fn finish(&self) -> u64 {
-        self.0
+impl Table {
+    const EMPTY: Table = Table { words: [0; 512], occupied: [0; 8] };
+
+    fn set(&mut self, index: usize, value: u64) -> u64 {
+        let bit = 1 << (index % 64);
+        let occupied = &mut self.occupied[index / 64];
+        *occupied = if value == 0 { *occupied & !bit } else { *occupied | bit };
+        std::mem::replace(&mut self.words[index], value)
     }
 
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    fn is_zero(&self) -> bool {
+        self.occupied == [0; 8]
     }
 
-    fn write_u64(&mut self, value: u64) {
-        self.0 = (self.0 ^ value >> 12).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(20);
+    fn entries(&self) -> impl Iterator<Item = (usize, u64)> {
+        self.occupied.iter().enumerate().filter(|(_, bits)| **bits != 0).flat_map(|(word, bits)| {
+            let rest = std::iter::successors(Some(*bits), |bits| Some(bits & bits.wrapping_sub(1)));
+            let set = rest.take_while(|bits| *bits != 0);
+            set.map(move |bits| word * 64 + bits.trailing_zeros() as usize)
+                .map(|index| (index, self.words[index]))
+        })
     }
 }
 
 /// Descriptors and stores to them that walkers may not have seen yet.
 #[derive(Default)]
 pub struct Tables {
-    words: HashMap<u64, Box<[u64; 512]>, BuildHasherDefault<Spread>>,
+    tables: Vec<Box<Table>>,
+    /// Of each frame of memory, from [`BASE`] on: one more than the place of what it ever held, or 0; and [`Tables::ALLOCATED`].
+    frames: Vec<u32>,
     late: Vec<(u64, usize, u64)>,
     /// Changes with every descriptor, and comes back when it does.
     hash: u64,
 }
 
 fn mix(values: [u64; 3]) -> u64 {
-    values.iter().fold(0x9e37_79b9_7f4a_7c15, |hash, value| {
-        (hash ^ value).wrapping_mul(0xff51_afd7_ed55_8ccd).rotate_left(29)
-    })
+    let [a, b, c] = values;
+    let mut hash = 0x9e37_79b9_7f4a_7c15_u64;
+    hash = (hash ^ a).wrapping_mul(0xff51_afd7_ed55_8ccd).rotate_left(29);
+    hash = (hash ^ b).wrapping_mul(0xff51_afd7_ed55_8ccd).rotate_left(29);
+    (hash ^ c).wrapping_mul(0xff51_afd7_ed55_8ccd).rotate_left(29)
 }
 
 impl Tables {
-    /// All of a table's descriptors; `None`: all zero.
-    pub fn words(&self, table: Pa) -> Option<&[u64; 512]> {
-        self.words.get(&table.get()).map(|words| &**words)
+    /// The frame is allocated by itself.
+    const ALLOCATED: u32 = 1 << 31;
+
+    fn new(chunks: usize) -> Tables {
+        Tables { frames: vec![0; chunks * (BLOCK / PAGE) as usize], ..Tables::default() }
+    }
+
+    fn frame(&self, table: Pa) -> u32 {
+        self.frames.get((table.get().wrapping_sub(BASE) / PAGE) as usize).copied().unwrap_or(0)
+    }
+
+    fn frame_mut(&mut self, table: Pa) -> &mut u32 {
+        &mut self.frames[(table.get().wrapping_sub(BASE) / PAGE) as usize]
+    }
+
+    fn is_allocated(&self, table: Pa) -> bool {
+        self.frame(table) & Tables::ALLOCATED != 0 && table.get().is_multiple_of(PAGE)
+    }
+
+    fn place(&self, table: Pa) -> Option<usize> {
+        match self.frame(table) & !Tables::ALLOCATED {
+            0 => None,
+            place => Some(place as usize - 1),
+        }
+    }
+
+    fn table(&self, table: Pa) -> Option<&Table> {
+        self.tables.get(self.place(table)?).map(|table| &**table)
+    }
+
+    /// All of a table's descriptors that are not zero.
+    pub fn entries(&self, table: Pa) -> impl Iterator<Item = (usize, u64)> {
+        self.table(table).into_iter().flat_map(Table::entries)
+    }
+
+    pub fn is_zero(&self, table: Pa) -> bool {
+        self.table(table).is_none_or(Table::is_zero)
     }
 
     pub fn get(&self, table: Pa, index: usize) -> u64 {
-        self.words.get(&table.get()).map_or(0, |words| words[index])
+        self.table(table).map_or(0, |table| table.words[index])
     }
 
     fn set(&mut self, table: Pa, index: usize, value: u64) {
-        let old = match self.words.get_mut(&table.get()) {
-            Some(words) => std::mem::replace(&mut words[index], value),
-            None if value == 0 => 0,
-            None => {
-                self.words.entry(table.get()).or_insert_with(|| Box::new([0; 512]))[index] = value;
-                0
+        let place = match self.place(table) {
+            None if value != 0 => {
+                self.tables.push(Box::new(Table::EMPTY));
+                *self.frame_mut(table) |= self.tables.len() as u32;
+                Some(self.tables.len() - 1)
             }
+            place => place,
         };
-        for word in [old, value].into_iter().filter(|word| *word != 0 && old != value) {
-            self.hash ^= mix([table.get(), index as u64, word]);
+        let old = place.map_or(0, |place| self.tables[place].set(index, value));
+        if old != value {
+            let mixed = |word| if word == 0 { 0 } else { mix([table.get(), index as u64, word]) };
+            self.hash ^= mixed(old) ^ mixed(value);
         }
         self.late.push((table.get(), index, old));
     }
@@ -117,14 +168,18 @@ impl Tables {
 
 impl Visible for Tables {
     fn visible(&self, table: Pa, index: usize) -> Vec<u64> {
+        let now = self.get(table, index);
+        if self.late.is_empty() {
+            return vec![now];
+        }
         let late = self.late.iter().filter(|(t, i, _)| (*t, *i) == (table.get(), index));
-        late.map(|(_, _, old)| *old).chain([self.get(table, index)]).collect()
+        late.map(|(_, _, old)| *old).chain([now]).collect()
     }
 }
 
 thread_local! {
     /// Pages of records that were made for good and are not in use.
-    static IDLE: RefCell<HashMap<TypeId, Vec<Box<dyn Any>>>> = RefCell::default();
+    static IDLE: RefCell<BTreeMap<TypeId, Vec<Box<dyn Any>>>> = RefCell::default();
 }
 
 pub struct Model {
@@ -140,7 +195,7 @@ pub struct Model {
     /// Looked at where stage 2 does not force write-back.
     pub cache: Cache,
     /// Frames that hold records, by the address of the records.
-    records: HashMap<usize, Pa>,
+    records: BTreeMap<usize, Pa>,
     /// With the INTID, 0 for the event interrupt.
     pub interrupts: Vec<(PartitionIndex, u8)>,
     pub routes: BTreeMap<(PartitionIndex, u8), u32>,
@@ -186,10 +241,10 @@ impl Model {
             total: chunks as u64 * BLOCK,
             allocated: BTreeMap::new(),
             dirty: BTreeMap::new(),
-            tables: Tables::default(),
+            tables: Tables::new(chunks),
             tlb: Tlb::default(),
             cache: Cache::default(),
-            records: HashMap::new(),
+            records: BTreeMap::new(),
             interrupts: Vec::new(),
             routes: BTreeMap::new(),
             connected: BTreeMap::new(),
@@ -216,6 +271,9 @@ impl Model {
     /// within one's while it is free. `leaving` is memory that is being zeroed, or `freed`, and must be out of reach; shared memory may be zeroed.
     fn boundary(&mut self, leaving: Option<(Pa, u64)>, freed: bool) {
         self.calls += 1;
+        if self.watched.is_empty() {
+            return;
+        }
         let (mut reached, mut lent) = (BTreeMap::new(), BTreeMap::new());
         for &root in &self.watched {
             let tree = books::Tree::of(&self.tables, root);
@@ -261,6 +319,9 @@ impl Model {
         assert_eq!(self.owner(pa), None, "allocated twice");
         self.assert_zero(pa, 1 << order);
         self.allocated.insert(pa.get(), order);
+        if order == 12 {
+            *self.tables.frame_mut(pa) |= Tables::ALLOCATED;
+        }
         self.hash ^= mix([pa.get(), u64::from(order), 1]);
         pa
     }
@@ -323,8 +384,7 @@ impl Model {
         let end = pa.get() + size;
         assert_eq!(self.dirty.range(pa.get()..end).next(), None, "free memory is not zero");
         if size == PAGE {
-            let zero = self.tables.words(pa).is_none_or(|words| words.iter().all(|word| *word == 0));
-            assert!(zero, "a free frame is not zero: {pa:x?}");
+            assert!(self.tables.is_zero(pa), "a free frame is not zero: {pa:x?}");
         }
         assert!(!self.records.values().any(|frame| *frame == pa), "a free frame holds records");
     }
@@ -381,7 +441,10 @@ impl Machine for Model {
         self.freed_early |= self.tables.late.iter().any(|(table, ..)| *table == pa.get());
         self.hash ^= mix([pa.get(), u64::from(order), 1]);
         match order {
-            12 => self.frames.free(&mut self.pool, pa).unwrap(),
+            12 => {
+                *self.tables.frame_mut(pa) &= !Tables::ALLOCATED;
+                self.frames.free(&mut self.pool, pa).unwrap();
+            }
             _ => self.pool.give(pa, order),
         }
     }
@@ -392,16 +455,18 @@ impl Machine for Model {
         let (start, order) = self.owner(pa).expect("zeroed, but not allocated");
         assert!(pa.get() + size <= start + (1 << order));
         self.zeroed += size;
-        for page in (pa.get()..pa.get() + size).step_by(PAGE as usize) {
+        let bytes = pa.get()..pa.get() + size;
+        while let Some((&page, _)) = self.dirty.range(bytes.clone()).next() {
             self.dirty.remove(&page);
-            if order == 12
-                && let Some(words) = self.tables.words(Pa::new(page)).copied()
-            {
-                for (index, _) in words.iter().enumerate().filter(|(_, word)| **word != 0) {
-                    self.tables.set(Pa::new(page), index, 0);
-                }
+        }
+        if order == 12 {
+            let entries: Vec<_> = self.tables.entries(pa).collect();
+            for (index, _) in entries {
+                self.tables.set(pa, index, 0);
             }
-            if !self.capabilities.forced_write_back {
+        }
+        if !self.capabilities.forced_write_back {
+            for page in bytes.step_by(PAGE as usize) {
                 self.cache.store(Pa::new(page), 0, View::WriteBack);
             }
         }
@@ -422,13 +487,13 @@ impl Machine for Model {
 
     fn entry(&self, table: Pa, index: usize) -> u64 {
         assert!(index < 512);
-        assert_eq!(self.allocated.get(&table.get()), Some(&12), "no table at {table:x?}");
+        assert!(self.tables.is_allocated(table), "no table at {table:x?}");
         self.tables.get(table, index)
     }
 
     fn set_entry(&mut self, table: Pa, index: usize, value: u64) {
         assert!(index < 512);
-        assert_eq!(self.allocated.get(&table.get()), Some(&12), "no table at {table:x?}");
+        assert!(self.tables.is_allocated(table), "no table at {table:x?}");
         self.boundary(None, false);
         self.tables.set(table, index, value);
     }
