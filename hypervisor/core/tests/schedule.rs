@@ -366,7 +366,7 @@ fn judge(simulation: &Simulation, ticks: u64) {
 }
 
 /// So many times less is simulated under Miri, whose ticks take a thousand times longer.
-const FEWER: u64 = if cfg!(miri) { 10 } else { 1 };
+const FEWER: u64 = if cfg!(miri) { 50 } else { 1 };
 
 fn any_habit(random: &mut Random, budget: u64) -> Habit {
     let run = 1 + random.next() % (2 * budget);

@@ -12,8 +12,8 @@ const DOCUMENT: &str = include_str!("../../../docs/architecture.md");
 /// Two steps to clear, so that there is a state between.
 const SIZE: u64 = 128 << 10;
 
-/// Of so many cells one is tried: a world of three partitions takes Miri some ten seconds, and writing its records out far longer.
-const SHARE: usize = if cfg!(miri) { 32 } else { 1 };
+/// Of so many cells one is tried: a world of three partitions takes Miri seconds, and writing its records out as long.
+const SHARE: usize = if cfg!(miri) { 16 } else { 1 };
 
 /// Somebody's region, in some state.
 struct Case {

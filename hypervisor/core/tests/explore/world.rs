@@ -1,8 +1,6 @@
 //! The rules, a machine, and what a state is.
 
-use std::collections::HashMap;
 use std::fmt::Write;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use handover_abi::{
     Account, EndReason, MessageWord, Name, PartitionId, Port, RegionHandle, RequestFlags, SignalKind, layout,
@@ -35,7 +33,6 @@ pub struct World {
     /// Who runs: neither calls nor waits nor is off.
     free: Vec<bool>,
     on: Vec<bool>,
-    text: String,
 }
 
 fn place(number: u64) -> u64 {
@@ -73,7 +70,6 @@ impl World {
             tokens: vec![Vec::new(); theme.partitions],
             free: vec![true; theme.processors.len()],
             on: vec![true; theme.processors.len()],
-            text: String::new(),
         };
         for number in 0..theme.processors.len() {
             let id = world.processor(number);
@@ -216,8 +212,7 @@ impl World {
                 let port = Port::new(port as u32);
                 let word = MessageWord::new(port, (region != 0).then(|| RegionHandle::new(region as u32)), 0);
                 // Two that wait are as good as more.
-                let entries = format!("{:?}", system.partition(own(who)).unwrap()).matches("body: ").count();
-                if entries > 8 {
+                if Digest::of([system.partition(own(who)).unwrap()]).entries > 8 {
                     return None;
                 }
                 Some(system.send(machine, own(who), word, &[0; 16]).is_ok())
@@ -376,26 +371,23 @@ impl World {
     }
 
     /// A number for the state, without the names and addresses that things happen to have.
-    pub fn fingerprint(&mut self) -> u128 {
-        let mut text = std::mem::take(&mut self.text);
-        text.clear();
+    pub fn fingerprint(&self) -> u128 {
+        let mut digest = Digest::default();
         for (who, ix) in self.partitions.iter().enumerate() {
             let p = self.system.partition(*ix).unwrap();
-            write!(text, "{p:?} {:?} {:?} {:?} ", self.tokens[who].len(), self.free, self.on).unwrap();
-            self.write_window(&mut text, p.root());
+            write!(digest, "{p:?} {:?} {:?} {:?} ", self.tokens[who].len(), self.free, self.on).unwrap();
+            self.write_window(&mut digest, p.root());
         }
-        let hash = hash(&text);
-        self.text = text;
-        hash
+        digest.hash
     }
 
     /// The entries of a partition's window, as they are.
-    fn write_window(&self, text: &mut String, root: Pa) {
+    fn write_window(&self, digest: &mut Digest, root: Pa) {
         let first = (layout::WINDOW_BASE >> 30) as usize;
         let entry = self.machine.tables.get(root, first);
-        write!(text, "{entry} ").unwrap();
+        digest.number(entry);
         for index in 0..2 {
-            write!(text, "{} ", self.machine.tables.get(Pa::new(entry & 0xffff_ffff_f000), index)).unwrap();
+            digest.number(self.machine.tables.get(Pa::new(entry & 0xffff_ffff_f000), index));
         }
     }
 
@@ -407,12 +399,8 @@ impl World {
 
     fn balance(&mut self) -> Vec<(u16, Pa, handover_core::Ipa)> {
         self.machine.zeroes = books::zeroes(&self.system);
-        // What is being cleared, and a port that closes, are half done.
-        let text = format!(
-            "{:?}",
-            self.partitions.iter().map(|ix| self.system.partition(*ix).unwrap()).collect::<Vec<_>>()
-        );
-        let rest = !text.contains("Clearing") && !text.contains("Closing") && !text.contains("Leaving");
+        let rest =
+            !Digest::of(self.partitions.iter().map(|ix| self.system.partition(*ix).unwrap())).half_done;
         books::balance(&self.system, &self.machine, 0, |_| PartitionId::new(0), rest)
     }
 
@@ -443,41 +431,73 @@ impl World {
     }
 }
 
-/// Numbers each large number, that is an address or a descriptor, in the order in which it appears; leaves out what only counts up.
-fn hash(text: &str) -> u128 {
-    let mut hashers = [DefaultHasher::new(), DefaultHasher::new()];
-    hashers[1].write_u8(1);
-    let mut names: HashMap<u64, u64> = HashMap::new();
-    let mut feed = |value: u64| hashers.iter_mut().for_each(|hasher| value.hash(hasher));
-    let bytes = text.as_bytes();
-    let (mut at, mut word) = (0, 0u64);
-    while let Some(&byte) = bytes.get(at) {
-        if !byte.is_ascii_digit() {
-            word = if byte.is_ascii_alphabetic() { word << 8 | u64::from(byte) } else { word };
-            feed(u64::from(byte));
-            at += 1;
-            continue;
-        }
-        let mut value = 0u64;
-        while let Some(digit) = bytes.get(at).filter(|byte| byte.is_ascii_digit()) {
-            value = value.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
-            at += 1;
-        }
-        // `sequence`, which tells requests apart.
-        let counts_up = word & 0xffff_ffff_ffff == u64::from_be_bytes(*b"\0\0quence");
-        word = 0;
-        if counts_up {
-            continue;
-        }
+/// What records are, from how they are written: each large number, which is an address or a descriptor, is numbered in the order in which it appears; what
+/// only counts up is left out.
+#[derive(Default)]
+struct Digest {
+    hash: u128,
+    names: Vec<u64>,
+    /// What is written next is how often something has happened.
+    counts_up: bool,
+    /// Something is being cleared, or a port closes.
+    half_done: bool,
+    /// Messages.
+    entries: u32,
+}
+
+impl Digest {
+    fn of<'a>(partitions: impl IntoIterator<Item = &'a Partition>) -> Digest {
+        let mut digest = Digest::default();
+        partitions.into_iter().for_each(|p| write!(digest, "{p:?} ").unwrap());
+        digest
+    }
+
+    fn feed(&mut self, value: u64) {
+        let hash = (self.hash ^ u128::from(value)).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        self.hash = hash ^ hash >> 64;
+    }
+
+    fn number(&mut self, value: u64) {
         let address = value & 0x0000_ffff_ffff_f000;
         if address < BASE || value == u64::MAX {
-            feed(value);
-        } else {
-            let next = names.len() as u64;
-            feed(value & !0x0000_ffff_ffff_f000);
-            feed(*names.entry(address).or_insert(next));
+            return self.feed(value);
         }
+        let known = self.names.iter().position(|name| *name == address);
+        let name = known.unwrap_or_else(|| {
+            self.names.push(address);
+            self.names.len() - 1
+        });
+        self.feed(value & !0x0000_ffff_ffff_f000);
+        self.feed(name as u64);
     }
-    let [first, second] = hashers.map(|hasher| hasher.finish());
-    u128::from(first) << 64 | u128::from(second)
+}
+
+impl Write for Digest {
+    /// Names and numbers come each as a whole.
+    fn write_str(&mut self, piece: &str) -> std::fmt::Result {
+        let bytes = piece.as_bytes();
+        match bytes.first() {
+            Some(first) if first.is_ascii_digit() => {
+                let counts_up = std::mem::take(&mut self.counts_up);
+                // Flags are written in another way.
+                if let Ok(value) = piece.parse() {
+                    if !counts_up {
+                        self.number(value);
+                    }
+                    return Ok(());
+                }
+            }
+            Some(first) if first.is_ascii_alphabetic() => {
+                self.half_done |= matches!(piece, "Clearing" | "Closing" | "Leaving");
+                self.entries += u32::from(piece == "body");
+                // It tells requests apart.
+                self.counts_up = piece == "sequence";
+            }
+            _ => {}
+        }
+        for part in bytes.chunks(8) {
+            self.feed(part.iter().fold(part.len() as u64, |word, byte| word << 8 ^ u64::from(*byte)));
+        }
+        Ok(())
+    }
 }
