@@ -85,7 +85,7 @@ impl Table {
 #[derive(Default)]
 pub struct Tables {
     tables: Vec<Box<Table>>,
-    /// Of each frame of memory, from [`BASE`] on: one more than the place of what it ever held, or 0; and [`Tables::ALLOCATED`].
+    /// Of each frame of memory, from [`BASE`] on: one more than the place of what it ever held, or 0; and bits that say what it is now.
     frames: Vec<u32>,
     late: Vec<(u64, usize, u64)>,
     /// Changes with every descriptor, and comes back when it does.
@@ -103,6 +103,11 @@ fn mix(values: [u64; 3]) -> u64 {
 impl Tables {
     /// The frame is allocated by itself.
     const ALLOCATED: u32 = 1 << 31;
+    /// Of it there are stores that walkers may not have seen.
+    const LATE: u32 = 1 << 30;
+    /// It holds records.
+    const RECORDS: u32 = 1 << 29;
+    const PLACE: u32 = Tables::RECORDS - 1;
 
     fn new(chunks: usize) -> Tables {
         Tables { frames: vec![0; chunks * (BLOCK / PAGE) as usize], ..Tables::default() }
@@ -121,7 +126,7 @@ impl Tables {
     }
 
     fn place(&self, table: Pa) -> Option<usize> {
-        match self.frame(table) & !Tables::ALLOCATED {
+        match self.frame(table) & Tables::PLACE {
             0 => None,
             place => Some(place as usize - 1),
         }
@@ -159,17 +164,20 @@ impl Tables {
             self.hash ^= mixed(old) ^ mixed(value);
         }
         self.late.push((table.get(), index, old));
+        *self.frame_mut(table) |= Tables::LATE;
     }
 
     fn settle(&mut self) {
-        self.late.clear();
+        for (table, ..) in std::mem::take(&mut self.late) {
+            *self.frame_mut(Pa::new(table)) &= !Tables::LATE;
+        }
     }
 }
 
 impl Visible for Tables {
     fn visible(&self, table: Pa, index: usize) -> Vec<u64> {
         let now = self.get(table, index);
-        if self.late.is_empty() {
+        if self.frame(table) & Tables::LATE == 0 {
             return vec![now];
         }
         let late = self.late.iter().filter(|(t, i, _)| (*t, *i) == (table.get(), index));
@@ -376,6 +384,9 @@ impl Model {
 
     /// The allocation that an address is in.
     pub fn owner(&self, pa: Pa) -> Option<(u64, u8)> {
+        if self.tables.frame(pa) & Tables::ALLOCATED != 0 {
+            return Some((pa.get() & !(PAGE - 1), 12));
+        }
         let (&start, &order) = self.allocated.range(..=pa.get()).next_back()?;
         (pa.get() - start < 1 << order).then_some((start, order))
     }
@@ -386,7 +397,7 @@ impl Model {
         if size == PAGE {
             assert!(self.tables.is_zero(pa), "a free frame is not zero: {pa:x?}");
         }
-        assert!(!self.records.values().any(|frame| *frame == pa), "a free frame holds records");
+        assert_eq!(self.tables.frame(pa) & Tables::RECORDS, 0, "a free frame holds records");
     }
 
     pub fn touch(&mut self, touched: Vec<(u16, Pa, Ipa)>) {
@@ -438,7 +449,7 @@ impl Machine for Model {
         assert_eq!(self.allocated.remove(&pa.get()), Some(order), "{pa:x?} was not allocated so");
         self.assert_zero(pa, 1 << order);
         self.freed_early |= self.cache.is_pending(pa, 1 << order);
-        self.freed_early |= self.tables.late.iter().any(|(table, ..)| *table == pa.get());
+        self.freed_early |= self.tables.frame(pa) & Tables::LATE != 0;
         self.hash ^= mix([pa.get(), u64::from(order), 1]);
         match order {
             12 => {
@@ -531,11 +542,13 @@ impl Machine for Model {
         };
         page.fill_with(T::default);
         self.records.insert(page.as_ptr() as usize, frame);
+        *self.tables.frame_mut(frame) |= Tables::RECORDS;
         page
     }
 
     fn reclaim<T: 'static>(&mut self, page: &'static mut [T]) -> Pa {
         let frame = self.records.remove(&(page.as_ptr() as usize)).expect("a page of records");
+        *self.tables.frame_mut(frame) &= !Tables::RECORDS;
         IDLE.with_borrow_mut(|idle| idle.entry(TypeId::of::<T>()).or_default().push(Box::new(page)));
         frame
     }
