@@ -2,6 +2,7 @@
 /* Listeners: requests for channels to a service of this partition. */
 
 #include <linux/anon_inodes.h>
+#include <linux/bitops.h>
 #include <linux/file.h>
 #include <linux/module.h>
 #include <linux/poll.h>
@@ -17,7 +18,7 @@ struct handover_listener {
 	struct handover *handover;
 	struct list_head node;
 	u32 service;
-	u32 kind; /* HANDOVER_LISTEN_SHARED, HANDOVER_EVENTS, or 0: requests for channels */
+	u32 kind; /* HANDOVER_LISTEN_SHARED, HANDOVER_LISTEN_ONE_WAY, HANDOVER_EVENTS, or 0: requests for channels */
 	u32 last_id;
 	unsigned int pending; /* requests in both lists */
 	struct list_head waiting; /* nobody has taken them yet */
@@ -91,16 +92,17 @@ static u32 route_word(struct handover *handover, u64 token, u32 partition, u64 w
 {
 	const u64 directions = HANDOVER_REQUEST_SEND_ONLY | HANDOVER_REQUEST_RECEIVE_ONLY;
 	u64 asked = HANDOVER_REQUEST_FLAGS(word);
+	u32 direction = asked & HANDOVER_REQUEST_SEND_ONLY ? HANDOVER_SEND_ONLY : HANDOVER_RECEIVE_ONLY;
 
 	switch (asked & ~directions) {
 	case 0:
-		/* Channels that go one way have no listener here. */
-		return asked ? HANDOVER_REASON_NO_LISTENER : route(handover, token, partition, word, 0, 0);
+		if (!asked)
+			return route(handover, token, partition, word, 0, 0);
+		return route(handover, token, partition, word, HANDOVER_LISTEN_ONE_WAY, direction);
 	case HANDOVER_REQUEST_MEMORY:
 		return route(handover, token, partition, word, HANDOVER_LISTEN_SHARED, word >> HANDOVER_REQUEST_ORDER_SHIFT);
 	case HANDOVER_REQUEST_EVENTS:
-		return route(handover, token, partition, word, HANDOVER_EVENTS,
-			     asked & HANDOVER_REQUEST_SEND_ONLY ? HANDOVER_SEND_ONLY : HANDOVER_RECEIVE_ONLY);
+		return route(handover, token, partition, word, HANDOVER_EVENTS, direction);
 	}
 	return HANDOVER_REASON_NO_LISTENER;
 }
@@ -257,6 +259,7 @@ static int accept_ioctl(struct file *file, void __user *argument)
 		error = PTR_ERR(channel);
 		goto put_back;
 	}
+	channel->mute = listener->kind == HANDOVER_LISTEN_ONE_WAY && request->flags & HANDOVER_SEND_ONLY;
 	accept.fd = fd;
 	accept.partition = request->partition;
 	if (copy_to_user(argument, &accept, sizeof(accept))) {
@@ -367,7 +370,7 @@ static const struct file_operations listener_fops = {
 
 int handover_listen(struct handover *handover, void __user *argument)
 {
-	const u32 kinds = HANDOVER_LISTEN_SHARED | HANDOVER_EVENTS;
+	const u32 kinds = HANDOVER_LISTEN_SHARED | HANDOVER_LISTEN_ONE_WAY | HANDOVER_EVENTS;
 	struct handover_listener *listener;
 	struct handover_listen listen;
 	struct file *file;
@@ -375,7 +378,7 @@ int handover_listen(struct handover *handover, void __user *argument)
 
 	if (copy_from_user(&listen, argument, sizeof(listen)))
 		return -EFAULT;
-	if (listen.flags & ~(HANDOVER_NONBLOCK | kinds) || (listen.flags & kinds) == kinds || listen.reserved)
+	if (listen.flags & ~(HANDOVER_NONBLOCK | kinds) || hweight32(listen.flags & kinds) > 1 || listen.reserved)
 		return -EINVAL;
 	listener = kzalloc(sizeof(*listener), GFP_KERNEL_ACCOUNT);
 	if (!listener)

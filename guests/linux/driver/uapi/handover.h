@@ -101,19 +101,21 @@ struct handover_connect {
 
 /* HANDOVER_LISTEN: for requests for shared memory, instead of channels. Its HANDOVER_ACCEPT makes shared descriptors. */
 #define HANDOVER_LISTEN_SHARED 0x2
+/* HANDOVER_LISTEN: for requests for channels whose messages go one way, instead of both ways. */
+#define HANDOVER_LISTEN_ONE_WAY 0x80
 
 /* HANDOVER_LISTEN, on the device. EADDRINUSE: somebody listens on it already. */
 struct handover_listen {
 	__u32 service; /* in */
-	__u32 flags; /* in: HANDOVER_NONBLOCK, and HANDOVER_LISTEN_SHARED or HANDOVER_EVENTS */
+	__u32 flags; /* in: HANDOVER_NONBLOCK, and at most one of HANDOVER_LISTEN_SHARED, HANDOVER_LISTEN_ONE_WAY, HANDOVER_EVENTS */
 	__s32 fd; /* out: the listener */
 	__u32 reserved;
 };
 
 /*
  * HANDOVER_REQUEST, on a listener: waits for the next request and takes it; it must be answered by HANDOVER_ACCEPT or
- * HANDOVER_REFUSE (closing the listener refuses it). Its flags are log2 of the bytes of shared memory, for an event port what
- * who asks does there, and for a channel 0.
+ * HANDOVER_REFUSE (closing the listener refuses it). Its flags are log2 of the bytes of shared memory; for an event port or a
+ * channel that goes one way what who asks does there; and for a channel that goes both ways 0.
  */
 struct handover_request {
 	__u32 flags; /* in: HANDOVER_NONBLOCK; out: log2 of the bytes, or HANDOVER_SEND_ONLY or ..._RECEIVE_ONLY, or 0 */

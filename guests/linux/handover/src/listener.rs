@@ -11,7 +11,7 @@ use rustix::io::retry_on_intr;
 
 use crate::{Channel, Handover, Port, Service, ports::End, uapi};
 
-/// Takes requests to one service of this partition: for channels, for shared memory, or for event ports. Dropping it refuses those that wait, and those
+/// Takes requests to one service of this partition: for channels, for those whose messages go one way, for shared memory, or for event ports. Dropping it refuses those that wait, and those
 /// that were taken and have no answer. Its descriptor can be polled.
 #[derive(Debug)]
 pub struct Listener {
@@ -37,7 +37,7 @@ pub struct Request {
 }
 
 impl Listener {
-    /// Starts to listen for requests for channels. [`io::ErrorKind::AddrInUse`]: somebody does already.
+    /// Starts to listen for requests for channels that go both ways. [`io::ErrorKind::AddrInUse`]: somebody does already.
     pub fn new(handover: &Handover, service: &Service) -> io::Result<Listener> {
         Listener::listen(handover, service.service, 0)
     }
@@ -50,6 +50,12 @@ impl Listener {
     /// For requests for shared memory: [`Shared::from_channel`](crate::Shared::from_channel) makes it of what is accepted.
     pub fn for_shared(handover: &Handover, service: &Service) -> io::Result<Listener> {
         Listener::listen(handover, service.service, uapi::LISTEN_SHARED)
+    }
+
+    /// For requests for channels whose messages go one way: with [`RequestFlags::SEND_ONLY`] what is accepted receives, with
+    /// [`RequestFlags::RECEIVE_ONLY`] it sends. The other fails with [`io::ErrorKind::PermissionDenied`].
+    pub fn for_one_way(handover: &Handover, service: &Service) -> io::Result<Listener> {
+        Listener::listen(handover, service.service, uapi::LISTEN_ONE_WAY)
     }
 
     /// For requests for event ports: with [`RequestFlags::SEND_ONLY`] what is accepted is an [`EventReceiver`](crate::EventReceiver), with
@@ -104,10 +110,15 @@ impl Listener {
 fn asked(kind: u32, word: u32) -> (RequestFlags, usize) {
     match kind {
         uapi::LISTEN_SHARED => (RequestFlags::MEMORY, 1 << (word & 63)),
-        uapi::EVENTS if word & uapi::SEND_ONLY != 0 => (RequestFlags::EVENTS | RequestFlags::SEND_ONLY, 0),
-        uapi::EVENTS => (RequestFlags::EVENTS | RequestFlags::RECEIVE_ONLY, 0),
+        uapi::EVENTS => (RequestFlags::EVENTS | direction(word), 0),
+        uapi::LISTEN_ONE_WAY => (direction(word), 0),
         _ => (RequestFlags::empty(), 0),
     }
+}
+
+/// Of what goes one way: which.
+fn direction(word: u32) -> RequestFlags {
+    if word & uapi::SEND_ONLY != 0 { RequestFlags::SEND_ONLY } else { RequestFlags::RECEIVE_ONLY }
 }
 
 impl Request {
@@ -163,5 +174,7 @@ mod tests {
         let (sends, receives) = (RequestFlags::SEND_ONLY, RequestFlags::RECEIVE_ONLY);
         assert_eq!(asked(uapi::EVENTS, uapi::SEND_ONLY), (RequestFlags::EVENTS | sends, 0));
         assert_eq!(asked(uapi::EVENTS, uapi::RECEIVE_ONLY), (RequestFlags::EVENTS | receives, 0));
+        assert_eq!(asked(uapi::LISTEN_ONE_WAY, uapi::SEND_ONLY), (sends, 0));
+        assert_eq!(asked(uapi::LISTEN_ONE_WAY, uapi::RECEIVE_ONLY), (receives, 0));
     }
 }

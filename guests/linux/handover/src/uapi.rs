@@ -30,6 +30,8 @@ pub const ROLE_CLIENT: u32 = 1;
 pub const ROLE_SERVER: u32 = 2;
 /// Of a listener: for shared memory, not for channels.
 pub const LISTEN_SHARED: u32 = 2;
+/// Of a listener: for channels whose messages go one way.
+pub const LISTEN_ONE_WAY: u32 = 0x80;
 /// Only who asks writes to shared memory.
 pub const SHARE_I_WRITE: u32 = 1;
 /// Only who is asked does.

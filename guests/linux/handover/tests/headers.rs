@@ -192,6 +192,7 @@ fn constants_of_the_uapi_header_are_the_librarys() {
         ("HANDOVER_LEND", uapi::LEND),
         ("HANDOVER_SHOW", uapi::SHOW),
         ("HANDOVER_LISTEN_SHARED", uapi::LISTEN_SHARED),
+        ("HANDOVER_LISTEN_ONE_WAY", uapi::LISTEN_ONE_WAY),
         ("HANDOVER_SHARE_I_WRITE", uapi::SHARE_I_WRITE),
         ("HANDOVER_SHARE_PEER_WRITES", uapi::SHARE_PEER_WRITES),
         ("HANDOVER_SHARED_OWN", uapi::SHARED_OWN),

@@ -1,5 +1,5 @@
 //! Event ports and port sets: with a bare-metal guest that answers each event by another (`guests/streams`, `role=bell`), and with this partition itself,
-//! where both ends can be seen.
+//! where both ends can be seen, as of a channel that goes one way.
 
 use std::{io, thread, time::Duration};
 
@@ -9,6 +9,8 @@ use handover_linux::{
     Causes, Channel, ConnectError, Connecting, EventReceiver, EventSender, Handover, Listener, PortSet,
     RequestFlags, RequestWord, Service,
 };
+
+use crate::one_way;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -44,6 +46,8 @@ pub fn run(handover: &Handover, arguments: &Arguments) -> Result<()> {
     println!("events: without an answer: ok");
     many(handover, &listener, &ring).context("many ports, one wait")?;
     println!("events: many ports, one wait: ok");
+    one_way::check(handover, &ring).context("channels that go one way")?;
+    println!("events: channels that go one way: ok");
     Ok(())
 }
 
@@ -217,7 +221,7 @@ fn many(handover: &Handover, listener: &Listener, own: &Service) -> Result<()> {
     Ok(())
 }
 
-fn ends<T>(result: io::Result<T>, expected: io::ErrorKind, when: &str) -> Result<()> {
+pub(crate) fn ends<T>(result: io::Result<T>, expected: io::ErrorKind, when: &str) -> Result<()> {
     let found = result.map(drop).map_err(|error| error.kind());
     ensure!(found == Err(expected), "{when}: {found:?}");
     Ok(())

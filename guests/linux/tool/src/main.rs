@@ -5,6 +5,7 @@ mod counter;
 mod echo;
 mod events;
 mod fault;
+mod one_way;
 mod pattern;
 mod prove;
 mod share;

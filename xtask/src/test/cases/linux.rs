@@ -238,6 +238,7 @@ pub(super) fn cases() -> Vec<Case> {
                 Has("linux", "events: at wrong ends: ok"),
                 Has("linux", "events: without an answer: ok"),
                 Has("linux", "events: many ports, one wait: ok"),
+                Has("linux", "events: channels that go one way: ok"),
                 Has("bell", "its client has gone"),
                 Has("linux", "test: events: 0"),
                 Lacks("linux", "Call trace"),
