@@ -151,7 +151,7 @@ fn waits(kernel: &mut Kernel, mut guest: Running, waited: Waited) -> bool {
             deliver(caller, server, call.word);
             return false;
         }
-        Waited::Waiting if !is_interrupted(&mut kernel.hardware, server.id()) => {
+        Waited::Waiting if !is_interrupted(&mut kernel.hardware, guest) => {
             // SAFETY: as in `call_over`.
             unsafe { (*server.as_ptr()).in_call = InCall::Waiting };
             return true;

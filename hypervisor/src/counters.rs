@@ -33,6 +33,12 @@ impl Counters {
         add(&self.named[counter as usize], number);
     }
 
+    /// How often it has, or how many bytes of it.
+    #[inline(always)]
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.named[counter as usize].load(Ordering::Relaxed)
+    }
+
     /// Something has happened once.
     #[inline(always)]
     pub fn count(&self, counter: Counter) {

@@ -52,6 +52,9 @@ pub struct Processor {
     redistributor: AtomicUsize,
     /// What is to be done here when who runs leaves, or somebody comes: bits of [`Marks`]. Written by this processor alone.
     marks: AtomicU8,
+    /// What is known of EL1's registers here: bits of [`Kept`](crate::arch::watch::Kept), those of the logical processor that was here last. Written by this
+    /// processor alone.
+    kept: AtomicU8,
     /// Which one it is, below [`PROCESSORS_MAX`].
     index: u8,
 }
@@ -63,6 +66,7 @@ static PROCESSORS: [Processor; PROCESSORS_MAX] = {
             mpidr: AtomicU64::new(u64::MAX),
             redistributor: AtomicUsize::new(0),
             marks: AtomicU8::new(0),
+            kept: AtomicU8::new(0),
             index: 0,
         }
     }; PROCESSORS_MAX];
@@ -157,6 +161,18 @@ impl Processor {
     #[inline(always)]
     pub fn marks(&self) -> u8 {
         self.marks.load(Ordering::Relaxed)
+    }
+
+    /// What is known of EL1's registers here: bits of [`Kept`](crate::arch::watch::Kept).
+    #[inline(always)]
+    pub fn kept(&self) -> u8 {
+        self.kept.load(Ordering::Relaxed)
+    }
+
+    /// Notes what is known of them from now on.
+    #[inline(always)]
+    pub fn set_kept(&self, kept: u8) {
+        self.kept.store(kept, Ordering::Relaxed);
     }
 
     /// Notes that something is, or is not any more.

@@ -5,6 +5,7 @@ use crate::arch::features::guest_id;
 use crate::arch::registers::MDSCR_EL1;
 use crate::kernel::KERNEL;
 use crate::timer::{self, PhysicalTimer};
+use crate::trap::opens;
 use crate::vcpu::{Attention, Running};
 
 /// What came of it.
@@ -58,6 +59,8 @@ pub fn access(mut guest: Running, access: &SystemAccess, value: u64) -> Access {
             if access.read {
                 Access::Read(MDSCR_EL1.get())
             } else {
+                // Written here, it is one of those that are not saved each time.
+                opens(guest);
                 // TDCC [12], KDE [13], MDE [15] and SS [0]; without breakpoints MDE and KDE have no effect.
                 MDSCR_EL1.set(value & (1 | 1 << 12 | 1 << 13 | 1 << 15));
                 Access::Written

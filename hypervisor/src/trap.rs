@@ -5,6 +5,7 @@ use handover_core::{Ipa, PartitionIndex};
 
 use crate::arch::exception::{self, DataAccess, Syndrome, SystemAccess, class};
 use crate::arch::registers::ICH_VMCR_EL2;
+use crate::arch::watch::{self, Kept};
 use crate::bus;
 use crate::hypercall;
 use crate::interrupt;
@@ -124,6 +125,8 @@ fn other(mut guest: Running, syndrome: Syndrome) -> Running {
             guest.counters().count(Counter::SystemRegisters);
             system_access(guest, SystemAccess::decode(syndrome))
         }
+        // TPIDRURW, of a program that a guest was able to start: it is TPIDR_EL0.
+        class::CP15 if opens(guest) => guest,
         class::DATA_ABORT_LOWER => {
             guest.counters().count(Counter::DataAborts);
             data_abort(guest, syndrome)
@@ -187,7 +190,7 @@ pub fn wait_for_interrupt(guest: Running) -> Running {
 #[inline(always)]
 fn wait_for_interrupt_here(guest: Running) -> Running {
     let mut kernel = KERNEL.lock();
-    if is_interrupted(&mut kernel.hardware, guest.id()) || arch::interrupt_pending() {
+    if has_interrupt(&mut kernel.hardware, guest.id()) || arch::interrupt_pending() {
         resume(kernel, guest, false)
     } else {
         block_here(kernel)
@@ -196,7 +199,14 @@ fn wait_for_interrupt_here(guest: Running) -> Running {
 
 /// Whether an interrupt is there for the guest that runs here, or its partition has other things in mind for it.
 #[inline(always)]
-pub fn is_interrupted(hardware: &mut Hardware, id: VcpuId) -> bool {
+pub fn is_interrupted(hardware: &mut Hardware, guest: Running) -> bool {
+    // Most often its list registers are empty, and nothing is on its way there.
+    guest.may_be_interrupted() && has_interrupt(hardware, guest.id())
+}
+
+/// [`is_interrupted`] of a guest that has been interrupted since it came, as those have that wait for interrupts.
+#[inline(always)]
+fn has_interrupt(hardware: &mut Hardware, id: VcpuId) -> bool {
     hardware.flush(id);
     let count = hardware.list_registers;
     let Some(shell) = hardware.shell(id.partition) else { return true };
@@ -205,7 +215,23 @@ pub fn is_interrupted(hardware: &mut Hardware, id: VcpuId) -> bool {
     ready || shell.halt != Halt::No
 }
 
+/// A guest has written a register that is seldom written, if it is quiet: it is not any more, and executes the instruction again. → whether it is so.
+pub fn opens(mut guest: Running) -> bool {
+    let switches = guest.counters().get(Counter::Switches);
+    let context = guest.context();
+    let quiet = context.is_quiet();
+    if quiet {
+        context.open(switches);
+        processor::this().set_kept(Kept::NOTHING);
+        watch::trap(false);
+    }
+    quiet
+}
+
 fn system_access(mut guest: Running, access: SystemAccess) -> Running {
+    if !access.read && watch::is_watched(access.name) && opens(guest) {
+        return guest;
+    }
     if matches!(access.name, (1, 0, 8, ..)) {
         return bus::maintain(guest, &access);
     }

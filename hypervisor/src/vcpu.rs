@@ -68,7 +68,7 @@ impl Attention {
 pub struct Arrival;
 
 impl Arrival {
-    /// There may be something for its list registers. Set with whatever makes its interrupt controller want a flush, and taken back when it has come.
+    /// There may be something for its list registers: set, also while it runs, with whatever makes its interrupt controller want a flush, and taken back by that.
     pub const INTERRUPTS: u8 = 1;
     /// Its guest's physical timer may be on.
     pub const TIMER: u8 = 2;
@@ -212,6 +212,14 @@ impl Running {
     pub fn key(self) -> VcpuKey {
         // SAFETY: by `new` it is placed, so not null.
         VcpuKey(unsafe { NonNull::new_unchecked(self.0) })
+    }
+
+    /// Whether an interrupt may be there for it, or its partition is halted; the kernel must be locked.
+    #[inline(always)]
+    pub fn may_be_interrupted(self) -> bool {
+        // SAFETY: by `new`; this processor runs it, and `arrival` is touched under the lock alone.
+        let (held, arrival) = unsafe { ((*self.0).context.interrupts.held, (*self.0).arrival) };
+        held != 0 || arrival & (Arrival::INTERRUPTS | Arrival::HALTED) != 0
     }
 
     /// What concerns it; the kernel must be locked.

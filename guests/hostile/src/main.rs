@@ -28,6 +28,7 @@ mod registers;
 mod twins;
 mod upper;
 mod user;
+mod watched;
 
 use failure::{Failure, ensure};
 use handover_guest::{
@@ -77,6 +78,7 @@ const CASES: &[(&str, Case)] = &[
     ("memory-under-use", granules::under_use),
     ("processors", processors::power),
     ("registers-kept", context::kept),
+    ("registers-watched", watched::kept),
     ("last-word", upper::last_word),
     ("vectors", upper::vectors),
     ("one-asid", twins::one_asid),

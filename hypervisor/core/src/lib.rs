@@ -50,6 +50,7 @@ mod timeout;
 pub mod traffic;
 mod vcpu;
 pub mod vgic;
+pub mod watch;
 
 pub use account::Accounts;
 pub use addr::{Ipa, PAGE, Pa};

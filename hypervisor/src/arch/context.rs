@@ -5,6 +5,9 @@ use core::arch::asm;
 use super::features::Capabilities;
 use super::registers::*;
 use super::stage2;
+use super::watch::{self, Kept};
+use crate::processor::Processor;
+use handover_core::watch::Watch;
 
 /// Interrupt state as the hardware holds it while the logical processor is on a physical one (IHI 0069, 12.4).
 #[derive(Clone, Copy)]
@@ -31,13 +34,6 @@ pub struct FloatState {
     fpsr: u64,
 }
 
-/// The registers of EL1 and EL0 that are not in [`Context`]'s first part.
-#[repr(C)]
-pub struct El1State {
-    registers: [u64; EL1_COUNT],
-    keys: [u64; KEY_COUNT],
-}
-
 /// All of a logical processor's registers. Only the physical processor that runs it, or holds it stopped under the lock, touches them.
 /// `vectors.s` knows the offsets of the first three fields.
 #[repr(C)]
@@ -60,20 +56,24 @@ pub struct Context {
     pub physical_timer: [u64; 2],
     /// Interrupts.
     pub interrupts: InterruptState,
-    el1: El1State,
+    /// What of `el1` is true while it is on a physical processor: bits of [`Kept`].
+    pub kept: u8,
+    watch: Watch,
+    /// The registers of EL1 and EL0 that are not above, by the lists of `register_pairs` below.
+    el1: [u64; EL1_COUNT],
     float: FloatState,
 }
 
 const _: () = assert!(core::mem::offset_of!(Context, pc) == 248);
 const _: () = assert!(core::mem::offset_of!(Context, spsr) == 256);
 
-/// Registers by their encodings, saved and restored two at a time. Each list is in the order of its array.
+/// Registers by their encodings, saved and restored two at a time. Each list says where in the one array its pairs are.
 macro_rules! register_pairs {
-    ($save:ident, $restore:ident, $count:ident: $($index:literal $first:literal $second:literal),* $(,)?) => {
-        const $count: usize = 2 * [$($index),*].len();
-
+    ($($(#[$doc:meta])* $save:ident, $restore:ident: $($index:literal $first:literal $second:literal),*;)*) => { $(
+        $(#[$doc])*
         #[inline(always)]
-        fn $save(to: &mut [u64; $count]) {
+        fn $save(to: &mut [u64; EL1_COUNT]) {
+            const { $(assert!(2 * $index + 1 < EL1_COUNT);)* }
             // SAFETY: reads system registers, and writes the array at the offsets of its pairs.
             unsafe {
                 asm!(
@@ -83,8 +83,9 @@ macro_rules! register_pairs {
             }
         }
 
+        $(#[$doc])*
         #[inline(always)]
-        fn $restore(from: &[u64; $count]) {
+        fn $restore(from: &[u64; EL1_COUNT]) {
             // SAFETY: reads the array at the offsets of its pairs, and writes registers that only EL1 and EL0 look at.
             unsafe {
                 asm!(
@@ -93,37 +94,44 @@ macro_rules! register_pairs {
                 )
             }
         }
-    };
+    )* };
 }
+
+/// Registers in all of the lists.
+const EL1_COUNT: usize = 34;
 
 register_pairs! {
-    save_el1, restore_el1, EL1_COUNT:
-    0 "sp_el0" "sp_el1",
-    1 "elr_el1" "spsr_el1",
-    2 "sctlr_el1" "cpacr_el1",
-    3 "ttbr0_el1" "ttbr1_el1",
-    4 "tcr_el1" "esr_el1",
-    5 "far_el1" "mair_el1",
-    6 "vbar_el1" "contextidr_el1",
-    7 "tpidr_el1" "tpidr_el0",
-    8 "tpidrro_el0" "par_el1",
-    9 "cntkctl_el1" "csselr_el1",
-    10 "mdscr_el1" "amair_el1",
-    11 "afsr0_el1" "afsr1_el1",
+    /// What exceptions change, or no trap tells of (CNTKCTL_EL1).
+    save_changing, restore_changing:
+        0 "sp_el0" "sp_el1",
+        1 "elr_el1" "spsr_el1",
+        2 "esr_el1" "far_el1",
+        3 "par_el1" "cntkctl_el1";
+    /// Watched, and never the same in two guests.
+    save_system, restore_system:
+        4 "sctlr_el1" "cpacr_el1",
+        5 "ttbr0_el1" "ttbr1_el1",
+        6 "tcr_el1" "mair_el1",
+        7 "vbar_el1" "tpidr_el1",
+        8 "tpidr_el0" "tpidrro_el0";
+    /// Watched, and 0 in most guests; AFSR0_EL1 and AFSR1_EL1, where they are, keep their guests from being quiet.
+    save_seldom, restore_seldom:
+        9 "contextidr_el1" "csselr_el1",
+        10 "mdscr_el1" "amair_el1",
+        11 "afsr0_el1" "afsr1_el1";
+    /// APIA, APIB, APDA, APDB and APGA, low and high halves, by encoding: the names need a processor that has them. Watched.
+    save_keys, restore_keys:
+        12 "s3_0_c2_c1_0" "s3_0_c2_c1_1",
+        13 "s3_0_c2_c1_2" "s3_0_c2_c1_3",
+        14 "s3_0_c2_c2_0" "s3_0_c2_c2_1",
+        15 "s3_0_c2_c2_2" "s3_0_c2_c2_3",
+        16 "s3_0_c2_c3_0" "s3_0_c2_c3_1";
 }
 
-/// Where SCTLR_EL1 is in that list.
-const SCTLR_EL1_INDEX: usize = 4;
-
-// APIA, APIB, APDA, APDB and APGA, low and high halves, by encoding: the names need a processor that has them.
-register_pairs! {
-    save_keys, restore_keys, KEY_COUNT:
-    0 "s3_0_c2_c1_0" "s3_0_c2_c1_1",
-    1 "s3_0_c2_c1_2" "s3_0_c2_c1_3",
-    2 "s3_0_c2_c2_0" "s3_0_c2_c2_1",
-    3 "s3_0_c2_c2_2" "s3_0_c2_c2_3",
-    4 "s3_0_c2_c3_0" "s3_0_c2_c3_1",
-}
+/// Where SCTLR_EL1 is in these lists.
+const SCTLR_EL1_INDEX: usize = 8;
+/// The first of the seldom ones, behind which are the keys.
+const SELDOM_INDEX: usize = 18;
 
 /// SCTLR_EL1 with everything off: the architecture's RES1 bits, or bits whose 1 means "as before the feature" (SPAN, EIS, EOS…).
 const SCTLR_EL1_RESET: u64 = 0x30d0_0980;
@@ -143,38 +151,69 @@ impl Context {
         self.virtual_timer = [0; 2];
         self.physical_timer = [0; 2];
         self.interrupts = InterruptState { list: [0; 16], vmcr: 0, active: [0; 2], hcr: 1, held: 0 };
-        self.el1 = El1State { registers: [0; EL1_COUNT], keys: [0; KEY_COUNT] };
-        self.el1.registers[SCTLR_EL1_INDEX] = SCTLR_EL1_RESET;
+        self.kept = Kept::NOTHING;
+        self.watch = Watch::new();
+        self.el1 = [0; EL1_COUNT];
+        self.el1[SCTLR_EL1_INDEX] = SCTLR_EL1_RESET;
         self.float = FloatState { q: [0; 32], fpcr: 0, fpsr: 0 };
     }
 
-    /// Takes this processor's registers into the context. List registers stay where they are, see [`InterruptState::save_list`], and FP/SIMD registers, see [`FloatState`].
+    /// Takes this processor's registers into the context, but for those that writes to trap if it is quiet ([`Context::save_watched`] otherwise). List registers stay
+    /// where they are, see [`InterruptState::save_list`], and FP/SIMD registers, see [`FloatState`].
     #[inline(always)]
-    pub fn save(&mut self, capabilities: &Capabilities) {
+    pub fn save(&mut self) {
         // Its TLB and cache maintenance is over here before its barriers, on another processor, say so (Arm ARM D8.14).
         stage2::step::dsb_ish();
         stage2::unload();
-        save_el1(&mut self.el1.registers);
-        if capabilities.pointer_authentication {
-            save_keys(&mut self.el1.keys);
-        }
+        save_changing(&mut self.el1);
         self.virtual_timer = [CNTV_CTL_EL0.get(), CNTV_CVAL_EL0.get()];
         CNTV_CTL_EL0.set(0);
         self.interrupts.save();
     }
 
-    /// Puts the context into this processor's registers.
+    /// Whether its copies of the watched registers are true.
     #[inline(always)]
-    pub fn restore(&mut self, capabilities: &Capabilities) {
-        VMPIDR_EL2.set(self.vmpidr);
-        restore_el1(&self.el1.registers);
+    pub fn is_quiet(&self) -> bool {
+        self.kept & Kept::QUIET != 0
+    }
+
+    /// Takes the rest of the registers of one that is open, after [`Context::save`]. It has come onto physical processors `switches` times.
+    #[inline(always)]
+    pub fn save_watched(&mut self, capabilities: &Capabilities, switches: u64) {
+        save_system(&mut self.el1);
+        save_seldom(&mut self.el1);
         if capabilities.pointer_authentication {
-            restore_keys(&self.el1.keys);
+            save_keys(&mut self.el1);
         }
-        if capabilities.error_records {
-            // DISR_EL1 and the syndrome of virtual SErrors are nobody's: RAS is hidden.
+        if self.watch.saved(switches) && capabilities.watched_writes {
+            self.become_quiet();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn become_quiet(&mut self) {
+        let plain = self.el1[SELDOM_INDEX..].iter().all(|value| *value == 0);
+        self.kept = Kept::QUIET | if plain { Kept::PLAIN } else { 0 };
+    }
+
+    /// One that is quiet, and has come onto physical processors `switches` times, has written what is watched.
+    pub fn open(&mut self, switches: u64) {
+        self.kept = Kept::NOTHING;
+        self.watch.written(switches);
+    }
+
+    /// Puts the context into the registers of `processor`, which is this one.
+    #[inline(always)]
+    pub fn restore(&mut self, capabilities: &Capabilities, processor: &Processor) {
+        VMPIDR_EL2.set(self.vmpidr);
+        restore_changing(&self.el1);
+        restore_system(&self.el1);
+        if self.kept & processor.kept() & Kept::PLAIN == 0 {
+            self.restore_rest(capabilities, processor);
+        } else {
+            // As below; `watched_writes` says that it is there.
             VDISR_EL2.set(0);
-            VSESR_EL2.set(0);
         }
         // EL1's registers first: its walks must never mix two guests.
         stage2::step::isb();
@@ -185,13 +224,38 @@ impl Context {
         self.interrupts.restore();
     }
 
+    #[inline(never)]
+    fn restore_rest(&self, capabilities: &Capabilities, processor: &Processor) {
+        restore_seldom(&self.el1);
+        if capabilities.pointer_authentication {
+            restore_keys(&self.el1);
+        }
+        if capabilities.error_records {
+            // DISR_EL1 is nobody's: RAS is hidden.
+            VDISR_EL2.set(0);
+        }
+        if (self.kept ^ processor.kept()) & Kept::QUIET != 0 {
+            watch::trap(self.is_quiet());
+        }
+        processor.set_kept(self.kept);
+    }
+
     /// The guest's count now.
     pub fn count(&self) -> u64 {
         CNTPCT_EL0.get().wrapping_sub(self.counter_offset)
     }
 
     /// When the virtual or the emulated physical timer next wants attention, as a physical count. Only while not on a processor.
+    #[inline(always)]
     pub fn deadline(&self) -> Option<u64> {
+        const ENABLE: u64 = 1;
+        if (self.virtual_timer[0] | self.physical_timer[0]) & ENABLE == 0 {
+            return None;
+        }
+        self.first_due()
+    }
+
+    fn first_due(&self) -> Option<u64> {
         let due = |[control, compare]: [u64; 2]| {
             (control & 3 == 1).then(|| compare.saturating_add(self.counter_offset).max(1))
         };

@@ -9,6 +9,7 @@ pub mod class {
     #![allow(missing_docs, reason = "the names are the Arm ARM's, Table D24.2.40")]
     pub const UNKNOWN: u64 = 0x00;
     pub const WFX: u64 = 0x01;
+    pub const CP15: u64 = 0x03;
     pub const FP: u64 = 0x07;
     pub const HVC64: u64 = 0x16;
     pub const SYSTEM_REGISTER: u64 = 0x18;

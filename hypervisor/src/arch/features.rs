@@ -4,6 +4,7 @@
 //! here, present or future, reads as absent.
 
 use super::registers::*;
+use super::watch;
 
 /// What the control OS itself makes use of.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +29,8 @@ pub struct Capabilities {
     pub memory_partitioning: bool,
     /// FEAT_EVT, as far as TLB maintenance: what goes to other processors traps apart.
     pub enhanced_traps: bool,
+    /// Writes to registers that guests seldom write may trap ([`super::watch`]): FEAT_FGT, and what [`super::context`] needs for its shortest way.
+    pub watched_writes: bool,
     /// FEAT_TLBIOS: TLB maintenance in the outer shareable domain.
     pub tlb_outer: bool,
 }
@@ -54,6 +57,7 @@ impl Capabilities {
         error_records: false,
         memory_partitioning: false,
         enhanced_traps: false,
+        watched_writes: false,
         tlb_outer: false,
     };
 
@@ -62,17 +66,23 @@ impl Capabilities {
         let (isar0, isar1, isar2) = (ID_AA64ISAR0_EL1.get(), ID_AA64ISAR1_EL1.get(), ID_AA64ISAR2_EL1.get());
         let pfr0 = ID_AA64PFR0_EL1.get();
         let (mmfr0, mmfr1) = (ID_AA64MMFR0_EL1.get(), ID_AA64MMFR1_EL1.get());
+        let pointer_authentication = isar1 & 0xff00_0ff0 != 0 || isar2 & 0xff00 != 0;
+        let (fine_grained_traps, error_records) = (field(mmfr0, 56) != 0, field(pfr0, 28) != 0);
         Capabilities {
             forced_write_back: field(ID_AA64MMFR2_EL1.get(), 40) != 0,
             tlb_range: field(isar0, 56) >= 2,
-            pointer_authentication: isar1 & 0xff00_0ff0 != 0 || isar2 & 0xff00 != 0,
+            pointer_authentication,
             random: field(isar0, 60) != 0,
             hcrx: field(mmfr1, 40) != 0,
-            fine_grained_traps: field(mmfr0, 56) != 0,
+            fine_grained_traps,
             fine_grained_traps_2: field(mmfr0, 56) >= 2,
-            error_records: field(pfr0, 28) != 0,
+            error_records,
             memory_partitioning: field(pfr0, 40) != 0,
             enhanced_traps: field(ID_AA64MMFR2_EL1.get(), 56) >= 2,
+            watched_writes: fine_grained_traps
+                && pointer_authentication
+                && error_records
+                && !watch::has_auxiliary_status(),
             tlb_outer: field(isar0, 56) >= 1,
         }
     }

@@ -11,6 +11,7 @@ pub mod smc;
 pub mod stage1;
 pub mod stage2;
 pub mod start;
+pub mod watch;
 
 use core::arch::asm;
 

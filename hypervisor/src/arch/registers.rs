@@ -124,6 +124,8 @@ registers! {
     TCR_EL1 = "s3_0_c2_c0_2";
     PAR_EL1 = "s3_0_c7_c4_0";
     MDSCR_EL1 = "s2_0_c0_c2_2";
+    AFSR0_EL1 = "s3_0_c5_c1_0";
+    AFSR1_EL1 = "s3_0_c5_c1_1";
 
     // Performance monitors.
     PMCR_EL0 = "s3_3_c9_c12_0";

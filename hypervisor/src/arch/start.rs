@@ -142,6 +142,10 @@ pub fn configure(capabilities: &Capabilities) {
         const TRAP_EL1_EL0: u64 = 1 << 48 | 1 << 49;
         MPAM2_EL2.set(TRAP_EL1_EL0);
     }
+    if capabilities.error_records {
+        // The syndrome of virtual SErrors, of which there are none.
+        VSESR_EL2.set(0);
+    }
     stage2::configure();
     stage2::unload();
     VPIDR_EL2.set(MIDR_EL1.get());

@@ -44,13 +44,17 @@ impl Hardware {
     /// Saves all but the list registers. Returns whether they hold something.
     #[inline(always)]
     fn unload(&mut self, processor: &Processor, vcpu: *mut Vcpu) -> bool {
-        let capabilities = self.capabilities;
         if processor.marks() != 0 {
             self.leave_marked(processor, vcpu);
         }
         // SAFETY: this processor runs it, so it is the one to touch it.
         let context = unsafe { &mut (*vcpu).context };
-        context.save(&capabilities);
+        context.save();
+        if !context.is_quiet() {
+            // SAFETY: as above; the counters are no part of the context.
+            let switches = unsafe { (*vcpu).counters.get(Counter::Switches) };
+            context.save_watched(&self.capabilities, switches);
+        }
         processor.set_current(core::ptr::null_mut());
         context.interrupts.held != 0
     }
@@ -108,7 +112,6 @@ impl Hardware {
     /// Loads the registers of one that comes. Returns whether there is something to look at before it goes on.
     #[inline(always)]
     fn load(&mut self, processor: &Processor, key: VcpuKey) -> bool {
-        let capabilities = self.capabilities;
         let vcpu = key.as_ptr();
         // SAFETY: it has been picked to run here, or been lent this processor, under the lock: this processor is the one to touch it.
         let (held, arrival) = unsafe { ((*vcpu).context.interrupts.held, (*vcpu).arrival) };
@@ -119,7 +122,7 @@ impl Hardware {
         unsafe {
             (*vcpu).attention = 0;
             (*vcpu).counters.count(Counter::Switches);
-            (*vcpu).context.restore(&capabilities);
+            (*vcpu).context.restore(&self.capabilities, processor);
         }
         processor.set_current(vcpu);
         u32::from(arrival | processor.marks()) | self.timeouts != 0
@@ -225,6 +228,7 @@ impl Hardware {
         // SAFETY: it runs here, so this processor is the one to touch it.
         let state = unsafe {
             (*key.as_ptr()).counters.count(Counter::ListRegisterUpdates);
+            (*key.as_ptr()).arrival &= !Arrival::INTERRUPTS;
             &mut (*key.as_ptr()).context.interrupts
         };
         state.held = InterruptState::UNKNOWN;

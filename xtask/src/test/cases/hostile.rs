@@ -167,6 +167,24 @@ pub(super) fn cases() -> Vec<Case> {
             icount: false,
         },
         Case {
+            name: "registers",
+            manifest: concat!(
+                "[machine]\nprocessors = 1\nmemory = \"112 MiB\"\n",
+                hostile!("first", "registers-watched", 2),
+                hostile!("second", "registers-watched", 3),
+                hostile!("third", "registers-kept", 2),
+            ),
+            lines: &[
+                Has("first", "hostile: registers-watched ok"),
+                Has("second", "hostile: registers-watched ok"),
+                Has("third", "hostile: registers-kept ok"),
+                Lacks("", "panic"),
+            ],
+            status: 0,
+            limit: 240,
+            icount: true,
+        },
+        Case {
             name: "neighbours",
             manifest: concat!(
                 "end-with = [\"witness\"]\n[machine]\nprocessors = 1\nmemory = \"144 MiB\"\n",
