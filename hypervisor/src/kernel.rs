@@ -6,8 +6,8 @@ use handover_core::maintenance::{CacheStep, Capabilities as MaintenanceCapabilit
 use handover_core::schedule::Schedule;
 use handover_core::vgic::Kick;
 use handover_core::{
-    CacheMaintenance, Colours, Interrupt, Machine, Maintenance, PARTITIONS_MAX, Pa, PartitionIndex, Progress,
-    System, VcpuId,
+    CacheMaintenance, Colours, Interrupt, Ipa, Machine, Maintenance, PARTITIONS_MAX, Pa, PartitionIndex,
+    Progress, System, VcpuId,
 };
 
 use crate::arch;
@@ -141,6 +141,13 @@ impl Hardware {
         }
     }
 
+    /// Where another VMID is loaded, or there are no range instructions. Each of its arguments is in a register: the operation itself would be put together in
+    /// memory before it is known whether it is needed.
+    #[inline(never)]
+    fn unlink_elsewhere(&mut self, vmid: u16, at: Ipa, order: u8, entries: u16) {
+        self.maintain_rest(vmid, Maintenance::Unlink { at, order, entries });
+    }
+
     #[inline(never)]
     fn maintain_rest(&mut self, vmid: u16, op: Maintenance) {
         let capabilities = self.maintenance();
@@ -246,8 +253,11 @@ impl Machine for Hardware {
         // What every message with a region needs. The same as below, without looking for what it is.
         match op {
             Maintenance::Link => Maintenance::Link.perform(RANGES, Tlb),
-            Maintenance::Unlink { .. } if self.capabilities.tlb_range && stage2::has_vmid(vmid) => {
-                if let Some(Some(shell)) = self.shells.get_mut(usize::from(vmid).wrapping_sub(1)) {
+            Maintenance::Unlink { at, order, entries } => {
+                if !(self.capabilities.tlb_range && stage2::has_vmid(vmid)) {
+                    return self.unlink_elsewhere(vmid, at, order, entries);
+                }
+                if let Some(shell) = &mut self.shells[usize::from(vmid.wrapping_sub(1)) % PARTITIONS_MAX] {
                     shell.unlinks = shell.unlinks.wrapping_add(1);
                 }
                 op.perform(RANGES, Tlb);

@@ -166,7 +166,7 @@ static int deliver(struct handover_channel *channel, handover_regs *regs, int fd
 
 	if (IS_ERR(region))
 		return PTR_ERR(region);
-	memcpy(message.data, handover_short_message(regs), sizeof(message.data));
+	memcpy(message.data, handover_short_message(regs), message.length);
 	if (region) {
 		message.region_fd = fd;
 		message.region_size = region->size;

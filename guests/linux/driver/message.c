@@ -104,7 +104,9 @@ static int receive_once(struct handover_channel *channel)
 		return error == -E2BIG ? -EIO : error;
 
 	channel->word = regs.a1;
-	memcpy(channel->data, handover_short_message(&regs), sizeof(channel->data));
+	/* The registers behind an empty message are as they were. */
+	memset(channel->data, 0, sizeof(channel->data));
+	memcpy(channel->data, handover_short_message(&regs), HANDOVER_WORD_LENGTH(regs.a1));
 	channel->aside = true;
 	if (HANDOVER_WORD_REGION(channel->word)) {
 		region = channel->spare;

@@ -149,7 +149,7 @@ calls! {
     /// Sends a message. `x1` [`MessageWord`](crate::MessageWord), `x2` to `x17` the short message.
     Send = 0x24;
     /// Takes the next message. `x1` port, `x2` where in the message window to map the region, or 0. →
-    /// `x1` [`MessageWord`](crate::MessageWord), `x2` to `x17` the short message, zero-filled.
+    /// `x1` [`MessageWord`](crate::MessageWord), `x2` to `x17` the short message, zero-filled; as they were if it is empty.
     Receive = 0x25;
     /// → `x1` [`Causes`](crate::Causes) that hold now, `x2` the peer's partition id, `x3` the reason of a refusal. `x1` port.
     PortStatus = 0x26;
@@ -180,7 +180,7 @@ calls! {
 
     /// Calls the peer and waits for its reply: the caller's physical processor and time go straight to a logical processor of the peer's that
     /// waits for calls, or the call waits for one. `x1` [`MessageWord`](crate::MessageWord), `x2` to `x17` the short message. →
-    /// `x1` [`MessageWord`](crate::MessageWord), `x2` to `x17` of the reply, zero-filled. If it fails after it has waited, `x1` is a word with the region that has come
+    /// `x1` [`MessageWord`](crate::MessageWord), `x2` to `x17` of the reply, as for `Receive`. If it fails after it has waited, `x1` is a word with the region that has come
     /// back, unmapped.
     Call = 0x60;
     /// Waits for a call. → `x1` [`MessageWord`](crate::MessageWord), `x2` to `x17` as for `Receive`; port 0: there is none, but an interrupt.

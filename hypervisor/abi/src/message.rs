@@ -141,7 +141,7 @@ impl core::fmt::Debug for MessageWord {
 pub struct Message {
     /// `x1`.
     pub word: MessageWord,
-    /// `x2` to `x17`; bytes beyond the length are zero when received.
+    /// `x2` to `x17`; bytes beyond the length are zero when received, unless it is 0.
     pub data: [u64; SHORT_WORDS],
 }
 

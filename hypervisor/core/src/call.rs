@@ -31,9 +31,9 @@ use handover_abi::{Account, Error, MessageWord, Port, RegionHandle, SHORT_MAX};
 
 use crate::channel::{Link, named};
 use crate::list::{List, Node, Nodes};
-use crate::region::{Region, frames, optional_place, taken};
+use crate::region::{Region, Room, frames, optional_place};
 use crate::stage2::Place;
-use crate::{Failure, Machine, PAGE, Pa, Partition, PartitionIndex, Phase, System, VcpuId};
+use crate::{Failure, Machine, PAGE, Partition, PartitionIndex, Phase, System, VcpuId};
 
 /// See the [module](self).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,15 +164,6 @@ struct Landing {
     at: u64,
     /// Of its channel; 0: none are declared.
     colours: u64,
-}
-
-/// What a region that comes takes of its receiver, all of it there.
-struct Room {
-    place: Option<Place>,
-    /// For the table of regions.
-    page: Option<Pa>,
-    /// For the window.
-    table: Option<Pa>,
 }
 
 /// Which of the receiver's limits is in the way is not the sender's to know.
@@ -448,7 +439,8 @@ impl System {
         self.clean_region(m, from, region, false)?;
         // What one partition hands to itself is charged to it already.
         let (memory, control) = if from == to.partition() { (0, 0) } else { (body.size(), body.control()) };
-        let Room { place, page, table } = self.room(m, landing, body.order(), memory, control)?;
+        let room = self.room(m, landing, body.order(), memory, control)?;
+        let landed = room.place.is_somewhere();
 
         if let Some(p) = self.get_mut(from)
             && let Some(gone) = p.regions.vacate(region)
@@ -461,7 +453,7 @@ impl System {
         let p = self.get_mut(to.partition()).ok_or(Error::PeerClosed)?;
         p.accounts.charge(Account::Memory, body.size());
         p.accounts.charge(Account::ControlMemory, body.control());
-        Ok((p.hold(m, body, place, page, table)?, body.order(), place.is_some()))
+        Ok((p.hold(m, body, room)?, body.order(), landed))
     }
 
     #[inline(always)]
@@ -481,22 +473,38 @@ impl System {
         control: u64,
     ) -> Result<Room, Failure> {
         let p = self.get(landing.partition).ok_or(Error::PeerClosed)?;
-        let mut place = optional_place(m, p.root, landing.at, order).unwrap_or(None);
-        let grow = p.regions.is_full();
-        if grow && !p.regions.can_grow() {
-            return Err(Failure::limit(Account::ControlMemory));
-        }
+        let nowhere = Place::nowhere(p.root);
+        let mut place = optional_place(m, p.root, landing.at, order).unwrap_or(nowhere);
         p.accounts.check(Account::Memory, memory)?;
-        let control = control + u64::from(grow) * PAGE;
-        if p.accounts.check(Account::AddressSpace, taken(&place)).is_err() {
-            place = None;
+        if p.accounts.check(Account::AddressSpace, place.size()).is_err() {
+            place = nowhere;
         }
-        let table_fits = p.accounts.check(Account::ControlMemory, control + PAGE).is_ok();
-        if !table_fits {
-            place = place.filter(|place| !place.needs_table());
+        if !p.is_ready(&place) {
+            return self.room_with_frames(m, landing.partition, place, control);
+        }
+        if control != 0 {
             p.accounts.check(Account::ControlMemory, control)?;
         }
-        let (page, table) = frames(m, &p.colours, grow, place.as_ref().is_some_and(Place::needs_table))?;
+        Ok(Room::at(place))
+    }
+
+    /// [`System::room`] where the records need more.
+    #[cold]
+    fn room_with_frames(
+        &mut self,
+        m: &mut impl Machine,
+        who: PartitionIndex,
+        mut place: Place,
+        control: u64,
+    ) -> Result<Room, Failure> {
+        let p = self.get(who).ok_or(Error::PeerClosed)?;
+        let (grow, _) = p.growth(&place)?;
+        let control = control + u64::from(grow) * PAGE;
+        if place.needs_table() && p.accounts.check(Account::ControlMemory, control + PAGE).is_err() {
+            place = Place::nowhere(p.root);
+        }
+        p.accounts.check(Account::ControlMemory, control)?;
+        let (page, table) = frames(m, &p.colours, grow, place.needs_table())?;
         Ok(Room { place, page, table })
     }
 

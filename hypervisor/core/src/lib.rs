@@ -62,7 +62,7 @@ pub use device::{DEVICES_MAX, Device, Interrupt};
 pub use failure::{Failure, Progress};
 pub use machine::Machine;
 pub use maintenance::{CacheMaintenance, Maintenance};
-pub use message::copy_filled as copy_message;
+pub use message::copy_message;
 pub use partition::{Partition, PartitionIndex, Phase};
 pub use stage2::{Attributes, Span};
 pub use syndrome::SyndromeWords;

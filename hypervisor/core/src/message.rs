@@ -1,13 +1,14 @@
 //! Messages: the way of a region from one partition to another.
 
-use handover_abi::{Account, Causes, Error, MessageWord, Port, SHORT_MAX, SHORT_WORDS};
+use handover_abi::{Account, Causes, Error, MessageWord, Port, RegionHandle, SHORT_MAX, SHORT_WORDS};
 
 use crate::channel::{Link, PortRecord, PortState, QUEUE_DEPTH, Queue, named};
 use crate::event::Retracted;
 use crate::list::List;
-use crate::region::{Body, Region, frames, optional_place, taken};
+use crate::region::{Body, Region, Room, frames, optional_place};
+use crate::stage2::Place;
 use crate::table::{PagedTable, To256, per_page};
-use crate::{Failure, Machine, PAGE, PartitionIndex, System};
+use crate::{Failure, Machine, PAGE, Pa, PartitionIndex, System};
 
 /// A message that waits, in its sender's table.
 #[derive(Debug, Default)]
@@ -81,8 +82,9 @@ impl System {
         let port = p.ports.get(word.port().get()).ok_or(Error::BadHandle)?;
         port.connected()?;
         let peer = port.peer;
+        let mut sent = None;
         if let Some(handle) = word.region() {
-            Region::held(&p.regions, handle.get())?;
+            sent = Some((handle.get(), *Region::held(&p.regions, handle.get())?));
             p.check_bus_for(m, handle.get())?;
         }
         let mut next = p.entries.next();
@@ -103,36 +105,35 @@ impl System {
             self.tell(m, peer.partition(), peer.port(), raised);
         }
         let p = self.get_mut(who).ok_or(Error::WrongState)?;
-        let mut body = None;
-        if let Some(handle) = word.region()
-            && let Some(region) = p.regions.vacate(handle.get())
-        {
-            body = Some(region.body);
-            let (slot, view) = (region.unlink(m, p.vmid), region.view);
-            p.accounts.release(Account::AddressSpace, slot);
-            p.drop_view(m, view);
-            p.charge_bus(m);
-        }
         if count != 0
-            && let Some(last) = p.entries.get_mut(tail)
+            && let Some(last) = p.entries.known(tail)
         {
             last.next = handle;
         }
         let (_, entry) = p.entries.occupy().ok_or(Error::NoMemory)?;
+        entry.next = 0;
+        entry.length = length;
         if length != 0 {
             copy(&mut entry.data, data);
         }
-        entry.body = body;
-        entry.next = 0;
-        entry.length = length;
-        Ok(word.with_order(body.map_or(0, |body| body.order())).bytes())
+        let Some((handle, region)) = sent else {
+            entry.body = None;
+            return Ok(u64::from(length));
+        };
+        entry.body = Some(region.body);
+        p.regions.vacate(handle);
+        let slot = region.unlink(m, p.vmid);
+        p.accounts.release(Account::AddressSpace, slot);
+        p.drop_view(m, region.view);
+        p.charge_bus(m);
+        Ok(region.body.size().wrapping_add(u64::from(length)))
     }
 
     /// A port and its partition's list of pending ones.
     #[inline(always)]
     fn port_and_list(&mut self, link: Link) -> Option<(&mut PortRecord, &mut List)> {
         let p = self.get_mut(link.partition())?;
-        Some((p.ports.get_mut(link.port())?, &mut p.pending))
+        Some((p.ports.known(link.port())?, &mut p.pending))
     }
 
     /// The queue is full or knows more about regions, or there is no room for another entry: finds out which, and makes room. → the next entry's handle.
@@ -181,40 +182,107 @@ impl System {
         let number = named(port)?;
         let p = self.caller(who)?;
         let port = p.ports.get(number).ok_or(Error::BadHandle)?;
-        let (queue, peer, severed) = (port.queue, port.peer, port.state == PortState::Severed);
-        let messages = port.messages;
-        if !severed {
-            port.connected()?;
-        }
-        if queue.count == 0 {
-            return Err(match messages {
-                _ if severed => Error::PeerClosed,
-                false => Error::Denied,
-                true => Error::WouldBlock,
-            }
-            .into());
-        }
-        if severed && self.is_ending(peer.partition()) {
-            return Err(Error::PeerClosed.into());
+        let (queue, peer) = (port.queue, port.peer);
+        if port.state != PortState::Connected || queue.count == 0 {
+            self.check_left(Link::new(who, number))?;
         }
         let sender = self.get_mut(peer.partition()).ok_or(Error::PeerClosed)?;
-        let entry = sender.entries.get(queue.head).ok_or(Error::WouldBlock)?;
+        let entry = sender.entries.known(queue.head).ok_or(Error::WouldBlock)?;
         let (next, length) = (entry.next, entry.length);
         let mut word = MessageWord::new(Port::new(number), None, length);
         if let Some(body) = entry.body {
-            let handle = self.take(m, who, peer.partition(), body, at)?;
+            let place = self.room_for(m, who, peer.partition(), &body, at)?;
+            let handle = self.take(m, who, peer.partition(), body, place)?;
             word = MessageWord::new(Port::new(number), Some(handle), length).with_order(body.order());
         }
 
         let sender = self.get_mut(peer.partition()).ok_or(Error::PeerClosed)?;
         if let Some(entry) = sender.entries.vacate(queue.head) {
-            copy_filled(data, &entry.data, length);
+            copy_message(data, &entry.data, length);
         }
         self.advance(m, Link::new(who, number), next);
         Ok(word)
     }
 
-    /// Moves a region's charge to the receiver and the region into its table.
+    /// That there is a message to be received at a port that is not connected, or where none waits.
+    #[cold]
+    fn check_left(&self, at: Link) -> Result<(), Failure> {
+        let port = self.port_at(at).ok_or(Error::BadHandle)?;
+        let severed = port.state == PortState::Severed;
+        if !severed {
+            port.connected()?;
+        }
+        let gone = severed && (port.queue.count == 0 || self.is_ending(port.peer.partition()));
+        match port.queue.count {
+            _ if gone => Err(Error::PeerClosed.into()),
+            0 if port.messages => Err(Error::WouldBlock.into()),
+            0 => Err(Error::Denied.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// That there is room for a region of `from`'s. → where it goes.
+    #[inline(always)]
+    fn room_for(
+        &mut self,
+        m: &mut impl Machine,
+        who: PartitionIndex,
+        from: PartitionIndex,
+        body: &Body,
+        at: u64,
+    ) -> Result<Place, Failure> {
+        let p = self.caller(who)?;
+        let place = optional_place(m, p.root, at, body.order())?;
+        if p.is_ready(&place) {
+            self.check_charges(who, from, body, &place, 0)?;
+            Ok(place)
+        } else {
+            let table = self.make_room(m, who, from, *body, at)?;
+            Ok(place.in_table(table))
+        }
+    }
+
+    /// [`System::room_for`] where the receiver needs more for its records, which it has then. → the table that the place is in.
+    #[cold]
+    fn make_room(
+        &mut self,
+        m: &mut impl Machine,
+        who: PartitionIndex,
+        from: PartitionIndex,
+        body: Body,
+        at: u64,
+    ) -> Result<Pa, Failure> {
+        let p = self.caller(who)?;
+        let place = optional_place(m, p.root, at, body.order())?;
+        let (grow, needs_table) = p.growth(&place)?;
+        let pages = u64::from(grow) * PAGE + u64::from(needs_table) * PAGE;
+        self.check_charges(who, from, &body, &place, pages)?;
+        let p = self.caller(who)?;
+        let (page, table) = frames(m, &p.colours, grow, needs_table)?;
+        Ok(p.furnish(m, Room { place, page, table }).table())
+    }
+
+    /// That what a region of `from`'s takes at a place, and `pages` bytes more of control memory, are within the limits of `who`.
+    #[inline(always)]
+    fn check_charges(
+        &mut self,
+        who: PartitionIndex,
+        from: PartitionIndex,
+        body: &Body,
+        place: &Place,
+        pages: u64,
+    ) -> Result<(), Failure> {
+        let accounts = &self.caller(who)?.accounts;
+        accounts.check(Account::AddressSpace, place.size())?;
+        let mut control = pages;
+        if who != from {
+            accounts.check(Account::Memory, body.size())?;
+            control = control.wrapping_add(body.control());
+        }
+        if control == 0 { Ok(()) } else { accounts.check(Account::ControlMemory, control) }
+    }
+
+    /// Moves the charge of a region of `from`'s to the receiver, which has room for it, and the region into its table and window.
     #[inline(always)]
     fn take(
         &mut self,
@@ -222,30 +290,20 @@ impl System {
         who: PartitionIndex,
         from: PartitionIndex,
         body: Body,
-        at: u64,
-    ) -> Result<handover_abi::RegionHandle, Failure> {
-        let p = self.caller(who)?;
-        let place = optional_place(m, p.root, at, body.order())?;
-        let (grow, needs_table) = p.growth(p.regions.is_full(), p.regions.can_grow(), &place)?;
-        let pages = u64::from(grow) * PAGE + u64::from(needs_table) * PAGE;
-        p.accounts.check(Account::AddressSpace, taken(&place))?;
-        if who == from {
-            p.accounts.check(Account::ControlMemory, pages)?;
-        } else {
-            p.accounts.check(Account::Memory, body.size())?;
-            p.accounts.check(Account::ControlMemory, pages + body.control())?;
-        }
-        let (page, table) = frames(m, &p.colours, grow, needs_table)?;
+        place: Place,
+    ) -> Result<RegionHandle, Failure> {
         // What one partition hands to itself is charged to it already.
+        if who != from
+            && let Some(sender) = self.get_mut(from)
+        {
+            sender.release_body(&body);
+        }
+        let p = self.get_mut(who).ok_or(Error::WrongState)?;
         if who != from {
             p.accounts.charge(Account::Memory, body.size());
             p.accounts.charge(Account::ControlMemory, body.control());
-            if let Some(sender) = self.get_mut(from) {
-                sender.release_body(&body);
-            }
         }
-        let p = self.get_mut(who).ok_or(Error::WrongState)?;
-        p.hold(m, body, place, page, table)
+        p.hold(m, body, Room::at(place))
     }
 
     /// Makes `next` the head of a port's queue, once the old head's entry is gone, and tells the peer what follows from it.
@@ -296,16 +354,12 @@ fn copy(to: &mut [u64; SHORT_WORDS], from: &[u64; SHORT_WORDS]) {
     });
 }
 
-/// Copies the first `length` bytes, at most [`SHORT_MAX`], and fills up with zeroes.
+/// Copies the first `length` bytes, at most [`SHORT_MAX`], and fills up with zeroes; of none, leaves all as it is.
 #[inline(always)]
-pub fn copy_filled(to: &mut [u64; SHORT_WORDS], from: &[u64; SHORT_WORDS], length: u8) {
+pub fn copy_message(to: &mut [u64; SHORT_WORDS], from: &[u64; SHORT_WORDS], length: u8) {
     if usize::from(length) == SHORT_MAX {
-        return copy(to, from);
-    }
-    // A zero that the compiler does not know to be one: it would call `memset`.
-    let zero = core::hint::black_box(0);
-    each_word!(N => to[N] = zero);
-    if length != 0 {
+        copy(to, from);
+    } else if length != 0 {
         copy_part(to, from, length);
     }
 }
@@ -313,6 +367,9 @@ pub fn copy_filled(to: &mut [u64; SHORT_WORDS], from: &[u64; SHORT_WORDS], lengt
 /// The first `length` bytes, fewer than [`SHORT_MAX`].
 #[inline(never)]
 fn copy_part(to: &mut [u64; SHORT_WORDS], from: &[u64; SHORT_WORDS], length: u8) {
+    // A zero that the compiler does not know to be one: it would call `memset`.
+    let zero = core::hint::black_box(0);
+    each_word!(N => to[N] = zero);
     let mut left = length;
     for (to, from) in to.iter_mut().zip(from) {
         if left < 8 {
@@ -329,15 +386,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_beyond_the_length_is_zero() {
+    fn what_is_beyond_the_length_is_zero_and_no_message_changes_nothing() {
         let data: [u64; SHORT_WORDS] = core::array::from_fn(|n| 0x0101_0101_0101_0101 * (n as u64 + 1));
-        for length in 0..=SHORT_MAX {
+        for length in 1..=SHORT_MAX {
             let mut to = [u64::MAX; SHORT_WORDS];
-            copy_filled(&mut to, &data, length as u8);
+            copy_message(&mut to, &data, length as u8);
             for byte in 0..SHORT_MAX {
                 let expected = if byte < length { byte as u64 / 8 + 1 } else { 0 };
                 assert_eq!(to[byte / 8] >> (byte % 8 * 8) & 0xff, expected, "length {length}, byte {byte}");
             }
         }
+        let mut to = [u64::MAX; SHORT_WORDS];
+        copy_message(&mut to, &data, 0);
+        assert_eq!(to, [u64::MAX; SHORT_WORDS]);
     }
 }

@@ -7,6 +7,7 @@ use crate::channel::Link;
 use crate::region::STEP;
 use crate::signal::Signals;
 use crate::stage2::{self, ENTRIES};
+use crate::table::Scan;
 use crate::{
     Colours, Failure, Machine, Maintenance, PAGE, Pa, Partition, PartitionIndex, Phase, Progress, System,
 };
@@ -110,12 +111,13 @@ impl System {
 
     fn reap_port(&mut self, m: &mut impl Machine, ix: PartitionIndex, mut cursor: u32) -> Reap {
         let Some(p) = self.get_mut(ix) else { return Reap::Signals };
-        if p.ports.used() == 0 {
-            return Reap::Signals;
-        }
-        if let Some(port) = p.ports.scan(&mut cursor) {
-            // Stays at this port until it is gone.
-            let _: Progress = self.close(m, Link::new(ix, port), true);
+        match p.ports.scan(&mut cursor) {
+            Scan::End => return Reap::Signals,
+            Scan::Nothing => {}
+            Scan::Found(port) => {
+                // Stays at this port until it is gone.
+                let _: Progress = self.close(m, Link::new(ix, port), true);
+            }
         }
         Reap::Ports { cursor }
     }
@@ -217,10 +219,11 @@ impl Partition {
     }
 
     fn reap_region(&mut self, m: &mut impl Machine, mut cursor: u32) -> Reap {
-        if self.regions.used() == 0 {
+        let found = self.regions.scan(&mut cursor);
+        if found == Scan::End {
             return Reap::Memory { first: 0, second: 0 };
         }
-        if let Some(region) = self.regions.scan(&mut cursor)
+        if let Scan::Found(region) = found
             && let Some(region_record) = self.regions.get_mut(region)
         {
             // The root leads nowhere any more.

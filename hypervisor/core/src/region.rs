@@ -32,8 +32,9 @@ use crate::stage2::{self, ENTRIES, Kind, Mapping, Place};
 use crate::table::{PagedTable, To64, per_page};
 use crate::{Colours, Failure, Machine, PAGE, Pa, PartitionIndex, Progress, System};
 
-/// How a region stands with the partition in whose table it is.
+/// How a region stands with the partition in whose table it is. As wide as it is so that a record is written without gaps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
 pub(crate) enum Standing {
     /// Its holder may do with it what it likes.
     Held,
@@ -127,7 +128,7 @@ impl Region {
 
     /// It is its holder's alone again, mapped where it was.
     pub(crate) fn leave_loan(&mut self, m: &mut impl Machine, vmid: u16) {
-        self.mapping.resume(m, vmid, self.body.order());
+        self.mapping.resume(m, vmid);
         self.standing = Standing::Held;
     }
 
@@ -166,7 +167,7 @@ impl Region {
 
     /// For a partition whose whole translation is gone. → bytes of address space that are free.
     pub(crate) fn forget_mapping(&mut self) -> u64 {
-        let slot = self.mapping.slot(self.body.order());
+        let slot = self.mapping.slot();
         self.mapping = Mapping::NONE;
         slot
     }
@@ -176,7 +177,24 @@ impl Region {
     #[must_use]
     pub(crate) fn unlink(&self, m: &mut impl Machine, vmid: u16) -> u64 {
         self.mapping.unlink(m, vmid, self.body.order(), self.body.leaves());
-        self.mapping.slot(self.body.order())
+        self.mapping.slot()
+    }
+}
+
+/// What a region that comes takes of its holder, all of it there.
+pub(crate) struct Room {
+    pub(crate) place: Place,
+    /// A frame for the table of regions.
+    pub(crate) page: Option<Pa>,
+    /// A frame for the window.
+    pub(crate) table: Option<Pa>,
+}
+
+impl Room {
+    /// Where no frame is needed.
+    #[inline(always)]
+    pub(crate) fn at(place: Place) -> Room {
+        Room { place, page: None, table: None }
     }
 }
 
@@ -251,10 +269,10 @@ impl System {
             return Err(Failure::too_large(BLOCK));
         }
         let place = optional_place(m, p.root, at, order)?;
-        let (grow, needs_table) = p.growth(p.regions.is_full(), p.regions.can_grow(), &place)?;
+        let (grow, needs_table) = p.growth(&place)?;
         let pages = u64::from(grow) * PAGE + u64::from(needs_table) * PAGE;
         p.accounts.check(Account::Memory, size)?;
-        p.accounts.check(Account::AddressSpace, taken(&place))?;
+        p.accounts.check(Account::AddressSpace, place.size())?;
         let whole = colours.is_any() && (order == BLOCK_ORDER || order == GIB_ORDER);
         p.accounts.check(Account::ControlMemory, if whole { pages } else { pages + PAGE })?;
         // A whole GiB may be in pieces only; 2 MiB of some colours always are.
@@ -272,7 +290,7 @@ impl System {
         };
         p.accounts.charge(Account::Memory, size);
         p.accounts.charge(Account::ControlMemory, body.control());
-        p.hold(m, body, place, page, table)
+        p.hold(m, body, Room { place, page, table })
     }
 
     /// `RegionDestroy`: one step of zeroing a region and giving its memory back. From the first step on it is not mapped, and nothing else finds it.
@@ -311,11 +329,11 @@ impl System {
             return Err(Error::InUse.into());
         }
         let place = stage2::place(m, p.root, at, region.body.order())?;
-        let (_, needs_table) = p.growth(false, true, &Some(place))?;
         p.accounts.check(Account::AddressSpace, place.size())?;
-        p.accounts.check(Account::ControlMemory, u64::from(needs_table) * PAGE)?;
-        let (_, table) = frames(m, &p.colours, false, needs_table)?;
-        let mapping = p.link(m, place, table, region.body.descriptor());
+        p.accounts.check(Account::ControlMemory, u64::from(place.needs_table()) * PAGE)?;
+        let (_, table) = frames(m, &p.colours, false, place.needs_table())?;
+        let place = p.furnish(m, Room { place, page: None, table });
+        let mapping = p.link(m, place, region.body.descriptor());
         if let Some(region) = p.regions.get_mut(handle) {
             region.mapping = mapping;
             region.cleaned = clean::ALL;
@@ -357,76 +375,68 @@ impl System {
     }
 }
 
-/// Bytes of address space that a region takes.
+/// The place at `at`, which is nowhere if that is 0.
 #[inline(always)]
-pub(crate) fn taken(place: &Option<Place>) -> u64 {
-    place.as_ref().map_or(0, Place::size)
-}
-
-/// The place at `at`, unless that is 0.
-#[inline]
-pub(crate) fn optional_place(
-    m: &impl Machine,
-    root: Pa,
-    at: u64,
-    order: u8,
-) -> Result<Option<Place>, Failure> {
-    if at == 0 { Ok(None) } else { stage2::place(m, root, at, order).map(Some) }
+pub(crate) fn optional_place(m: &impl Machine, root: Pa, at: u64, order: u8) -> Result<Place, Failure> {
+    if at == 0 { Ok(Place::nowhere(root)) } else { stage2::place(m, root, at, order) }
 }
 
 impl crate::Partition {
-    /// Which frames holding one more region takes: a page of the table, a window table.
-    #[inline]
-    pub(crate) fn growth(
-        &self,
-        full: bool,
-        can_grow: bool,
-        place: &Option<Place>,
-    ) -> Result<(bool, bool), Failure> {
-        if full && !can_grow {
-            return Err(Failure::limit(Account::ControlMemory));
-        }
-        Ok((full, place.as_ref().is_some_and(Place::needs_table)))
+    /// Whether holding one more region at a place takes no frame.
+    #[inline(always)]
+    pub(crate) fn is_ready(&self, place: &Place) -> bool {
+        !self.regions.is_full() && !place.needs_table()
     }
 
-    /// Puts a region in the table and, if there is a place, in the window; `page` and `table` are what [`growth`](crate::Partition::growth) asked for. The
+    /// Which frames it takes: a page of the table, a window table.
+    #[inline]
+    pub(crate) fn growth(&self, place: &Place) -> Result<(bool, bool), Failure> {
+        let full = self.regions.is_full();
+        if full && !self.regions.can_grow() {
+            return Err(Failure::limit(Account::ControlMemory));
+        }
+        Ok((full, place.needs_table()))
+    }
+
+    /// Puts a region in the table and, if there is a place, in the window; the frames are those that [`growth`](crate::Partition::growth) asked for. The
     /// body is charged already.
     #[inline(always)]
     pub(crate) fn hold(
         &mut self,
         m: &mut impl Machine,
         body: Body,
-        place: Option<Place>,
-        page: Option<Pa>,
-        table: Option<Pa>,
+        room: Room,
     ) -> Result<RegionHandle, Failure> {
-        if let Some(page) = page {
-            self.accounts.charge(Account::ControlMemory, PAGE);
-            self.regions.grow(m, page);
-        }
-        let mapping = match place {
-            Some(place) => self.link(m, place, table, body.descriptor()),
-            None => Mapping::NONE,
+        let place = match room {
+            Room { place, page: None, table: None } => place,
+            room => self.furnish(m, room),
         };
+        let mapping = self.link(m, place, body.descriptor());
         let handle = self.regions.insert(Region::new(body, mapping));
         debug_assert!(handle.is_some(), "room was made");
         handle.map(RegionHandle::new).ok_or(Error::NoMemory.into())
     }
 
-    /// Puts a descriptor at a place of the window and charges the place; `table` is for a window table, if the place needs one.
-    #[inline(always)]
-    pub(crate) fn link(
-        &mut self,
-        m: &mut impl Machine,
-        place: Place,
-        table: Option<Pa>,
-        descriptor: u64,
-    ) -> Mapping {
-        if table.is_some() {
+    /// Makes the frames of a room what they are for, and charges them.
+    #[cold]
+    pub(crate) fn furnish(&mut self, m: &mut impl Machine, room: Room) -> Place {
+        let Room { mut place, page, table } = room;
+        if let Some(page) = page {
             self.accounts.charge(Account::ControlMemory, PAGE);
+            self.regions.grow(m, page);
         }
+        if let Some(table) = table {
+            self.accounts.charge(Account::ControlMemory, PAGE);
+            place = place.with_table(m, self.root, table);
+        }
+        place
+    }
+
+    /// Puts a descriptor at a place of the window and charges the place.
+    #[inline(always)]
+    pub(crate) fn link(&mut self, m: &mut impl Machine, place: Place, descriptor: u64) -> Mapping {
         self.accounts.charge(Account::AddressSpace, place.size());
-        place.link(m, self.vmid, self.root, table, descriptor)
+        place.link(m, self.vmid, descriptor)
     }
 
     /// One step of destroying a region.

@@ -31,7 +31,7 @@ use handover_abi::{Account, Causes, Error, RequestFlags, RequestWord, SharedAcce
 
 use crate::addr::GIB;
 use crate::channel::{Link, PortRecord, PortState, named};
-use crate::region::{Body, frames};
+use crate::region::{Body, Room, frames};
 use crate::stage2::{self, ENTRIES, Kind, Mapping};
 use crate::{Colours, Failure, Machine, PAGE, Pa, PartitionIndex, System};
 
@@ -239,11 +239,11 @@ impl System {
             return Err(Error::InUse.into());
         }
         let place = stage2::place(m, p.root, at, shared.body.order())?;
-        let needs_table = place.needs_table();
         p.accounts.check(Account::AddressSpace, place.size())?;
-        p.accounts.check(Account::ControlMemory, u64::from(needs_table) * PAGE)?;
-        let (_, table) = frames(m, &p.colours, false, needs_table)?;
-        let mapping = p.link(m, place, table, shared.view);
+        p.accounts.check(Account::ControlMemory, u64::from(place.needs_table()) * PAGE)?;
+        let (_, table) = frames(m, &p.colours, false, place.needs_table())?;
+        let place = p.furnish(m, Room { place, page: None, table });
+        let mapping = p.link(m, place, shared.view);
         if let Some(record) = p.ports.get_mut(named(port)?) {
             record.shared.mapping = mapping;
         }
@@ -283,7 +283,7 @@ impl System {
         if !ended {
             mapping.unlink(m, vmid, body.order(), body.leaves());
         }
-        p.accounts.release(Account::AddressSpace, mapping.slot(body.order()));
+        p.accounts.release(Account::AddressSpace, mapping.slot());
     }
 
     /// One step of taking a port that is closing out of its shared memory, at most `budget` pages. → whether it has no part in it any more.

@@ -152,12 +152,6 @@ pub(crate) fn is_valid(descriptor: u64) -> bool {
     descriptor & VALID != 0
 }
 
-/// Bytes of address space that a region of `1 << order` bytes takes where it is mapped: a slot.
-#[inline(always)]
-pub(crate) fn slot(order: u8) -> u64 {
-    if order > 21 { GIB } else { BLOCK }
-}
-
 /// Frees a table that no walk reaches and whose entries are all cleared.
 pub(crate) fn free_table(m: &mut impl Machine, table: Pa) {
     m.maintain(0, Maintenance::Retire);
@@ -227,14 +221,15 @@ pub(crate) fn is_mapped(m: &impl Machine, root: Pa, at: Ipa) -> bool {
     descriptor != 0
 }
 
-/// A place in the message window that is free and fits.
+/// A place in the message window that is free and fits, or [nowhere](Place::nowhere).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     at: u64,
-    size: u64,
-    index: usize,
-    /// The table whose entry it is; `None` where a window table must be made first.
-    table: Option<Pa>,
+    /// Blocks of 2 MiB that a region there takes.
+    blocks: u32,
+    index: u32,
+    /// The table whose entry it is; 0 where a window table must be made first.
+    table: Pa,
 }
 
 /// The place at `at` for a region of `1 << order` bytes.
@@ -255,55 +250,70 @@ pub(crate) fn place(m: &impl Machine, root: Pa, at: u64, order: u8) -> Result<Pl
             return Err(Failure::too_large(1 << order));
         }
         return match first {
-            0 => Ok(Place { at, size: GIB, index: level1(at), table: Some(root) }),
+            0 => Ok(Place { at, blocks: ENTRIES as u32, index: level1(at) as u32, table: root }),
             _ => Err(Error::InUse.into()),
         };
     }
     let index = level2(at);
-    if first == 0 {
-        return Ok(Place { at, size: BLOCK, index, table: None });
-    }
+    // Of an empty entry it is 0.
     let table = address(first);
-    if !is_own(first) || m.entry(table, index) != 0 {
+    if first != 0 && (!is_own(first) || m.entry(table, index) != 0) {
         return Err(Error::InUse.into());
     }
-    Ok(Place { at, size: BLOCK, index, table: Some(table) })
+    Ok(Place { at, blocks: 1, index: index as u32, table })
 }
 
 impl Place {
+    /// That of a region which is not mapped, in the tree under `root`.
+    #[inline(always)]
+    pub(crate) fn nowhere(root: Pa) -> Place {
+        Place { at: 0, blocks: 0, index: 0, table: root }
+    }
+
+    /// Whether it is in the window.
+    #[inline(always)]
+    pub(crate) fn is_somewhere(&self) -> bool {
+        self.at != 0
+    }
+
     /// Bytes of address space that a region there takes.
     #[inline(always)]
     pub(crate) fn size(&self) -> u64 {
-        self.size
+        u64::from(self.blocks) * BLOCK
     }
 
-    /// Whether [`Place::link`] needs a frame for a window table.
-    #[inline]
+    /// Whether there is no window table for it yet: [`Place::with_table`].
+    #[inline(always)]
     pub(crate) fn needs_table(&self) -> bool {
-        self.table.is_none()
+        self.table.get() == 0
     }
 
-    /// Puts a region's descriptor there. → the table it is in.
-    #[inline]
-    pub(crate) fn link(
-        self,
-        m: &mut impl Machine,
-        vmid: u16,
-        root: Pa,
-        fresh: Option<Pa>,
-        descriptor: u64,
-    ) -> Mapping {
-        let table = match (self.table, fresh) {
-            (Some(table), _) => table,
-            (None, Some(fresh)) => {
-                m.set_entry(root, level1(self.at), table(fresh) | OWN);
-                fresh
-            }
-            (None, None) => return Mapping::NONE,
-        };
-        m.set_entry(table, self.index, descriptor);
+    /// The table that it is in.
+    pub(crate) fn table(&self) -> Pa {
+        self.table
+    }
+
+    /// The same in the window table that was made for it.
+    pub(crate) fn in_table(self, table: Pa) -> Place {
+        Place { table, ..self }
+    }
+
+    /// The same with a fresh frame as its window table.
+    pub(crate) fn with_table(self, m: &mut impl Machine, root: Pa, fresh: Pa) -> Place {
+        m.set_entry(root, level1(self.at), table(fresh) | OWN);
+        Place { table: fresh, ..self }
+    }
+
+    /// Puts a region's descriptor there, if it is somewhere. → where it is.
+    #[inline(always)]
+    pub(crate) fn link(self, m: &mut impl Machine, vmid: u16, descriptor: u64) -> Mapping {
+        debug_assert!(!self.needs_table());
+        if !self.is_somewhere() {
+            return Mapping::NONE;
+        }
+        m.set_entry(self.table, self.index as usize, descriptor);
         m.maintain(vmid, Maintenance::Link);
-        Mapping { at: self.at, table }
+        Mapping { at: self.at, table: self.table, index: self.index, blocks: self.blocks }
     }
 }
 
@@ -313,15 +323,19 @@ pub(crate) struct Mapping {
     /// The address, or 0.
     pub(crate) at: u64,
     table: Pa,
+    /// The entry that it is there.
+    index: u32,
+    /// Blocks of 2 MiB that it takes.
+    blocks: u32,
 }
 
 impl Mapping {
-    pub(crate) const NONE: Mapping = Mapping { at: 0, table: Pa::new(0) };
+    pub(crate) const NONE: Mapping = Mapping { at: 0, table: Pa::new(0), index: 0, blocks: 0 };
 
-    /// Bytes of address space that it takes, for a region of `1 << order` bytes.
+    /// Bytes of address space that it takes.
     #[inline(always)]
-    pub(crate) fn slot(self, order: u8) -> u64 {
-        if self.at == 0 { 0 } else { slot(order) }
+    pub(crate) fn slot(self) -> u64 {
+        u64::from(self.blocks) * BLOCK
     }
 
     /// Takes the region out, if it is mapped: when this returns, no processor reaches it this way.
@@ -330,38 +344,32 @@ impl Mapping {
         if self.at == 0 {
             return;
         }
-        m.set_entry(self.table, self.index(order), 0);
+        m.set_entry(self.table, self.index as usize, 0);
         m.maintain(vmid, Maintenance::Unlink { at: Ipa::new(self.at), order, entries: leaves });
-    }
-
-    /// The entry that it is.
-    #[inline(always)]
-    fn index(self, order: u8) -> usize {
-        if order > 21 { level1(self.at) } else { level2(self.at) }
     }
 
     /// Takes the region out of reach, if it is mapped, and keeps its place for it.
     pub(crate) fn suspend(self, m: &mut impl Machine, vmid: u16, order: u8, leaves: u16) {
         if self.at != 0 {
-            let descriptor = m.entry(self.table, self.index(order));
-            m.set_entry(self.table, self.index(order), invalid(descriptor));
+            let descriptor = m.entry(self.table, self.index as usize);
+            m.set_entry(self.table, self.index as usize, invalid(descriptor));
             m.maintain(vmid, Maintenance::Unlink { at: Ipa::new(self.at), order, entries: leaves });
         }
     }
 
     /// Whether it is out of reach by [`Mapping::suspend`].
-    pub(crate) fn is_suspended(self, m: &impl Machine, order: u8) -> bool {
-        self.at != 0 && !is_valid(m.entry(self.table, self.index(order)))
+    pub(crate) fn is_suspended(self, m: &impl Machine) -> bool {
+        self.at != 0 && !is_valid(m.entry(self.table, self.index as usize))
     }
 
     /// Undoes [`Mapping::suspend`], if that was done.
-    pub(crate) fn resume(self, m: &mut impl Machine, vmid: u16, order: u8) {
+    pub(crate) fn resume(self, m: &mut impl Machine, vmid: u16) {
         if self.at == 0 {
             return;
         }
-        let descriptor = m.entry(self.table, self.index(order));
+        let descriptor = m.entry(self.table, self.index as usize);
         if !is_valid(descriptor) {
-            m.set_entry(self.table, self.index(order), descriptor | VALID);
+            m.set_entry(self.table, self.index as usize, descriptor | VALID);
             m.maintain(vmid, Maintenance::Link);
         }
     }
@@ -371,7 +379,7 @@ impl Mapping {
     pub(crate) fn replace(self, m: &mut impl Machine, vmid: u16, order: u8, leaves: u16, descriptor: u64) {
         if self.at != 0 {
             self.unlink(m, vmid, order, leaves);
-            m.set_entry(self.table, self.index(order), descriptor);
+            m.set_entry(self.table, self.index as usize, descriptor);
             m.maintain(vmid, Maintenance::Link);
         }
     }

@@ -35,7 +35,7 @@ sizes!(To64 64, To256 256);
 #[derive(Default)]
 pub(crate) struct Slot<T, S> {
     record: T,
-    /// Its own handle while there is a record; [`FREE`], and what follows; 0 before the first.
+    /// Its own handle while there is a record; [`FREE`], and what follows.
     link: u32,
     _size: [S; 0],
 }
@@ -43,6 +43,17 @@ pub(crate) struct Slot<T, S> {
 /// Slots that fit in a page.
 pub(crate) const fn per_page<T, S>() -> usize {
     crate::PAGE as usize / size_of::<Slot<T, S>>()
+}
+
+/// What [`PagedTable::scan`] has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scan {
+    /// This handle's record.
+    Found(u32),
+    /// A page, or the rest of one, without records.
+    Nothing,
+    /// The end of the table.
+    End,
 }
 
 /// A table of records named by handles from 1 on, `N` to a page, which is a power of two. A handle is `page * N + slot`; the first slot of all stays empty.
@@ -53,11 +64,8 @@ pub(crate) struct PagedTable<T: 'static, S: Size, const N: usize> {
     pages: [Option<&'static mut [Slot<T, S>; N]>; PAGES],
     /// How many pages there are, from the first on.
     present: u32,
-    /// Head of the list of slots that were used before, or 0.
+    /// Head of the list of slots without records, or 0.
     free: u32,
-    /// The handle of the first slot never used.
-    fresh: u32,
-    used: u32,
 }
 
 impl<T: fmt::Debug + 'static, S: Size, const N: usize> fmt::Debug for PagedTable<T, S, N> {
@@ -68,18 +76,12 @@ impl<T: fmt::Debug + 'static, S: Size, const N: usize> fmt::Debug for PagedTable
 
 impl<T: 'static, S: Size, const N: usize> PagedTable<T, S, N> {
     /// Handles are below this.
-    const LIMIT: u32 = {
-        assert!(N.is_power_of_two() && N * PAGES < FREE as usize);
-        (N * PAGES) as u32
-    };
+    #[cfg(test)]
+    const LIMIT: u32 = (N * PAGES) as u32;
 
     pub(crate) const fn new() -> PagedTable<T, S, N> {
-        PagedTable { pages: [const { None }; PAGES], present: 0, free: 0, fresh: 1, used: 0 }
-    }
-
-    /// Records in it.
-    pub(crate) fn used(&self) -> u32 {
-        self.used
+        const { assert!(N.is_power_of_two() && N * PAGES < FREE as usize) };
+        PagedTable { pages: [const { None }; PAGES], present: 0, free: 0 }
     }
 
     /// Page and slot; the upper bits of what is no handle do not count.
@@ -113,6 +115,14 @@ impl<T: 'static, S: Size, const N: usize> PagedTable<T, S, N> {
         (slot.link == handle).then_some(&mut slot.record)
     }
 
+    /// The record under a handle that has been found before in this call, or that a record of ours names: it is not asked whether it is that.
+    #[inline(always)]
+    pub(crate) fn known(&mut self, handle: u32) -> Option<&mut T> {
+        let slot = self.slot_mut(handle)?;
+        debug_assert!(slot.link == handle);
+        Some(&mut slot.record)
+    }
+
     /// Whether a record can only be added after [`PagedTable::grow`].
     #[inline(always)]
     pub(crate) fn is_full(&self) -> bool {
@@ -122,10 +132,7 @@ impl<T: 'static, S: Size, const N: usize> PagedTable<T, S, N> {
     /// The handle that the next record gets; `None` when full.
     #[inline(always)]
     pub(crate) fn next(&self) -> Option<u32> {
-        if self.free != 0 {
-            return Some(self.free);
-        }
-        (self.fresh < self.present.wrapping_mul(N as u32)).then_some(self.fresh)
+        (self.free != 0).then_some(self.free)
     }
 
     /// Whether another page fits.
@@ -141,37 +148,39 @@ impl<T: 'static, S: Size, const N: usize> PagedTable<T, S, N> {
     {
         let records = m.records::<Slot<T, S>>(frame);
         debug_assert!(records.len() >= N);
-        if let (Some(page), Some(records)) =
-            (self.pages.get_mut(self.present as usize), records.first_chunk_mut::<N>())
-        {
-            // Nor does 0 name the first slot of all.
-            if self.present == 0
-                && let Some(first) = records.first_mut()
-            {
-                first.link = NEVER;
-            }
-            *page = Some(records);
-            self.present = self.present.wrapping_add(1);
+        if let Some(records) = records.first_chunk_mut::<N>() {
+            self.add(records);
         }
+    }
+
+    fn add(&mut self, records: &'static mut [Slot<T, S>; N]) {
+        let Some(page) = self.pages.get_mut(self.present as usize) else { return };
+        let first = self.present.wrapping_mul(N as u32);
+        for (at, slot) in records.iter_mut().enumerate().rev() {
+            let handle = first.wrapping_add(at as u32);
+            // 0 does not name the first slot of all, and says that no slot is free.
+            if handle == 0 {
+                slot.link = NEVER;
+            } else {
+                slot.link = FREE | self.free;
+                self.free = handle;
+            }
+        }
+        *page = Some(records);
+        self.present = self.present.wrapping_add(1);
     }
 
     /// Takes a slot, with whatever record was there last; `None` when full.
     #[inline(always)]
     pub(crate) fn occupy(&mut self) -> Option<(u32, &mut T)> {
-        let (free, fresh) = (self.free, self.fresh);
-        let handle = if free != 0 { free } else { fresh };
-        if handle >= Self::LIMIT {
+        let handle = self.free;
+        if handle == 0 {
             return None;
         }
         // All of it is checked before anything changes, and the slot is looked up only once.
         let (page, at) = Self::split(handle);
         let slot = self.pages.get_mut(page)?.as_mut()?.get_mut(at)?;
-        if free != 0 {
-            self.free = slot.link & !FREE;
-        } else {
-            self.fresh = fresh.wrapping_add(1);
-        }
-        self.used = self.used.wrapping_add(1);
+        self.free = slot.link & !FREE;
         slot.link = handle;
         Some((handle, &mut slot.record))
     }
@@ -187,33 +196,30 @@ impl<T: 'static, S: Size, const N: usize> PagedTable<T, S, N> {
     /// Forgets a record, if there is one.
     #[inline(always)]
     pub(crate) fn remove(&mut self, handle: u32) -> bool {
-        self.vacate(handle).is_some()
+        self.get(handle).is_some() && self.vacate(handle).is_some()
     }
 
-    /// The same. → what it was: it can be read until the slot is taken again.
+    /// Forgets a record that is [known](PagedTable::known) to be there. → what it was: it can be read until the slot is taken again.
     #[inline(always)]
     pub(crate) fn vacate(&mut self, handle: u32) -> Option<&T> {
         let free = self.free;
         let (page, at) = Self::split(handle);
         let slot = self.pages.get_mut(page)?.as_mut()?.get_mut(at)?;
-        if slot.link != handle {
-            return None;
-        }
+        debug_assert!(slot.link == handle);
         slot.link = FREE | free;
         self.free = handle;
-        self.used = self.used.wrapping_sub(1);
         Some(&slot.record)
     }
 
-    /// The first record from `cursor` on, looking through no more than a page; `cursor` moves to where to look next. Start at 1.
-    pub(crate) fn scan(&self, cursor: &mut u32) -> Option<u32> {
+    /// Looks for the first record from `cursor` on, through no more than a page; `cursor` moves to where to look next. Start at 1.
+    pub(crate) fn scan(&self, cursor: &mut u32) -> Scan {
         if *cursor >= self.present.wrapping_mul(N as u32) {
-            return None;
+            return Scan::End;
         }
         let end = (*cursor | (N as u32).wrapping_sub(1)).wrapping_add(1);
         let found = (*cursor..end).find(|&handle| self.get(handle).is_some());
         *cursor = found.unwrap_or(end);
-        found
+        found.map_or(Scan::Nothing, Scan::Found)
     }
 
     /// All records there are, by their handles.
@@ -223,9 +229,8 @@ impl<T: 'static, S: Size, const N: usize> PagedTable<T, S, N> {
 
     /// Takes the last page of a table without records away; `None` when there is no page left.
     pub(crate) fn shrink(&mut self, m: &mut impl Machine) -> Option<Pa> {
-        debug_assert!(self.used == 0);
+        debug_assert!(self.handles().next().is_none());
         self.free = 0;
-        self.fresh = 1;
         let last = self.present.checked_sub(1)?;
         let page = self.pages.get_mut(last as usize)?.take()?;
         self.present = last;
@@ -246,12 +251,9 @@ mod tests {
 
     fn table(pages: u32) -> Table {
         let mut table = Table::new();
-        for at in 0..pages as usize {
-            let mut page: Box<[Slot<u64, To64>; 64]> = Box::new(core::array::from_fn(|_| Slot::default()));
-            page[0].link = if at == 0 { NEVER } else { 0 };
-            table.pages[at] = Some(Box::leak(page));
+        for _ in 0..pages {
+            table.add(Box::leak(Box::new(core::array::from_fn(|_| Slot::default()))));
         }
-        table.present = pages;
         table
     }
 
@@ -264,7 +266,9 @@ mod tests {
             let any = (state >> 33) as u32;
             if any.is_multiple_of(3) {
                 let handle = any / 3 % 200;
-                assert_eq!(table.vacate(handle).copied(), naive.remove(&handle));
+                let record = table.get(handle).copied();
+                assert_eq!(record, naive.remove(&handle));
+                assert_eq!(table.remove(handle), record.is_some());
             } else {
                 let next = table.next();
                 assert_eq!(next.is_none(), naive.len() == 3 * 64 - 1);
@@ -278,15 +282,14 @@ mod tests {
             }
         }
         assert_eq!(table.handles().collect::<Vec<_>>(), naive.keys().copied().collect::<Vec<_>>());
-        assert_eq!(table.used() as usize, naive.len());
     }
 
     #[test]
     fn a_full_table_of_all_pages_takes_no_more() {
         let mut table = table(PAGES as u32);
-        for handle in 1..Table::LIMIT {
-            assert_eq!(table.insert(u64::from(handle)), Some(handle));
-        }
+        let mut handles: Vec<_> = (1..Table::LIMIT).filter_map(|_| table.insert(1)).collect();
+        handles.sort_unstable();
+        assert!(handles.into_iter().eq(1..Table::LIMIT));
         assert_eq!((table.next(), table.insert(0), table.can_grow()), (None, None, false));
         assert_eq!(table.get(1), Some(&1));
     }
@@ -301,12 +304,19 @@ mod tests {
             table.remove(gone);
         }
         let (mut cursor, mut found) = (1, Vec::new());
-        for _ in 0..30 {
-            if let Some(handle) = table.scan(&mut cursor) {
-                found.push(handle);
-                cursor += 1;
+        let mut steps = 0;
+        loop {
+            match table.scan(&mut cursor) {
+                Scan::Found(handle) => {
+                    found.push(handle);
+                    cursor += 1;
+                }
+                Scan::Nothing => {}
+                Scan::End => break,
             }
+            steps += 1;
         }
+        assert!(steps <= found.len() + 3);
         assert_eq!(found, table.handles().collect::<Vec<_>>());
     }
 }

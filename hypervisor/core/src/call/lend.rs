@@ -11,7 +11,7 @@ use handover_abi::{Account, Error, MessageWord, RegionHandle};
 
 use super::{Handed, Role};
 use crate::channel::Link;
-use crate::region::{Standing, frames};
+use crate::region::{Room, Standing, frames};
 use crate::stage2::{self, ENTRIES, Kind};
 use crate::{Failure, Machine, PAGE, Pa, PartitionIndex, Phase, System, VcpuId};
 
@@ -161,14 +161,14 @@ impl System {
         server: VcpuId,
         to: Link,
         length: u8,
-        room: super::Room,
+        room: Room,
     ) -> Result<MessageWord, Failure> {
         let lent = self.party(caller).map_or(0, |party| party.lent);
         let region = self.get(caller.partition).and_then(|p| p.regions.get(lent)).ok_or(Error::BadHandle)?;
         let body = region.view();
-        let landed = room.place.is_some();
+        let landed = room.place.is_somewhere();
         let p = self.get_mut(to.partition()).ok_or(Error::PeerClosed)?;
-        let handle = p.hold(m, body, room.place, room.page, room.table)?;
+        let handle = p.hold(m, body, room)?;
         if let Some(region) = p.regions.get_mut(handle.get()) {
             region.standing = Standing::Borrowed;
         }

@@ -24,10 +24,10 @@ impl Region {
     /// One step. → whether that was all.
     fn clean(&mut self, m: &mut impl Machine, vmid: u16, shown: bool) -> bool {
         let order = self.body.order();
-        let suspended = self.mapping.is_suspended(m, order);
+        let suspended = self.mapping.is_suspended(m);
         if self.mapping.at != 0 && suspended == shown {
             match shown {
-                true => self.mapping.resume(m, vmid, order),
+                true => self.mapping.resume(m, vmid),
                 false => self.mapping.suspend(m, vmid, order, self.body.leaves()),
             }
             self.cleaned = 0;
@@ -43,7 +43,7 @@ impl Region {
     /// It stays with its holder.
     fn keep(&mut self, m: &mut impl Machine, vmid: u16) {
         if self.mapping.at != 0 {
-            self.mapping.resume(m, vmid, self.body.order());
+            self.mapping.resume(m, vmid);
             self.cleaned = ALL;
         }
     }
@@ -60,7 +60,7 @@ impl Partition {
     #[inline(never)]
     fn check_bus_limit_for(&self, m: &impl Machine, handle: u32) -> Result<(), Failure> {
         match self.regions.get(handle) {
-            Some(region) if region.mapping.is_suspended(m, region.body.order()) => Ok(()),
+            Some(region) if region.mapping.is_suspended(m) => Ok(()),
             _ => self.check_bus(m),
         }
     }
@@ -91,7 +91,7 @@ impl System {
         let Some(p) = self.get_mut(who) else { return Ok(()) };
         let vmid = p.vmid;
         let Some(region) = p.regions.get_mut(handle) else { return Ok(()) };
-        let within_reach = region.mapping.at != 0 && !region.mapping.is_suspended(m, region.body.order());
+        let within_reach = region.mapping.at != 0 && !region.mapping.is_suspended(m);
         let done = region.clean(m, vmid, shown);
         if within_reach && !shown {
             p.charge_bus(m);
