@@ -44,8 +44,9 @@ enum Role {
     Served,
 }
 
-/// A logical processor as calls see it.
+/// A logical processor as calls see it. Of a size by which an index is shifted.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 pub(crate) struct Party {
     role: Role,
     /// Bytes of a queued call's message.
@@ -102,6 +103,17 @@ impl Calls {
     pub(crate) const fn new() -> Calls {
         Calls { parties: [Party::FREE; PROCESSORS_MAX as usize], waiting: 0, on: 0, queue: List::new() }
     }
+
+    /// That of a logical processor. There is one for each index that a partition's processors can have.
+    #[inline(always)]
+    pub(crate) fn party(&self, index: u8) -> Option<&Party> {
+        self.parties.get(usize::from(index) % PROCESSORS_MAX as usize)
+    }
+
+    #[inline(always)]
+    pub(crate) fn party_mut(&mut self, index: u8) -> Option<&mut Party> {
+        self.parties.get_mut(usize::from(index) % PROCESSORS_MAX as usize)
+    }
 }
 
 /// What becomes of a call.
@@ -156,6 +168,14 @@ fn region_of(p: &Partition, m: &impl Machine, word: MessageWord) -> Result<u32, 
     Ok(handle.get())
 }
 
+/// What a caller's port says of its call.
+#[derive(Clone, Copy)]
+struct Through {
+    port: u32,
+    /// In nanoseconds; 0: for ever.
+    patience: u64,
+}
+
 /// What a port says of the regions that come by calls through it.
 #[derive(Clone, Copy)]
 struct Landing {
@@ -175,12 +195,12 @@ fn no_room(failure: Failure) -> Failure {
 impl System {
     #[inline(always)]
     fn party(&self, id: VcpuId) -> Option<&Party> {
-        self.get(id.partition)?.calls.parties.get(usize::from(id.index))
+        self.get(id.partition)?.calls.party(id.index)
     }
 
     #[inline(always)]
     fn party_mut(&mut self, id: VcpuId) -> Option<&mut Party> {
-        self.get_mut(id.partition)?.calls.parties.get_mut(usize::from(id.index))
+        self.get_mut(id.partition)?.calls.party_mut(id.index)
     }
 
     /// `CallSetup`: where regions that come by direct calls through this port are mapped (0: nowhere), and how long its calls wait for their replies, in
@@ -248,15 +268,15 @@ impl System {
         }
         let (to, patience) = (port.peer, port.patience);
         let region = region_of(p, m, word)?;
+        let through = Through { port: number, patience };
         let handed = if region != 0 && word.is_lent() {
-            self.lend(m, caller, word, to)?
+            let handed = self.lend(m, caller, word, to)?;
+            self.note(caller, through);
+            handed
         } else {
-            self.hand(m, caller, caller.partition, region, to, length)?
+            self.hand(m, caller, caller.partition, region, to, length, Some(through))?
         };
         self.charge_move(m, caller.partition, region);
-        if let Some(party) = self.party_mut(caller) {
-            (party.port, party.patience) = (number, patience);
-        }
         Ok(handed)
     }
 
@@ -295,7 +315,7 @@ impl System {
             Ok(region) => region,
             Err(failure) => return self.forward_loan(m, server, caller, word, to, failure),
         };
-        let handed = self.hand(m, caller, server.partition, region, to, length)?;
+        let handed = self.hand(m, caller, server.partition, region, to, length, None)?;
         self.charge_move(m, server.partition, region);
         if self.party(caller).is_some_and(|party| party.view != 0) {
             self.end_borrowing(m, caller, server.partition, true);
@@ -316,8 +336,16 @@ impl System {
         }
     }
 
-    /// Gives a caller's call to the server at `to`: its message, and a region of `from`'s.
+    /// Which port a caller has called through.
+    fn note(&mut self, caller: VcpuId, through: Through) {
+        if let Some(party) = self.party_mut(caller) {
+            (party.port, party.patience) = (through.port, through.patience);
+        }
+    }
+
+    /// Gives a caller's call to the server at `to`: its message, and a region of `from`'s. `through` is where it comes from, unless that is known.
     #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "of two calls, each of which knows them in its own way")]
     fn hand(
         &mut self,
         m: &mut impl Machine,
@@ -326,16 +354,21 @@ impl System {
         region: u32,
         to: Link,
         length: u8,
+        through: Option<Through>,
     ) -> Result<Handed, Failure> {
         let server =
             self.get(to.partition()).filter(|p| p.phase == Phase::Active).ok_or(Error::PeerClosed)?;
         let waiting = server.calls.waiting;
         if waiting == 0 {
-            return self.enqueue(m, caller, from, region, to, length);
+            let handed = self.enqueue(m, caller, from, region, to, length)?;
+            if let Some(through) = through {
+                self.note(caller, through);
+            }
+            return Ok(handed);
         }
         let server = VcpuId { partition: to.partition(), index: waiting.trailing_zeros() as u8 };
         let word = self.pass(m, from, region, to, length).map_err(no_room)?;
-        self.serve(caller, server);
+        self.serve(caller, server, through);
         Ok(Handed::To(server, word))
     }
 
@@ -391,14 +424,17 @@ impl System {
 
     /// From here on `server` owes `caller` a reply.
     #[inline(always)]
-    fn serve(&mut self, caller: VcpuId, server: VcpuId) {
+    fn serve(&mut self, caller: VcpuId, server: VcpuId, through: Option<Through>) {
         if let Some(party) = self.party_mut(caller) {
+            if let Some(through) = through {
+                (party.port, party.patience) = (through.port, through.patience);
+            }
             party.role = Role::Served;
             party.holder = Some(server);
             party.region = 0;
         }
         if let Some(p) = self.get_mut(server.partition)
-            && let Some(party) = p.calls.parties.get_mut(usize::from(server.index))
+            && let Some(party) = p.calls.party_mut(server.index)
         {
             party.role = Role::Free;
             party.serving = Some(caller);
@@ -535,8 +571,7 @@ impl System {
             return Err(Error::InvalidArgument.into());
         }
         let p = self.caller(server.partition)?;
-        let party = p.calls.parties.get(usize::from(server.index)).ok_or(Error::BadHandle)?;
-        let caller = party.serving.ok_or(Error::BadHandle)?;
+        let caller = p.calls.party(server.index).and_then(|party| party.serving).ok_or(Error::BadHandle)?;
         let region = region_of(p, m, word)?;
         let (port, lent) = self.party(caller).map_or((0, 0), |party| (party.port, party.lent));
         let to = Link::new(caller.partition, port);
@@ -561,17 +596,24 @@ impl System {
     #[inline]
     pub fn call_wait(&mut self, m: &mut impl Machine, server: VcpuId) -> Result<Waited, Failure> {
         let p = self.caller(server.partition)?;
-        let bit = 1u8 << (server.index & 7);
-        let party = p.calls.parties.get_mut(usize::from(server.index)).ok_or(Error::BadHandle)?;
-        if party.serving.is_some() {
+        if p.calls.party(server.index).is_none_or(|party| party.serving.is_some()) {
             return Err(Error::WrongState.into());
         }
-        if p.calls.queue.is_empty() {
-            party.role = Role::Waiting;
-            p.calls.waiting |= bit;
-            return Ok(Waited::Waiting);
+        self.wait(m, server)
+    }
+
+    /// The same of one that owes no reply.
+    #[inline(always)]
+    fn wait(&mut self, m: &mut impl Machine, server: VcpuId) -> Result<Waited, Failure> {
+        let p = self.get_mut(server.partition).ok_or(Error::WrongState)?;
+        if !p.calls.queue.is_empty() {
+            return self.take_call(m, server);
         }
-        self.take_call(m, server)
+        if let Some(party) = p.calls.party_mut(server.index) {
+            party.role = Role::Waiting;
+        }
+        p.calls.waiting |= 1u8 << (server.index & 7);
+        Ok(Waited::Waiting)
     }
 
     #[cold]
@@ -585,7 +627,7 @@ impl System {
         }
         let word = self.pass(m, caller.partition, region, to, length)?;
         self.queue_change(server.partition, |queue, nodes| queue.remove(nodes, head));
-        self.serve(caller, server);
+        self.serve(caller, server, None);
         Ok(Waited::Call(Delivered { caller, word }))
     }
 
@@ -599,7 +641,7 @@ impl System {
     ) -> Result<(Delivered, Waited), Failure> {
         let delivered = self.reply(m, server, word)?;
         // The reply is out: what stands in the way of the next call, the next `call_wait` tells.
-        Ok((delivered, self.call_wait(m, server).unwrap_or(Waited::Nothing)))
+        Ok((delivered, self.wait(m, server).unwrap_or(Waited::Nothing)))
     }
 
     /// A processor that waits for a call goes on without one, because of an interrupt. → whether it did wait.
@@ -610,7 +652,7 @@ impl System {
         let waited = p.calls.waiting & bit != 0;
         if waited {
             p.calls.waiting &= !bit;
-            if let Some(party) = p.calls.parties.get_mut(usize::from(server.index)) {
+            if let Some(party) = p.calls.party_mut(server.index) {
                 party.role = Role::Free;
             }
         }

@@ -83,7 +83,7 @@ impl System {
             self.end_loan(m, caller, party.holder, false);
         }
         let p = self.get_mut(caller.partition)?;
-        if let Some(party) = p.calls.parties.get_mut(usize::from(caller.index)) {
+        if let Some(party) = p.calls.party_mut(caller.index) {
             (party.role, party.holder, party.region) = (Role::Free, None, 0);
         }
         let region = p.regions.get_mut(party.region).filter(|_| party.region != party.lent)?;

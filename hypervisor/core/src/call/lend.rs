@@ -172,7 +172,7 @@ impl System {
         if let Some(region) = p.regions.get_mut(handle.get()) {
             region.standing = Standing::Borrowed;
         }
-        self.serve(caller, server);
+        self.serve(caller, server, None);
         if let Some(party) = self.party_mut(caller) {
             party.view = handle.get();
         }
