@@ -86,6 +86,9 @@ impl Channel {
                     left(core::slice::from_mut(self), region);
                 }
                 short.received(length);
+                if answer.region().is_none() {
+                    return Ok(None);
+                }
                 self.arrived(answer).map_err(|error| CallError { error, region: None })
             }
             Err(failure) => Err(failed(failure, region)),
