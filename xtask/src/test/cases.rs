@@ -172,8 +172,9 @@ pub(crate) fn all() -> Vec<Case> {
 }
 
 /// The cases on processors where stage 2 does not force write-back (FEAT_S2FWB): regions are cleaned before they go to another partition. Nor can broadcasts
-/// of TLB maintenance be told from the rest of it (FEAT_EVT).
-const OLDER: &[&str] = &["messages-cleaned", "calls-cleaned", "fuzz-cleaned", "examine-bus-trapped"];
+/// of TLB maintenance be told from the rest of it (FEAT_EVT), nor writes to registers trapped (FEAT_FGT).
+const OLDER: &[&str] =
+    &["messages-cleaned", "calls-cleaned", "fuzz-cleaned", "examine-bus-trapped", "registers-saved"];
 
 /// QEMU's name for the processors of a case.
 pub(super) fn cpu(case: &str) -> &'static str {

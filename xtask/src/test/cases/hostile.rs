@@ -29,6 +29,22 @@ const ENDED_WHILE_SWITCHING: &[Line] = &[
     Lacks("", "panic"),
 ];
 
+/// Partitions on one processor, with registers that must stay what they are.
+const REGISTERS: &str = concat!(
+    "[machine]\nprocessors = 1\nmemory = \"112 MiB\"\n",
+    hostile!("first", "registers-watched", 2),
+    hostile!("second", "registers-watched", 3),
+    hostile!("third", "registers-kept", 2),
+);
+
+/// They do.
+const REGISTERS_KEPT: &[Line] = &[
+    Has("first", "hostile: registers-watched ok"),
+    Has("second", "hostile: registers-watched ok"),
+    Has("third", "hostile: registers-kept ok"),
+    Lacks("", "panic"),
+];
+
 /// A partition that fuzzes with so many processors, all that it needs, and a pair that must not lose a message.
 macro_rules! fuzz {
     ($processors:literal, $first:literal, $second:literal) => {
@@ -168,21 +184,19 @@ pub(super) fn cases() -> Vec<Case> {
         },
         Case {
             name: "registers",
-            manifest: concat!(
-                "[machine]\nprocessors = 1\nmemory = \"112 MiB\"\n",
-                hostile!("first", "registers-watched", 2),
-                hostile!("second", "registers-watched", 3),
-                hostile!("third", "registers-kept", 2),
-            ),
-            lines: &[
-                Has("first", "hostile: registers-watched ok"),
-                Has("second", "hostile: registers-watched ok"),
-                Has("third", "hostile: registers-kept ok"),
-                Lacks("", "panic"),
-            ],
+            manifest: REGISTERS,
+            lines: REGISTERS_KEPT,
             status: 0,
             limit: 240,
             icount: true,
+        },
+        Case {
+            name: "registers-saved",
+            manifest: REGISTERS,
+            lines: REGISTERS_KEPT,
+            status: 0,
+            limit: 240,
+            icount: false,
         },
         Case {
             name: "neighbours",
