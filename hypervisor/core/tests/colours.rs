@@ -19,6 +19,9 @@ const GIB: u64 = 1 << 30;
 const MEMORY: u64 = layout::MEMORY_BASE;
 const AT: u64 = layout::WINDOW_BASE;
 
+/// Under Miri a page takes milliseconds: lines are longer, regions smaller, and who is confined has no memory.
+const FEW: bool = cfg!(miri);
+
 /// A set-associative cache, physically indexed, that throws out what was touched longest ago.
 struct Cache {
     sets: Vec<Vec<(u64, u32)>>,
@@ -28,7 +31,7 @@ struct Cache {
 }
 
 impl Cache {
-    const LINE: u64 = 64;
+    const LINE: u64 = if FEW { 1024 } else { 64 };
 
     /// One whose ways are as large as the model's colours want it.
     fn new(ways: usize) -> Cache {
@@ -98,7 +101,8 @@ impl World {
     fn run(&mut self, own: u64, channels: u64) -> PartitionIndex {
         let (ix, id) = self.make();
         self.system.set_colours(&mut self.machine, id, own, channels).unwrap();
-        for at in [MEMORY, MEMORY + 2 * MIB] {
+        let confined = ![0, PALETTE.all()].contains(&own);
+        for at in [MEMORY, MEMORY + 2 * MIB].into_iter().filter(|_| !FEW || !confined) {
             self.system.add_memory(&mut self.machine, ix, Ipa::new(at), 2 * MIB).unwrap();
         }
         self.system.start(ix).unwrap();
@@ -192,6 +196,7 @@ fn meet(own: [u64; 2]) -> (usize, u64) {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "memory page by page takes minutes")]
 fn disjoint_colours_share_no_set() {
     let sets = Cache::new(8).sets.len();
     assert_eq!(meet([0x000f, 0x00f0]), (0, 0));
@@ -210,10 +215,11 @@ fn regions_meet_in_the_channels_colours_alone() {
     let mut w = World::new(48);
     let (client, server, bystander) = (w.run(0x000f, 0), w.run(0x00f0, 0x0300), w.run(0xf000, 0));
     let (to_server, to_client) = w.join(client, server);
+    let sizes = if FEW { [PAGE, 2 * PAGE, 64 << 10, 128 << 10] } else { [PAGE, 64 << 10, MIB, 2 * MIB] };
     for (number, (who, port)) in [(client, to_server), (server, to_client)].into_iter().enumerate() {
         for slot in 0..4 {
             let at = AT + (number as u64 * 8 + slot) * 2 * MIB;
-            w.create(who, [PAGE, 64 << 10, MIB, 2 * MIB][slot as usize], port, at).unwrap();
+            w.create(who, sizes[slot as usize], port, at).unwrap();
         }
     }
     w.check();
@@ -337,7 +343,7 @@ fn a_channel_with_all_colours_takes_any_region() {
     let (port, back) = w.join(client, server);
     for (who, port) in [(client, port), (server, back)] {
         for own in [0, port] {
-            let region = w.create(who, 2 * MIB, own, 0).unwrap();
+            let region = w.create(who, if FEW { 64 << 10 } else { 2 * MIB }, own, 0).unwrap();
             w.send(who, port, Some(region)).unwrap();
         }
     }
@@ -345,6 +351,7 @@ fn a_channel_with_all_colours_takes_any_region() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "memory page by page takes minutes")]
 fn what_takes_blocks_is_refused_by_its_size() {
     let mut w = World::new(16);
     let ix = w.run(0x000f, 0);

@@ -208,7 +208,7 @@ impl World {
 
 #[test]
 fn whatever_ends_the_call_it_comes_back_and_no_reader_faults() {
-    let (skipped, step) = if cfg!(miri) { (1, 2) } else { (0, 1) };
+    let (skipped, step) = if cfg!(miri) { (1, 3) } else { (0, 1) };
     for &size in SIZES.iter().skip(skipped) {
         for cause in CAUSES {
             for (kept, mapped) in [(false, true), (true, true), (false, false)].into_iter().step_by(step) {
@@ -297,7 +297,7 @@ fn lending_to_itself() {
 
 #[test]
 fn a_call_that_cannot_lend_changes_nothing() {
-    for waits in [true, false] {
+    for waits in [true, false].into_iter().take(if cfg!(miri) { 1 } else { 2 }) {
         for allowance in 0.. {
             let mut w = World::new();
             w.land(LANDING);
@@ -364,7 +364,7 @@ fn limits_of_either_side() {
 }
 
 /// Of so many steps one is left out: a region of so many pages takes Miri seconds.
-const SHARE: u64 = if cfg!(miri) { 16 } else { 1 };
+const SHARE: u64 = if cfg!(miri) { 32 } else { 1 };
 
 #[test]
 fn leaving_out_any_step_of_the_maintenance_is_noticed() {

@@ -244,7 +244,7 @@ fn who_was_ready_in_lent_time_stays_ready() {
         let chain: Vec<_> = (0..depth)
             .map(|_| simulation.add(Habit::Sleep(1, u64::MAX / 2), Claim::BestEffort, ANY).unwrap())
             .collect();
-        simulation.run(200_000 / FEWER.min(10));
+        simulation.run(200_000 / FEWER);
         assert_eq!(simulation.running[0], Some(caller));
         for &server in &chain {
             assert!(simulation.lend(0, server), "{depth}");
