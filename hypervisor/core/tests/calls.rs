@@ -690,7 +690,7 @@ impl World {
 
 #[test]
 fn nobody_waits_for_ever_and_nothing_is_lost() {
-    let (seeds, steps) = if cfg!(miri) { (1, 400) } else { (60, 3000) };
+    let (seeds, steps) = if cfg!(miri) { (1, 100) } else { (60, 3000) };
     let mut seen: BTreeMap<&'static str, u32> = BTreeMap::new();
     for seed in 1..=seeds {
         let mut world = World::new(seed, 2 + seed as usize % 4);

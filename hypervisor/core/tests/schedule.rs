@@ -415,7 +415,7 @@ fn every_admitted_deadline_is_met_and_nobody_gets_more() {
             let poke = simulation.schedule.set_pending(true, simulation.now);
             simulation.poke(poke);
         }
-        let ticks = 60_000 / FEWER.min(10);
+        let ticks = 60_000 / FEWER.min(20);
         simulation.run(ticks);
         judge(&simulation, ticks);
         if simulation.work {
@@ -501,8 +501,8 @@ fn those_without_budget_share_alike_and_leave_nothing_unused() {
 fn a_budget_is_not_refilled_by_sleeping_or_switching_off() {
     // A hundred patterns of running and waiting, beside the like of them: none gets beyond its bandwidth.
     let few = |step| if FEWER > 1 { step } else { 1 };
-    for pause in [1, 7, 50, 199, 999].into_iter().step_by(few(3)) {
-        for run in [1, 33, 199, 200, 201].into_iter().step_by(few(3)) {
+    for pause in [1, 7, 50, 199, 999].into_iter().step_by(few(5)) {
+        for run in [1, 33, 199, 200, 201].into_iter().step_by(few(5)) {
             let mut simulation = Simulation::new(1);
             simulation.add(Habit::Sleep(run, pause), reserved(200, 1000), ANY).unwrap();
             simulation.add(Habit::Toggle(run, pause), reserved(200, 1000), ANY).unwrap();
