@@ -13,7 +13,7 @@ const DOCUMENT: &str = include_str!("../../../docs/architecture.md");
 const SIZE: u64 = 128 << 10;
 
 /// Of so many cells one is tried: a world of three partitions takes Miri seconds, and writing its records out as long.
-const SHARE: usize = if cfg!(miri) { 16 } else { 1 };
+const SHARE: usize = if cfg!(miri) { 32 } else { 1 };
 
 /// Somebody's region, in some state.
 struct Case {
