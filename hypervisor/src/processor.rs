@@ -1,11 +1,13 @@
 //! The physical processors.
 
+use core::arch::asm;
 use core::cell::UnsafeCell;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use crate::arch::registers::TPIDR_EL2;
-use crate::vcpu::Vcpu;
+use crate::arch::start::enter_guest;
+use crate::vcpu::{Running, Vcpu};
 use handover_core::PartitionIndex;
 
 /// Physical processors at most.
@@ -57,6 +59,8 @@ pub struct Processor {
     kept: AtomicU8,
     /// Which one it is, below [`PROCESSORS_MAX`].
     index: u8,
+    /// Where its stack begins.
+    stack: AtomicPtr<u8>,
 }
 
 static PROCESSORS: [Processor; PROCESSORS_MAX] = {
@@ -68,11 +72,14 @@ static PROCESSORS: [Processor; PROCESSORS_MAX] = {
             marks: AtomicU8::new(0),
             kept: AtomicU8::new(0),
             index: 0,
+            stack: AtomicPtr::new(null_mut()),
         }
     }; PROCESSORS_MAX];
     let mut index = 0;
     while index < PROCESSORS_MAX {
         processors[index].index = index as u8;
+        processors[index].stack =
+            AtomicPtr::new(STACKS.0.get().cast::<u8>().wrapping_add((index + 1) * STACK_SIZE));
         index += 1;
     }
     processors
@@ -123,6 +130,30 @@ impl Processor {
     #[inline(always)]
     pub fn index(&self) -> usize {
         usize::from(self.index) % PROCESSORS_MAX
+    }
+
+    /// The address behind its stack.
+    #[inline(always)]
+    fn stack(&self) -> *mut u8 {
+        self.stack.load(Ordering::Relaxed)
+    }
+
+    /// A guest goes on here, all of its registers but those in its context being loaded. What is on the stack is over: a handler that ends so need not give its
+    /// registers back, as nobody waits for them.
+    #[inline(always)]
+    pub fn enter(&self, guest: Running) -> ! {
+        // SAFETY: this is the processor that runs it; nothing on the stack is used any more, and no value that lives has something to drop, since `guest`
+        // is all that a handler ends with.
+        unsafe {
+            asm!(
+                "mov sp, {stack}",
+                "b {enter_guest}",
+                stack = in(reg) self.stack(),
+                enter_guest = sym enter_guest,
+                in("x0") guest.as_ptr(),
+                options(noreturn)
+            )
+        }
     }
 
     /// The logical processor whose registers are here.

@@ -171,13 +171,14 @@ fn abort(mut guest: Running, syndrome: Syndrome) -> Running {
 }
 
 /// WFI (Arm ARM D1.7), with all of the guest's registers in its context.
-pub extern "C" fn wait(mut guest: Running) -> Running {
+pub extern "C" fn wait(mut guest: Running) -> ! {
+    let processor = processor::this();
     if exception::is_aarch32(guest.context()) {
-        return undefined(guest);
+        processor.enter(undefined(guest));
     }
     exception::skip(guest.context());
     guest.counters().count(Counter::Waits);
-    wait_for_interrupt_here(guest)
+    processor.enter(wait_for_interrupt_here(guest))
 }
 
 /// The guest waits, unless an interrupt is there for it.

@@ -17,6 +17,7 @@ mod copy;
 mod event;
 mod fault;
 mod interrupt;
+mod keys;
 mod sample;
 mod server;
 mod shared;
@@ -27,6 +28,7 @@ use handover_guest::{Boot, Error, Status, entry, interrupts, println, requests::
 entry!(main);
 
 fn main(boot: Boot) -> Result<Status, Error> {
+    keys::set();
     match boot.argument("role") {
         Some("client") => client::run(&boot),
         Some("server") => server::run(&boot),

@@ -230,7 +230,7 @@ impl System {
     }
 
     /// How long a call of this processor's that was just made may take, in nanoseconds; 0: as long as it likes.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn call_patience(&self, caller: VcpuId) -> u64 {
         self.party(caller).map_or(0, |party| party.patience)
@@ -573,7 +573,8 @@ impl System {
         let p = self.caller(server.partition)?;
         let caller = p.calls.party(server.index).and_then(|party| party.serving).ok_or(Error::BadHandle)?;
         let region = region_of(p, m, word)?;
-        let (port, lent) = self.party(caller).map_or((0, 0), |party| (party.port, party.lent));
+        let party = self.party(caller).ok_or(Error::BadHandle)?;
+        let (port, lent) = (party.port, party.lent);
         let to = Link::new(caller.partition, port);
         let word = self.pass(m, server.partition, region, to, length).map_err(no_room)?;
         self.charge_move(m, server.partition, region);

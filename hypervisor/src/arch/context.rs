@@ -130,8 +130,10 @@ register_pairs! {
 
 /// Where SCTLR_EL1 is in these lists.
 const SCTLR_EL1_INDEX: usize = 8;
-/// The first of the seldom ones, behind which are the keys.
+/// Where the seldom ones begin.
 const SELDOM_INDEX: usize = 18;
+/// Where the keys begin, behind those.
+const KEYS_INDEX: usize = 24;
 
 /// SCTLR_EL1 with everything off: the architecture's RES1 bits, or bits whose 1 means "as before the feature" (SPAN, EIS, EOS…).
 const SCTLR_EL1_RESET: u64 = 0x30d0_0980;
@@ -193,8 +195,9 @@ impl Context {
     #[cold]
     #[inline(never)]
     fn become_quiet(&mut self) {
-        let plain = self.el1[SELDOM_INDEX..].iter().all(|value| *value == 0);
-        self.kept = Kept::QUIET | if plain { Kept::PLAIN } else { 0 };
+        let (seldom, keys) = self.el1[SELDOM_INDEX..].split_at(KEYS_INDEX - SELDOM_INDEX);
+        let zero = |values: &[u64], kept: u8| if values.iter().all(|value| *value == 0) { kept } else { 0 };
+        self.kept = Kept::QUIET | zero(seldom, Kept::PLAIN) | zero(keys, Kept::KEYLESS);
     }
 
     /// One that is quiet, and has come onto physical processors `switches` times, has written what is watched.
@@ -209,9 +212,14 @@ impl Context {
         VMPIDR_EL2.set(self.vmpidr);
         restore_changing(&self.el1);
         restore_system(&self.el1);
-        if self.kept & processor.kept() & Kept::PLAIN == 0 {
+        let kept = self.kept & processor.kept();
+        if kept & Kept::PLAIN == 0 {
             self.restore_rest(capabilities, processor);
         } else {
+            if kept & Kept::KEYLESS == 0 {
+                restore_keys(&self.el1);
+                processor.set_kept(self.kept);
+            }
             // As below; `watched_writes` says that it is there.
             VDISR_EL2.set(0);
         }

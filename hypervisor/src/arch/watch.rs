@@ -12,8 +12,10 @@ impl Kept {
     pub const NOTHING: u8 = 0;
     /// Writes to all that are watched trap.
     pub const QUIET: u8 = 1;
-    /// And the seldom ones, and the keys, hold what a reset leaves: 0. Only with `QUIET`.
+    /// And the seldom ones hold what a reset leaves: 0. Only with `QUIET`.
     pub const PLAIN: u8 = 2;
+    /// And so do the keys, or there are none. Only with `QUIET`.
+    pub const KEYLESS: u8 = 4;
 }
 
 /// HFGWTR_EL2 for a quiet one (Arm ARM D24.2, the register's own page): AMAIR, the five keys, CONTEXTIDR, CPACR, CSSELR, MAIR, SCTLR, TCR, TPIDR_EL1, TPIDRRO_EL0,
