@@ -56,7 +56,7 @@ impl Hardware {
     #[inline(always)]
     fn key(&self, id: VcpuId) -> VcpuKey {
         let shell = self.shell(id.partition).expect("who calls or waits exists");
-        shell.vcpus[usize::from(id.index)].expect("who calls or waits exists")
+        shell.vcpus[usize::from(id.index) % shell.vcpus.len()].expect("who calls or waits exists")
     }
 
     /// It has its answer, or will have none.
@@ -91,10 +91,9 @@ impl Hardware {
 
 /// From here on `caller` waits for its reply.
 #[inline(always)]
-fn begin(kernel: &mut Kernel, caller: VcpuKey) {
+fn begin(kernel: &mut Kernel, caller: VcpuKey, patience: u64) {
     // SAFETY: as in `call_over`.
     unsafe { (*caller.as_ptr()).in_call = InCall::Calling };
-    let patience = kernel.system.call_patience(caller.id());
     if patience != 0 {
         kernel.hardware.set_timeout(caller, patience);
     }
@@ -110,15 +109,15 @@ pub extern "C" fn call(mut guest: Running) -> Running {
     let caller = guest.key();
     let word = MessageWord::from_register(guest.context().x[1]);
     let Kernel { system, hardware } = &mut *kernel;
-    match system.call(hardware, caller.id(), word) {
-        Ok(Handed::To(server, word)) => {
+    match system.call_within(hardware, caller.id(), word) {
+        Ok((Handed::To(server, word), patience)) => {
             let server = hardware.key(server);
             deliver(caller, server, word);
-            begin(&mut kernel, caller);
+            begin(&mut kernel, caller, patience);
             schedule::lend(kernel, server)
         }
-        Ok(Handed::Queued) => {
-            begin(&mut kernel, caller);
+        Ok((Handed::Queued, patience)) => {
+            begin(&mut kernel, caller, patience);
             schedule(kernel, Leave::Calling)
         }
         Err(failure) => failed(kernel, guest, Call::Call, failure),

@@ -57,8 +57,6 @@ pub(crate) struct Party {
     holder: Option<VcpuId>,
     /// Which port of its partition it called through, while it is queued or served.
     port: u32,
-    /// How long it waits, in nanoseconds; 0: for ever.
-    patience: u64,
     /// The server's port that a queued call came to.
     to: Link,
     /// The region of a queued call, or 0.
@@ -78,7 +76,6 @@ impl Party {
         serving: None,
         holder: None,
         port: 0,
-        patience: 0,
         to: Link::NONE,
         region: 0,
         lent: 0,
@@ -168,14 +165,6 @@ fn region_of(p: &Partition, m: &impl Machine, word: MessageWord) -> Result<u32, 
     Ok(handle.get())
 }
 
-/// What a caller's port says of its call.
-#[derive(Clone, Copy)]
-struct Through {
-    port: u32,
-    /// In nanoseconds; 0: for ever.
-    patience: u64,
-}
-
 /// What a port says of the regions that come by calls through it.
 #[derive(Clone, Copy)]
 struct Landing {
@@ -229,13 +218,6 @@ impl System {
         Ok(())
     }
 
-    /// How long a call of this processor's that was just made may take, in nanoseconds; 0: as long as it likes.
-    #[inline(always)]
-    #[must_use]
-    pub fn call_patience(&self, caller: VcpuId) -> u64 {
-        self.party(caller).map_or(0, |party| party.patience)
-    }
-
     /// `Call`: asks the peer, and waits for its reply. If it succeeds, the caller does not run until [`System::reply`] names it, or [`Machine::call_failed`] does.
     ///
     /// [`Error::InvalidArgument`]: longer than 128 bytes. [`Error::BadHandle`], [`Error::NotConnected`], [`Error::TimedOut`],
@@ -247,6 +229,19 @@ impl System {
         caller: VcpuId,
         word: MessageWord,
     ) -> Result<Handed, Failure> {
+        self.call_within(m, caller, word).map(|(handed, _)| handed)
+    }
+
+    /// [`System::call`]. → also how long the call may take, in nanoseconds; 0: as long as it likes.
+    ///
+    /// Errors as there.
+    #[inline]
+    pub fn call_within(
+        &mut self,
+        m: &mut impl Machine,
+        caller: VcpuId,
+        word: MessageWord,
+    ) -> Result<(Handed, u64), Failure> {
         let result = self.call_now(m, caller, word);
         self.handed_over(m, caller.partition, word, result)
     }
@@ -257,7 +252,7 @@ impl System {
         m: &mut impl Machine,
         caller: VcpuId,
         word: MessageWord,
-    ) -> Result<Handed, Failure> {
+    ) -> Result<(Handed, u64), Failure> {
         let length = length_of(word)?;
         let p = self.caller(caller.partition)?;
         let number = word.port().get();
@@ -268,16 +263,15 @@ impl System {
         }
         let (to, patience) = (port.peer, port.patience);
         let region = region_of(p, m, word)?;
-        let through = Through { port: number, patience };
         let handed = if region != 0 && word.is_lent() {
             let handed = self.lend(m, caller, word, to)?;
-            self.note(caller, through);
+            self.note(caller, number);
             handed
         } else {
-            self.hand(m, caller, caller.partition, region, to, length, Some(through))?
+            self.hand(m, caller, caller.partition, region, to, length, Some(number))?
         };
         self.charge_move(m, caller.partition, region);
-        Ok(handed)
+        Ok((handed, patience))
     }
 
     /// `Forward`: passes the claim to a reply on to the peer of another port, with a message and region of this processor's; the reply then goes to the first caller. If
@@ -337,13 +331,13 @@ impl System {
     }
 
     /// Which port a caller has called through.
-    fn note(&mut self, caller: VcpuId, through: Through) {
+    fn note(&mut self, caller: VcpuId, port: u32) {
         if let Some(party) = self.party_mut(caller) {
-            (party.port, party.patience) = (through.port, through.patience);
+            party.port = port;
         }
     }
 
-    /// Gives a caller's call to the server at `to`: its message, and a region of `from`'s. `through` is where it comes from, unless that is known.
+    /// Gives a caller's call to the server at `to`: its message, and a region of `from`'s. `through` is the port that it comes from, unless that is known.
     #[inline(always)]
     #[expect(clippy::too_many_arguments, reason = "of two calls, each of which knows them in its own way")]
     fn hand(
@@ -354,15 +348,15 @@ impl System {
         region: u32,
         to: Link,
         length: u8,
-        through: Option<Through>,
+        through: Option<u32>,
     ) -> Result<Handed, Failure> {
         let server =
             self.get(to.partition()).filter(|p| p.phase == Phase::Active).ok_or(Error::PeerClosed)?;
         let waiting = server.calls.waiting;
         if waiting == 0 {
             let handed = self.enqueue(m, caller, from, region, to, length)?;
-            if let Some(through) = through {
-                self.note(caller, through);
+            if let Some(port) = through {
+                self.note(caller, port);
             }
             return Ok(handed);
         }
@@ -424,10 +418,10 @@ impl System {
 
     /// From here on `server` owes `caller` a reply.
     #[inline(always)]
-    fn serve(&mut self, caller: VcpuId, server: VcpuId, through: Option<Through>) {
+    fn serve(&mut self, caller: VcpuId, server: VcpuId, through: Option<u32>) {
         if let Some(party) = self.party_mut(caller) {
-            if let Some(through) = through {
-                (party.port, party.patience) = (through.port, through.patience);
+            if let Some(port) = through {
+                party.port = port;
             }
             party.role = Role::Served;
             party.holder = Some(server);

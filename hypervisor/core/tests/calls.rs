@@ -310,7 +310,11 @@ impl World {
             Some(_) => word.lent(),
             None => word,
         };
-        let result = self.system.call(&mut self.machine, caller, word);
+        let setup = self.naive.setups.get(&channel.client).map_or(0, |setup| setup.1);
+        let result = self.system.call_within(&mut self.machine, caller, word).map(|(handed, patience)| {
+            assert_eq!(patience, setup);
+            handed
+        });
         if let Some(server) = self.naive.waiting(channel.server.0) {
             let Ok(Handed::To(to, got)) = result else { panic!("{server:?} waits, but {result:?}") };
             assert_eq!(to, server);
@@ -323,8 +327,6 @@ impl World {
             }
             self.naive.through.insert(caller, (channel.client.1, None));
             self.naive.serve(caller, server);
-            let setup = self.naive.setups.get(&channel.client);
-            assert_eq!(self.system.call_patience(caller), setup.map_or(0, |setup| setup.1));
             self.count("call taken at once");
             return;
         }
