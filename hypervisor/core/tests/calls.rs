@@ -311,10 +311,14 @@ impl World {
             None => word,
         };
         let setup = self.naive.setups.get(&channel.client).map_or(0, |setup| setup.1);
-        let result = self.system.call_within(&mut self.machine, caller, word).map(|(handed, patience)| {
-            assert_eq!(patience, setup);
-            handed
-        });
+        let result = if lent.is_some() {
+            self.system.call(&mut self.machine, caller, word)
+        } else {
+            self.system.call_within(&mut self.machine, caller, word).map(|(handed, patience)| {
+                assert_eq!(patience, setup);
+                handed
+            })
+        };
         if let Some(server) = self.naive.waiting(channel.server.0) {
             let Ok(Handed::To(to, got)) = result else { panic!("{server:?} waits, but {result:?}") };
             assert_eq!(to, server);

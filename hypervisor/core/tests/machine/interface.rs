@@ -48,7 +48,7 @@ pub fn carried(call: Call) -> Carried {
         Call::SharedMap => By(&["shared_map"]),
         Call::SharedUnmap => By(&["shared_unmap"]),
         Call::SharedInfo => By(&["shared_info"]),
-        Call::Call => By(&["call_within", "call_expired"]),
+        Call::Call => By(&["call", "call_expired"]),
         Call::CallWait => By(&["call_wait", "call_interrupted"]),
         Call::Reply => By(&["reply"]),
         Call::ReplyAndWait => By(&["reply_and_wait"]),
@@ -102,7 +102,7 @@ pub fn all() -> impl Iterator<Item = &'static str> {
 /// The test that holds a rule against a naive one.
 pub fn model(rule: &str) -> &'static str {
     match rule {
-        "call_within" | "call_expired" | "call_wait" | "call_interrupted" | "reply" | "reply_and_wait"
+        "call" | "call_expired" | "call_wait" | "call_interrupted" | "reply" | "reply_and_wait"
         | "forward" | "vcpu_on" | "vcpu_off" | "call_setup" => "calls",
         "set_bus" | "broadcast" => "bus",
         "set_colours" => "colours",
