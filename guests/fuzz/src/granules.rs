@@ -162,11 +162,13 @@ pub(crate) fn edges(stream: &mut Stream) {
 }
 
 /// Takes a granule where there is no table yet, and gives it back.
-pub(crate) fn fresh(stream: &mut Stream) {
+pub(crate) fn fresh(stream: &mut Stream) -> Outcome {
     let at = FRESH + stream.random.below(64) * GIB;
-    if stream.call(Call::MemoryAdd, &[at, MEMORY_GRANULE]).done() {
+    let added = stream.call(Call::MemoryAdd, &[at, MEMORY_GRANULE]);
+    if added.done() {
         stream.call(Call::MemoryRemove, &[at, MEMORY_GRANULE]);
     }
+    added.outcome
 }
 
 /// Takes one more granule than the limit lets it, and what it takes it gives back.

@@ -29,6 +29,8 @@ const ALL_ORDERS: &[u8] = &[21, 20, 18, 16, 14, 12];
 const OWN_SERVICE: u64 = 0x5000;
 /// Signals of others that may be in front of its own: each needs one of their 1024 ports.
 const SIGNALS: usize = 4096;
+/// Of what is to find no memory, while others give some back.
+const ATTEMPTS: usize = 8;
 const PAGE: u64 = 4096;
 
 /// What a scenario holds.
@@ -67,6 +69,23 @@ impl Hoard {
                 stream.fail(format_args!("{MANY} ports, and no limit"));
                 stream.call(Call::Disconnect, &[answer.x[1]]);
                 return Outcome::Done;
+            }
+        }
+    }
+
+    /// Tries what takes memory that there is none of. Where others give some back meanwhile it succeeds, and is tried again when that is gone too.
+    fn without_memory(
+        &mut self,
+        stream: &mut Stream,
+        orders: &[u8],
+        mut attempt: impl FnMut(&mut Hoard, &mut Stream) -> Outcome,
+    ) {
+        for _ in 0..ATTEMPTS {
+            if attempt(self, stream) != Outcome::Done {
+                return;
+            }
+            for &order in orders {
+                self.regions(stream, order);
             }
         }
     }
@@ -197,13 +216,17 @@ fn exhaust(
     };
     hoard.ports.extend([asked, accepted]);
     let spare = stream.call(Call::RegionCreate, &[PAGE, 0]);
-    let sent = stream.call(Call::RegionCreate, &[PAGE, 0]);
-    if !spare.done() || !sent.done() {
+    if !spare.done() {
         hoard.give_back(stream);
         return None;
     }
     hoard.regions.push(spare.x[1]);
-    stream.send_message(client, sent.x[1], 0);
+    for _ in 0..ATTEMPTS {
+        let sent = stream.call(Call::RegionCreate, &[PAGE, 0]);
+        if sent.done() && !stream.send_message(client, sent.x[1], 0).done() {
+            stream.call(Call::RegionDestroy, &[sent.x[1]]);
+        }
+    }
     let goes = stream.call(Call::RegionCreate, &[PAGE, 0]);
 
     let alone = !crate::run::is_shared();
@@ -217,24 +240,43 @@ fn exhaust(
         ));
     }
     hoard.ports(stream);
-    one_more_set(stream);
-    let token = own_token(stream).unwrap_or(0);
-    let accepted = stream.call(Call::Accept, &[token]);
-    if accepted.done() {
-        hoard.ports.push(accepted.x[1]);
-    }
-    let fresh = window::fresh(stream.random.below(window::FRESH_GIBS));
-    if stream.call(Call::RegionMap, &[spare.x[1], fresh]).done() {
-        stream.call(Call::RegionUnmap, &[spare.x[1]]);
-    }
-    let fresh = window::fresh(stream.random.below(window::FRESH_GIBS));
-    stream.call(Call::SharedMap, &[asked, fresh]);
-    granules::fresh(stream);
+    hoard.without_memory(stream, orders, |_, stream| one_more_set(stream));
+    hoard.without_memory(stream, orders, |hoard, stream| {
+        let token = own_token(stream).unwrap_or(0);
+        let accepted = stream.call(Call::Accept, &[token]);
+        if accepted.done() {
+            hoard.ports.push(accepted.x[1]);
+        }
+        accepted.outcome
+    });
+    hoard.without_memory(stream, orders, |_, stream| {
+        let fresh = window::fresh(stream.random.below(window::FRESH_GIBS));
+        let mapped = stream.call(Call::RegionMap, &[spare.x[1], fresh]);
+        if mapped.done() {
+            stream.call(Call::RegionUnmap, &[spare.x[1]]);
+        }
+        mapped.outcome
+    });
+    hoard.without_memory(stream, orders, |_, stream| {
+        let fresh = window::fresh(stream.random.below(window::FRESH_GIBS));
+        let mapped = stream.call(Call::SharedMap, &[asked, fresh]);
+        if mapped.done() {
+            stream.call(Call::SharedUnmap, &[asked]);
+        }
+        mapped.outcome
+    });
+    hoard.without_memory(stream, orders, |_, stream| granules::fresh(stream));
     while stream.send_message(client, 0, 8).done() {}
-    let fresh = window::fresh(stream.random.below(window::FRESH_GIBS));
-    let received = stream.call(Call::Receive, &[server, fresh]);
-    if received.done() {
-        hoard.regions.push(region_of(received.x[1]));
+    hoard.without_memory(stream, orders, |hoard, stream| {
+        let fresh = window::fresh(stream.random.below(window::FRESH_GIBS));
+        let received = stream.call(Call::Receive, &[server, fresh]);
+        if received.done() {
+            hoard.regions.push(region_of(received.x[1]));
+        }
+        received.outcome
+    });
+    for &order in orders {
+        hoard.regions(stream, order);
     }
     if let Some((claim, stranger)) = claim {
         calls::lend_without_memory(stream, stranger, spare.x[1]);
@@ -249,11 +291,12 @@ fn exhaust(
     refused
 }
 
-fn one_more_set(stream: &mut Stream) {
+fn one_more_set(stream: &mut Stream) -> Outcome {
     let set = stream.call(Call::PortSetCreate, &[0, 0]);
     if set.done() {
         stream.call(Call::PortSetDestroy, &[set.x[1]]);
     }
+    set.outcome
 }
 
 fn region_of(word: u64) -> u64 {
