@@ -15,7 +15,7 @@ use crate::arch::monitor::Monitor;
 use crate::arch::registers::{CNTFRQ_EL0, CNTPCT_EL0, MPIDR_EL1};
 use crate::arch::smc;
 use crate::arch::stage1::{Access, Mapper, publish_translation};
-use crate::arch::start::{Image, configure, enter_guest, secondary_entry};
+use crate::arch::start::{Image, configure, secondary_entry};
 use crate::devicetree::{self, Description};
 use crate::drivers::gic;
 use crate::interrupt::PRIVATE;
@@ -58,6 +58,8 @@ pub extern "C" fn boot_main(device_tree: u64) -> ! {
     let tree_start = page_down(device_tree);
     mapper.map(tree_start, page_up(device_tree + DEVICE_TREE_MAX), Access::Read);
     mapper.enable();
+    // SAFETY: the first, before all others have started.
+    unsafe { processor::prepare() };
 
     // SAFETY: the boot protocol has the device tree's address in x0; it is mapped, and `fdt` checks its magic.
     let tree = unsafe { Fdt::from_ptr(device_tree as *const u8) };
@@ -259,8 +261,7 @@ pub extern "C" fn secondary_main(index: usize) -> ! {
 
 fn run() -> ! {
     let guest = schedule(KERNEL.lock(), Leave::Nothing);
-    // SAFETY: `schedule` has loaded its other registers.
-    unsafe { enter_guest(guest) }
+    processor::this().enter(guest)
 }
 
 /// Makes the first partition, out of the boot archive.

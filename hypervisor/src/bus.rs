@@ -118,7 +118,7 @@ pub fn read(kernel: &Kernel, partition: PartitionIndex) -> Result<BusStatus, Fai
 /// TLB maintenance of the guest's has trapped: it is carried out as soon as the limit allows, and the logical processor waits until then. The
 /// instruction is executed again after that, so that interrupts come in between.
 pub fn maintain(mut guest: Running, access: &SystemAccess) -> Running {
-    let operand = guest.context().x.get(access.register).copied().unwrap_or(0);
+    let operand = guest.context().value(access.register);
     let who = guest.id().partition;
     let mut kernel = KERNEL.lock();
     let Some(tlbi) = Tlbi::decode(access.name, &kernel.hardware.capabilities) else {

@@ -7,6 +7,7 @@ use crate::arch::registers::CNTPCT_EL0;
 use crate::hypercall::{fail, short};
 use crate::kernel::{Hardware, KERNEL, Kernel};
 use crate::lock::Guard;
+use crate::processor;
 use crate::schedule::{self, Leave, schedule};
 use crate::trap::{is_interrupted, resume};
 use crate::vcpu::{InCall, Running, VcpuKey};
@@ -100,7 +101,12 @@ fn begin(kernel: &mut Kernel, caller: VcpuKey, patience: u64) {
 }
 
 /// `Call`, with all of the guest's registers in its context, as `vectors.s` puts them there.
-pub extern "C" fn call(mut guest: Running) -> Running {
+pub extern "C" fn call(guest: Running) -> ! {
+    processor::this().enter(call_here(guest))
+}
+
+#[inline(always)]
+fn call_here(mut guest: Running) -> Running {
     let mut kernel = KERNEL.lock();
     if guest.attention() != 0 {
         return again(kernel, guest);
@@ -163,8 +169,8 @@ fn waits(kernel: &mut Kernel, mut guest: Running, waited: Waited) -> bool {
 }
 
 /// `ReplyAndWait`, as for [`call`].
-pub extern "C" fn reply_and_wait(guest: Running) -> Running {
-    reply(guest, Then::Wait)
+pub extern "C" fn reply_and_wait(guest: Running) -> ! {
+    processor::this().enter(reply(guest, Then::Wait))
 }
 
 /// `Reply`, `ReplyAndWait`.

@@ -8,7 +8,7 @@ use core::fmt::{self, Display, Formatter};
 use handover_abi::{EndReason, Name};
 use handover_core::{Backtrace, CALLERS_MAX, Ipa, SyndromeWords};
 
-use crate::arch::context::Context;
+use crate::arch::context::{Context, REGISTERS};
 use crate::arch::exception::{self, Syndrome, class};
 use crate::arch::registers::{
     ELR_EL1, ESR_EL1, FAR_EL1, SCTLR_EL1, SP_EL0, SP_EL1, SPSR_EL1, TCR_EL1, TTBR0_EL1, TTBR1_EL1, VBAR_EL1,
@@ -71,7 +71,7 @@ fn report_cause(name: Name, context: &Context, syndrome: Syndrome) {
     }
 }
 
-fn report_registers(name: Name, context: &Context) {
+fn report_registers(name: Name, context: &mut Context) {
     log::error!(
         "{name}: VBAR_EL1 {:#018x} ELR_EL1 {:#018x} SPSR_EL1 {:#x} ESR_EL1 {:#x} FAR_EL1 {:#018x} SCTLR_EL1 {:#x}",
         VBAR_EL1.get(),
@@ -89,7 +89,8 @@ fn report_registers(name: Name, context: &Context) {
         TTBR1_EL1.get(),
         TCR_EL1.get()
     );
-    for row in rows(&context.x) {
+    let registers: [u64; REGISTERS] = core::array::from_fn(|number| context.value(number));
+    for row in rows(&registers) {
         log::error!("{name}: {row}");
     }
 }
@@ -113,14 +114,13 @@ pub fn rows(registers: &[u64]) -> impl Iterator<Item = Row<'_>> {
 }
 
 /// Where it was, and who called that.
-fn report_place(name: Name, id: VcpuId, context: &Context) {
+fn report_place(name: Name, id: VcpuId, context: &mut Context) {
     log::error!("{name}: at {:#018x}", context.pc);
     if exception::is_aarch32(context) {
         return;
     }
-    let register = |n: usize| context.x.get(n).copied().unwrap_or(0);
-    log::error!("{name}: at {:#018x} (x30)", register(LINK_REGISTER));
-    let mut backtrace = Backtrace::new(register(FRAME_POINTER));
+    log::error!("{name}: at {:#018x} (x30)", context.value(LINK_REGISTER));
+    let mut backtrace = Backtrace::new(context.value(FRAME_POINTER));
     for _ in 0..CALLERS_MAX {
         let Some(address) = backtrace.next(|va| read_word(id, va)) else { break };
         log::error!("{name}: at {address:#018x} (stack)");

@@ -39,6 +39,7 @@ const NOTHING: Outcome = Outcome::Done;
 /// Puts results into `x1`, `x2`…
 #[inline(always)]
 fn results<const N: usize>(context: &mut Context, values: [u64; N]) -> Outcome {
+    const { assert!(N <= 18) };
     for (register, value) in context.x[1..].iter_mut().zip(values) {
         *register = value;
     }
@@ -216,11 +217,11 @@ fn locked(mut guest: Running, call: Call) -> Running {
 /// The registers of a short message: `x2` to `x17`.
 #[inline(always)]
 pub fn short(context: &mut Context) -> &mut [u64; SHORT_WORDS] {
-    context.x[2..].first_chunk_mut().expect("a context has 31 registers")
+    context.x[2..].first_chunk_mut().expect("a context has 19 in place")
 }
 
 fn dispatch(kernel: &mut Kernel, who: PartitionIndex, context: &mut Context, call: Call) -> Result {
-    let [_, a, b] = *context.x.first_chunk().expect("a context has 31 registers");
+    let [_, a, b] = *context.x.first_chunk().expect("a context has 19 in place");
     let Kernel { system, hardware } = kernel;
     match call {
         // `call` has dealt with these.
@@ -296,7 +297,7 @@ fn dispatch(kernel: &mut Kernel, who: PartitionIndex, context: &mut Context, cal
         Call::EventUnmask => system.event_unmask(hardware, who, a).map(|()| NOTHING),
         Call::EventBind => system.event_bind(hardware, who, a, b, context.x[3]).map(|()| NOTHING),
         Call::CallSetup => {
-            let [_, port, landing, patience] = *context.x.first_chunk().expect("a context has 31 registers");
+            let [_, port, landing, patience] = *context.x.first_chunk().expect("a context has 19 in place");
             system.call_setup(who, port, landing, patience).map(|()| NOTHING)
         }
         Call::SharedMap => system.shared_map(hardware, who, a, b).map(|()| NOTHING),
@@ -360,7 +361,7 @@ fn find(system: &System, id: u64) -> core::result::Result<PartitionIndex, Failur
 
 /// The calls that only system-control may make.
 fn privileged(kernel: &mut Kernel, who: PartitionIndex, context: &mut Context, call: Call) -> Result {
-    let [_, a, b, c, d] = *context.x.first_chunk().expect("a context has 31 registers");
+    let [_, a, b, c, d] = *context.x.first_chunk().expect("a context has 19 in place");
     match call {
         Call::PartitionCreate => {
             let name = Name::from_registers([a, b]).ok_or(Error::InvalidArgument)?;

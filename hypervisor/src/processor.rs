@@ -2,6 +2,7 @@
 
 use core::arch::asm;
 use core::cell::UnsafeCell;
+use core::mem::MaybeUninit;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
@@ -17,20 +18,50 @@ pub const STACK_SIZE: usize = 0x8000;
 /// Bytes at the low end of each stack that fault when touched.
 pub const STACK_GUARD: usize = 0x1000;
 
-/// The stacks, by processor index.
-#[repr(C, align(4096))]
-pub struct Stacks(UnsafeCell<[[u8; STACK_SIZE]; PROCESSORS_MAX]>);
+/// Where a stack begins, from its low end: what is above is its processor's.
+pub const STACK_TOP: usize = STACK_SIZE - size_of::<Processor>();
 
-// SAFETY: each processor touches its own stack only, through its stack pointer.
+/// A processor's stack, and the processor above it: that is what an empty stack's pointer points to, which `vectors.s` makes use of.
+#[repr(C, align(4096))]
+struct Place {
+    stack: [u8; STACK_TOP],
+    processor: Processor,
+}
+
+const _: () =
+    assert!(size_of::<Place>() == STACK_SIZE && core::mem::offset_of!(Place, processor) == STACK_TOP);
+
+/// The stacks, by processor index. Nothing fills them at the start.
+pub struct Stacks(UnsafeCell<MaybeUninit<[Place; PROCESSORS_MAX]>>);
+
+// SAFETY: each processor touches its own stack only, through its stack pointer; what is above it is atomic.
 unsafe impl Sync for Stacks {}
 
 /// See [`Stacks`].
 #[unsafe(link_section = ".stacks")]
-pub static STACKS: Stacks = Stacks(UnsafeCell::new([[0; STACK_SIZE]; PROCESSORS_MAX]));
+pub static STACKS: Stacks = Stacks(UnsafeCell::new(MaybeUninit::uninit()));
 
 /// Where the guard page of each stack lies.
 pub fn stack_guards() -> impl Iterator<Item = u64> {
     (0..PROCESSORS_MAX).map(|index| STACKS.0.get() as u64 + (index * STACK_SIZE) as u64)
+}
+
+/// Makes the processors' structures.
+///
+/// # Safety
+/// Before all other uses, once.
+pub unsafe fn prepare() {
+    for index in 0..PROCESSORS_MAX {
+        // SAFETY: in the place of one that nobody uses yet, by the caller; no stack reaches there.
+        unsafe { at(index).write(Processor::new(index as u8)) };
+    }
+}
+
+fn at(index: usize) -> *mut Processor {
+    const { assert!(PROCESSORS_MAX.is_power_of_two()) };
+    let places = STACKS.0.get().cast::<Place>();
+    // SAFETY: one of as many as there are places.
+    unsafe { &raw mut (*places.add(index % PROCESSORS_MAX)).processor }
 }
 
 /// What a physical processor has to do when a logical one leaves it or comes; most often nothing.
@@ -44,7 +75,7 @@ impl Marks {
 }
 
 /// What a physical processor knows of itself. `vectors.s` reads `current` at offset 0.
-#[repr(C)]
+#[repr(C, align(64))]
 pub struct Processor {
     /// Whose registers are on this processor; null between guests. Written by this processor alone, under the lock.
     current: AtomicPtr<Vcpu>,
@@ -59,31 +90,7 @@ pub struct Processor {
     kept: AtomicU8,
     /// Which one it is, below [`PROCESSORS_MAX`].
     index: u8,
-    /// Where its stack begins.
-    stack: AtomicPtr<u8>,
 }
-
-static PROCESSORS: [Processor; PROCESSORS_MAX] = {
-    let mut processors = [const {
-        Processor {
-            current: AtomicPtr::new(null_mut()),
-            mpidr: AtomicU64::new(u64::MAX),
-            redistributor: AtomicUsize::new(0),
-            marks: AtomicU8::new(0),
-            kept: AtomicU8::new(0),
-            index: 0,
-            stack: AtomicPtr::new(null_mut()),
-        }
-    }; PROCESSORS_MAX];
-    let mut index = 0;
-    while index < PROCESSORS_MAX {
-        processors[index].index = index as u8;
-        processors[index].stack =
-            AtomicPtr::new(STACKS.0.get().cast::<u8>().wrapping_add((index + 1) * STACK_SIZE));
-        index += 1;
-    }
-    processors
-};
 
 static COUNT: AtomicUsize = AtomicUsize::new(1);
 
@@ -99,8 +106,8 @@ pub fn set_count(count: usize) {
 
 /// Whether the registers of any of a partition's logical processors are on a physical one. The kernel must be locked: they come and go under the lock.
 pub fn any_runs(partition: PartitionIndex) -> bool {
-    PROCESSORS.iter().any(|processor| {
-        let current = processor.current();
+    (0..PROCESSORS_MAX).any(|index| {
+        let current = get(index).current();
         // SAFETY: what runs is placed; which partition's it is never changes.
         !current.is_null() && unsafe { (*current).partition } == partition
     })
@@ -108,20 +115,32 @@ pub fn any_runs(partition: PartitionIndex) -> bool {
 
 /// Index of a processor below [`PROCESSORS_MAX`].
 pub fn get(index: usize) -> &'static Processor {
-    &PROCESSORS[index]
+    // SAFETY: `prepare` has made it, and all of it that changes is atomic.
+    unsafe { &*at(index) }
 }
 
 /// This processor. Valid after [`Processor::adopt`].
 #[inline]
 pub fn this() -> &'static Processor {
-    // SAFETY: `adopt` has put the address of an element of a static there, and nobody writes the register again.
+    // SAFETY: `adopt` has put the address of one that lasts there, and nobody writes the register again.
     unsafe { &*(TPIDR_EL2.get() as *const Processor) }
 }
 
 impl Processor {
+    const fn new(index: u8) -> Processor {
+        Processor {
+            current: AtomicPtr::new(null_mut()),
+            mpidr: AtomicU64::new(u64::MAX),
+            redistributor: AtomicUsize::new(0),
+            marks: AtomicU8::new(0),
+            kept: AtomicU8::new(0),
+            index,
+        }
+    }
+
     /// This processor is the one with `index`.
     pub fn adopt(index: usize) -> &'static Processor {
-        let processor = &PROCESSORS[index];
+        let processor = get(index);
         TPIDR_EL2.set(processor as *const Processor as u64);
         processor
     }
@@ -132,23 +151,17 @@ impl Processor {
         usize::from(self.index) % PROCESSORS_MAX
     }
 
-    /// The address behind its stack.
-    #[inline(always)]
-    fn stack(&self) -> *mut u8 {
-        self.stack.load(Ordering::Relaxed)
-    }
-
-    /// A guest goes on here, all of its registers but those in its context being loaded. What is on the stack is over: a handler that ends so need not give its
-    /// registers back, as nobody waits for them.
+    /// A guest goes on here, on this processor, all of its registers but those in its context being loaded. What is on the stack is over: a handler that ends so
+    /// need not give its registers back, as nobody waits for them.
     #[inline(always)]
     pub fn enter(&self, guest: Running) -> ! {
         // SAFETY: this is the processor that runs it; nothing on the stack is used any more, and no value that lives has something to drop, since `guest`
         // is all that a handler ends with.
         unsafe {
             asm!(
-                "mov sp, {stack}",
+                "mov sp, {empty_stack}",
                 "b {enter_guest}",
-                stack = in(reg) self.stack(),
+                empty_stack = in(reg) self,
                 enter_guest = sym enter_guest,
                 in("x0") guest.as_ptr(),
                 options(noreturn)

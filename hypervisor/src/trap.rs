@@ -88,10 +88,12 @@ fn look(mut kernel: Guard<Kernel>, guest: Running, other: bool) -> Running {
 }
 
 /// A synchronous exception from a guest, all of whose registers are in its context.
-pub extern "C" fn synchronous(guest: Running, how: How) -> Running {
-    if how != How::NOT_HERE {
-        return again(guest);
-    }
+pub extern "C" fn synchronous(guest: Running, how: How) -> ! {
+    processor::this().enter(if how == How::NOT_HERE { decide(guest) } else { again(guest) })
+}
+
+#[inline(always)]
+fn decide(guest: Running) -> Running {
     let syndrome = Syndrome::read();
     if syndrome.is_hvc() { hypercall::other(guest) } else { other(guest, syndrome) }
 }
@@ -170,15 +172,10 @@ fn abort(mut guest: Running, syndrome: Syndrome) -> Running {
     guest
 }
 
-/// WFI (Arm ARM D1.7), with all of the guest's registers in its context.
-pub extern "C" fn wait(mut guest: Running) -> ! {
-    let processor = processor::this();
-    if exception::is_aarch32(guest.context()) {
-        processor.enter(undefined(guest));
-    }
-    exception::skip(guest.context());
+/// WFI (Arm ARM D1.7), with all of the guest's registers in its context, and behind the instruction.
+pub extern "C" fn wait(guest: Running) -> ! {
     guest.counters().count(Counter::Waits);
-    processor.enter(wait_for_interrupt_here(guest))
+    processor::this().enter(wait_for_interrupt_here(guest))
 }
 
 /// The guest waits, unless an interrupt is there for it.
@@ -236,10 +233,10 @@ fn system_access(mut guest: Running, access: SystemAccess) -> Running {
     if matches!(access.name, (1, 0, 8, ..)) {
         return bus::maintain(guest, &access);
     }
-    let written = guest.context().x.get(access.register).copied().unwrap_or(0);
+    let written = guest.context().value(access.register);
     match system_register::access(guest, &access, written) {
         Access::Read(value) => {
-            if let Some(register) = guest.context().x.get_mut(access.register) {
+            if let Some(register) = guest.context().register(access.register) {
                 *register = value;
             }
         }
@@ -267,17 +264,17 @@ fn data_abort(mut guest: Running, syndrome: Syndrome) -> Running {
 }
 
 /// A physical interrupt came while a guest ran.
-pub extern "C" fn interrupt(guest: Running) -> Running {
+pub extern "C" fn interrupt(guest: Running) -> ! {
     guest.counters().count(Counter::Interrupts);
     let mut kernel = KERNEL.lock();
     let other = interrupt::take(&mut kernel, Some(guest.id()));
-    resume(kernel, guest, other)
+    processor::this().enter(resume(kernel, guest, other))
 }
 
 /// An SError while a guest ran: it cannot be said whose it is, so it ends the one that ran.
-pub extern "C" fn serror(guest: Running) -> Running {
+pub extern "C" fn serror(guest: Running) -> ! {
     guest.counters().count(Counter::Serrors);
-    fault::fatal(guest, Syndrome::read(), "an SError came while it ran")
+    processor::this().enter(fault::fatal(guest, Syndrome::read(), "an SError came while it ran"))
 }
 
 /// Ends a partition. With system-control the machine ends: nobody else may make partitions, or switch it off.

@@ -1,7 +1,7 @@
 //! What the machine boots: the control OS as a flat image, and the boot archive with system-control, the manifest and its files.
 
 use crate::{
-    cargo::{self, BARE_METAL, LINUX, Package},
+    cargo::{self, BARE_METAL, CONTROL_OS, LINUX, Package},
     command::Host,
     elf,
     initramfs::{self, Archive, Demo},
@@ -44,7 +44,7 @@ pub(crate) fn make(workspace: &Workspace, manifest: &Manifest, folder: &Path, ou
     provision::rust::targets(&host)?;
     let guests = guests_of(workspace, manifest)?;
     let privileged = privileged_of(workspace, manifest)?;
-    let mut packages = vec![Package::new("handover"), Package::new(&privileged)];
+    let mut packages = vec![Package::new(CONTROL_OS), Package::new(&privileged)];
     packages.extend(guests.iter().map(|name| Package::new(name)));
     eprintln!("  Building the control OS, {privileged} and {}", told(&guests));
     let programs = cargo::build(workspace, BARE_METAL, &packages)?;

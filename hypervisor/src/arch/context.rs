@@ -35,11 +35,13 @@ pub struct FloatState {
 }
 
 /// All of a logical processor's registers. Only the physical processor that runs it, or holds it stopped under the lock, touches them.
-/// `vectors.s` knows the offsets of the first three fields.
+/// `vectors.s` knows the offsets of the first four fields.
 #[repr(C)]
 pub struct Context {
-    /// x0 to x30.
-    pub x: [u64; 31],
+    /// x0 to x18, which a procedure call may change (AAPCS64 6.1.1).
+    pub x: [u64; CHANGING],
+    /// x30, which one changes as well, so that it makes a pair with x18; x20 to x29; x19.
+    others: [u64; 12],
     /// Where it goes on (ELR_EL2).
     pub pc: u64,
     /// PSTATE there (SPSR_EL2).
@@ -63,6 +65,11 @@ pub struct Context {
     el1: [u64; EL1_COUNT],
     float: FloatState,
 }
+
+/// General registers of a [`Context`] that are in their own places.
+const CHANGING: usize = 19;
+/// General registers.
+pub const REGISTERS: usize = 31;
 
 const _: () = assert!(core::mem::offset_of!(Context, pc) == 248);
 const _: () = assert!(core::mem::offset_of!(Context, spsr) == 256);
@@ -141,9 +148,25 @@ const SCTLR_EL1_RESET: u64 = 0x30d0_0980;
 pub const PSTATE_EL1H_MASKED: u64 = 0x3c5;
 
 impl Context {
+    /// A general register by its number; `None` for the zero register.
+    pub fn register(&mut self, number: usize) -> Option<&mut u64> {
+        match number {
+            30 => self.others.first_mut(),
+            19 => self.others.last_mut(),
+            20..30 => self.others.get_mut(number - CHANGING),
+            _ => self.x.get_mut(number),
+        }
+    }
+
+    /// What is in a register that an instruction names: 31 is the zero register.
+    pub fn value(&mut self, number: usize) -> u64 {
+        self.register(number).map_or(0, |register| *register)
+    }
+
     /// A processor as PSCI CPU_ON leaves it: EL1, MMU off, interrupts masked (DEN0022, 6.4).
     pub fn reset(&mut self, pc: u64, x0: u64, vttbr: u64, index: u32, counter_offset: u64) {
-        self.x = [0; 31];
+        self.x = [0; CHANGING];
+        self.others = [0; 12];
         self.x[0] = x0;
         self.pc = pc;
         self.spsr = PSTATE_EL1H_MASKED;

@@ -99,8 +99,8 @@ impl DataAccess {
     }
 
     /// What a store writes.
-    pub fn value(&self, context: &Context) -> u64 {
-        let value = context.x.get(self.register).copied().unwrap_or(0);
+    pub fn value(&self, context: &mut Context) -> u64 {
+        let value = context.value(self.register);
         if self.size == 8 { value } else { value & ((1 << (8 * u32::from(self.size))) - 1) }
     }
 
@@ -114,7 +114,7 @@ impl DataAccess {
         if !self.wide {
             value &= 0xffff_ffff;
         }
-        if let Some(register) = context.x.get_mut(self.register) {
+        if let Some(register) = context.register(self.register) {
             *register = value;
         }
     }

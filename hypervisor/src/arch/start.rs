@@ -10,7 +10,7 @@ use super::registers::*;
 use super::{stage1, stage2};
 use crate::bug;
 use crate::hypercall;
-use crate::processor::{STACK_SIZE, STACKS};
+use crate::processor::{STACK_SIZE, STACK_TOP, STACKS};
 use crate::trap::How;
 use handover_abi::Call;
 
@@ -18,6 +18,7 @@ global_asm!(
     include_str!("start.s"),
     stacks = sym STACKS,
     stack_size = const STACK_SIZE,
+    stack_top = const STACK_TOP,
     translation = sym stage1::TRANSLATION,
     boot_main = sym crate::boot_main,
     secondary_main = sym crate::secondary_main,

@@ -68,7 +68,7 @@ boot:
 
     adrp    x1, {stacks}
     add     x1, x1, :lo12:{stacks}
-    mov     x2, #{stack_size}
+    mov     x2, #{stack_top}
     add     sp, x1, x2
     mov     x29, xzr
     mov     x30, xzr
@@ -99,9 +99,9 @@ secondary_start:
     adrp    x1, {stacks}
     add     x1, x1, :lo12:{stacks}
     mov     x2, #{stack_size}
-    add     x3, x19, #1
-    madd    x1, x2, x3, x1
-    mov     sp, x1
+    madd    x1, x2, x19, x1
+    mov     x2, #{stack_top}
+    add     sp, x1, x2
     mov     x29, xzr
     mov     x30, xzr
     mov     x0, x19

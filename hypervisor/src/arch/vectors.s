@@ -1,12 +1,13 @@
 // EL2's exception vectors (Arm ARM D1.3.1). EL2 runs with interrupts masked: an interrupt is taken only while a guest runs.
 // Everything else that arrives from EL2 itself is a bug of ours.
+//
+// While a guest runs, the stack is empty and the processor's own structure lies right above it (`processor.rs`). x29 stays the guest's until somebody
+// needs a register: nothing at EL2 follows it.
 
-    // x0 = the current vCPU's context, x0 to x19 in it: what a procedure call may change, but for x30 (AAPCS64 6.1.1), and x19, which makes a pair.
+    // x0 = the current vCPU's context, with what a procedure call may change in it (AAPCS64 6.1.1): x0 to x18, and x30. x2 = the guest's x0.
     .macro  save_changing
-    sub     sp, sp, #16
-    stp     x0, x1, [sp]
-    mrs     x0, tpidr_el2
-    ldr     x0, [x0]                // the current vCPU's context
+    stp     x0, x1, [sp, #-16]!
+    ldr     x0, [sp, #16]           // the current vCPU's context
     stp     x2, x3, [x0, #16]
     stp     x4, x5, [x0, #32]
     stp     x6, x7, [x0, #48]
@@ -17,18 +18,27 @@
     stp     x12, x13, [x0, #96]
     stp     x14, x15, [x0, #112]
     stp     x16, x17, [x0, #128]
-    stp     x18, x19, [x0, #144]
+    stp     x18, x30, [x0, #144]
     .endm
 
-    // x0 = the context: what a procedure call keeps, but for x19, which is there already, and x28 and x29, which each way pairs as it can.
-    .macro  save_kept
+    // x0 = the context: the others, x2 = ELR_EL2 and x3 = SPSR_EL2.
+    .macro  save_rest
     stp     x20, x21, [x0, #160]
     stp     x22, x23, [x0, #176]
     stp     x24, x25, [x0, #192]
     stp     x26, x27, [x0, #208]
+    stp     x28, x29, [x0, #224]
+    stp     x19, x2, [x0, #240]
+    str     x3, [x0, #256]
     .endm
 
-    // All of those that a procedure call may change but x0, x1 and x18.
+    .macro  save_all
+    mrs     x2, elr_el2
+    mrs     x3, spsr_el2
+    save_rest
+    .endm
+
+    // All of those that a procedure call may change but x0, x1, x18 and x30.
     .macro  restore_changing
     ldp     x2, x3, [x0, #16]
     ldp     x4, x5, [x0, #32]
@@ -40,44 +50,38 @@
     ldp     x16, x17, [x0, #128]
     .endm
 
+    // Handlers that get all of a guest's registers do not come back: they end with `enter_guest` (`Processor::enter`).
     .macro  entry handler
     .balign 0x80
     save_changing
-    mrs     x1, elr_el2
-    mrs     x2, spsr_el2
-    adr     x18, \handler
-    b       save_rest
+    save_all
+    b       \handler
     .endm
 
     // A call, as most exceptions are. What a handler in Rust leaves alone anyway (AAPCS64 6.1.1) stays where it is, and so do ELR_EL2 and
-    // SPSR_EL2: the guest that called goes on, unless the handler says otherwise.
+    // SPSR_EL2: the guest that called goes on, unless the handler says otherwise. What is compared is ESR_EL2 above w0: the one `hvc` that calls
+    // have, and a number that is in the table.
     .macro  entry_synchronous
     .balign 0x80
     save_changing
-    stp     x29, x30, [x0, #232]
-    mrs     x2, esr_el2
-    mov     x3, #{hvc}
-    cmp     x2, x3
-    b.ne    no_call
-    ldr     w2, [x0]
-    mov     w3, #{call_base}
-    sub     w2, w2, w3
-    cmp     w2, #{call_count}
-    b.hs    no_call
-    adr     x3, calls
-    ldrsw   x2, [x3, x2, lsl #2]
-    add     x3, x3, x2
-    mov     x29, xzr
-    blr     x3
-    b       called
+    mrs     x3, esr_el2
+    bfi     x2, x3, #32, #32
+    ldr     x4, first_call
+    sub     x2, x2, x4
+    cmp     x2, #{call_count}
+    b.lo    hot_call
+    eor     w4, w3, #{wfi}
+    tst     w4, #0xfc000003
+    b.eq    wait
+    b       other
     .endm
 
     // Fills the table of calls up to the one with this number, which has a way of its own.
     .macro  call number handler
-    .rept   (\number - {call_base}) - (. - calls) / 4
-    .word   undecided - calls
+    .rept   (\number - {call_base}) - (. - calls) / 8
+    .xword  undecided
     .endr
-    .word   \handler - calls
+    .xword  \handler
     .endm
 
     .macro  bug number
@@ -103,23 +107,84 @@ vectors:
     entry   {interrupt}
     entry   {interrupt}
     entry   {serror}
-    // AArch32 programs: hidden, but a guest can start one where the processor has it.
-    entry_synchronous
+    // For an EL1 in AArch32 state, of which there is none (HCR_EL2.RW): its programs in that state come above.
+    .balign 0x80
+    save_changing
+    b       other
     entry   {interrupt}
     entry   {interrupt}
     entry   {serror}
 
     .balign 64
-// x0 = the context, x1 = what the handler of calls says.
-called:
-    cbnz    x1, restore_kept
-    ldp     x29, x30, [x0, #232]
-    ldr     x18, [x0, #144]
+// x0 = the context, x2 = the call's place in the table.
+hot_call:
+    adr     x3, calls
+    ldr     x3, [x3, x2, lsl #3]
+    blr     x3
+    // x0 = the context, x1 = what the handler of calls says.
+    cbnz    x1, synchronous
+    ldp     x18, x30, [x0, #144]
     restore_changing
     ldp     x0, x1, [x0]
     eret
 
+// Those that end with another guest need all registers saved.
+direct_call:
+    save_all
+    b       {direct_call}
+reply_and_wait:
+    save_all
+    b       {reply_and_wait}
+
+// WFI: class 1, TI 0 (Arm ARM D24.2.40). It is left behind, as executing it would: PSTATE.SS and BTYPE are used up. AArch32 is hidden, but a guest can
+// start a program in that state (PSTATE.M[4]) where the processor has it.
+wait:
+    mrs     x3, spsr_el2
+    tbnz    w3, #4, other
+    mrs     x2, elr_el2
+    add     x2, x2, #4
+    and     x3, x3, #~(1 << 21)
+    and     x3, x3, #~(3 << 10)
+    save_rest
+    b       {wait}
+
+other:
+    mov     x1, #{how_undecided}
+// x1 = what is known of it.
+synchronous:
+    save_all
+    b       {synchronous}
+
+undecided:
+    mov     x1, #{how_undecided}
+    ret
+
+// x0 = the context to enter. Also where a processor goes first. Clobbers everything.
+    .balign 64
+    .global enter_guest
+enter_guest:
+    ldp     x19, x1, [x0, #240]
+    ldr     x2, [x0, #256]
+    msr     elr_el2, x1
+    msr     spsr_el2, x2
+    restore_changing
+    ldp     x18, x30, [x0, #144]
+    ldp     x20, x21, [x0, #160]
+    ldp     x22, x23, [x0, #176]
+    ldp     x24, x25, [x0, #192]
+    ldp     x26, x27, [x0, #208]
+    ldp     x28, x29, [x0, #224]
+    ldp     x0, x1, [x0]
+    eret
+
+// ESR_EL2 of `hvc #0` above the number of the first call in the table.
+    .balign 8
+first_call:
+    .xword  {hvc} << 32 | {call_base}
+
 // The calls that messages are made of, by the low byte of their numbers.
+    .section .rodata.calls, "a"
+    .balign 8
 calls:
     call    {version_call} {version}
     call    {send_call} {send}
@@ -128,70 +193,4 @@ calls:
     call    {event_send_call} {event_send}
     call    {call_call} direct_call
     call    {reply_and_wait_call} reply_and_wait
-undecided:
-    mov     x1, #{how_undecided}
-    ret
-// Those that end with another guest need all registers saved.
-direct_call:
-    adr     x18, {direct_call}
-    b       save_called
-reply_and_wait:
-    adr     x18, {reply_and_wait}
-save_called:
-    mrs     x3, elr_el2
-    mrs     x2, spsr_el2
-    save_kept
-    str     x28, [x0, #224]
-    stp     x3, x2, [x0, #248]
-    blr     x18
-    b       enter_guest
-
-// x2 = ESR_EL2. WFI has a way of its own: class 1, TI 0 (Arm ARM D24.2.40).
-no_call:
-    and     w3, w2, #0xfc000003
-    mov     w4, #{wfi}
-    mov     x1, #{how_undecided}
-    cmp     w3, w4
-    b.ne    save_synchronous
-    mrs     x1, elr_el2
-    mrs     x2, spsr_el2
-    adr     x18, {wait}
-    b       save_rest
-restore_kept:
-    ldp     x29, x30, [x0, #232]
-save_synchronous:
-    mrs     x3, elr_el2
-    mrs     x2, spsr_el2
-    save_kept
-    str     x28, [x0, #224]
-    stp     x30, x3, [x0, #240]
-    str     x2, [x0, #256]
-    mov     x29, xzr
-    bl      {synchronous}
-    b       enter_guest
-
-    .balign 64
-save_rest:
-    save_kept
-    stp     x28, x29, [x0, #224]
-    stp     x30, x1, [x0, #240]
-    str     x2, [x0, #256]
-    mov     x29, xzr
-    blr     x18
-
-// x0 = the context to enter. Also where a processor goes first. Clobbers everything.
-    .global enter_guest
-enter_guest:
-    ldp     x30, x1, [x0, #240]
-    ldr     x2, [x0, #256]
-    msr     elr_el2, x1
-    msr     spsr_el2, x2
-    restore_changing
-    ldp     x18, x19, [x0, #144]
-    ldp     x20, x21, [x0, #160]
-    ldp     x22, x23, [x0, #176]
-    ldp     x24, x25, [x0, #192]
-    ldp     x26, x27, [x0, #208]
-    ldp     x28, x29, [x0, #224]
-    ldp     x0, x1, [x0]
-    eret
+    .text
