@@ -1,5 +1,7 @@
 //! All state that the processors share, behind one lock. Every hold of it is bounded: the rules work in bounded steps.
 
+use core::arch::asm;
+
 use handover_abi::layout::EVENT_INTID;
 use handover_abi::{Error, MessageWord, Port, RegionHandle};
 use handover_core::maintenance::{CacheStep, Capabilities as MaintenanceCapabilities, Step, Steps};
@@ -17,7 +19,7 @@ use crate::bus::Restrained;
 use crate::console::Consoles;
 use crate::device::DeviceInterrupts;
 use crate::drivers::gic::Gic;
-use crate::lock::Lock;
+use crate::lock::{Guard, ShortLock};
 use crate::memory::Memory;
 use crate::partition::Shell;
 use crate::processor::PROCESSORS_MAX;
@@ -35,7 +37,25 @@ pub struct Kernel {
 }
 
 /// The outermost lock.
-pub static KERNEL: Lock<Kernel> = Lock::new(Kernel { system: System::new(), hardware: Hardware::new() });
+pub static KERNEL: KernelLock =
+    KernelLock(ShortLock::new(Kernel { system: System::new(), hardware: Hardware::new() }));
+
+/// See [`KERNEL`].
+#[repr(transparent)]
+pub struct KernelLock(ShortLock<Kernel>);
+
+impl KernelLock {
+    /// Takes it.
+    #[inline(always)]
+    pub fn lock(&'static self) -> Guard<Kernel> {
+        let at: *const KernelLock;
+        // SAFETY: the address of a static. It is within the 1 MiB that one instruction reaches, or the image does not link; the compiler would take two.
+        unsafe {
+            asm!("adr {}, {}", out(reg) at, sym KERNEL, options(pure, nomem, nostack, preserves_flags));
+            (*at).0.lock()
+        }
+    }
+}
 
 /// Everything but the rules' own state.
 pub struct Hardware {

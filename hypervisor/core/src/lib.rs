@@ -1,8 +1,8 @@
 //! The rules of Handover: who owns which memory, who may talk to whom, and what it costs whom.
 //!
 //! Nothing here touches the machine: the rules see it as a [`Machine`], which the EL2 image implements on hardware and the tests
-//! on a model. Nothing allocates, blocks or panics, and every call is bounded. There is no lock in here either: the image
-//! keeps the one [`System`] behind one lock, and a rule runs from its first check to its last store without giving it up.
+//! on a model. Nothing allocates, blocks or panics, and every call is bounded. Nothing locks either: the image keeps the one
+//! [`System`] behind one lock ([`turns`] says whose it is), and a rule runs from its first check to its last store without giving it up.
 //!
 //! A call checks everything first, then changes state; one that fails has changed nothing.
 
@@ -48,6 +48,7 @@ mod system;
 mod table;
 mod timeout;
 pub mod traffic;
+pub mod turns;
 mod vcpu;
 pub mod vgic;
 pub mod watch;
