@@ -17,15 +17,58 @@
 //! A processor takes one call at a time. A server that knows somebody better passes it on ([`Answer::Forward`], [`forward`]), and the reply goes past it. What is
 //! not answered at once, [`wait`] takes, and [`reply`] answers.
 
-use core::{fmt, ops::ControlFlow};
+use core::fmt;
 
 use handover_abi::{Call, Error, MessageWord, Port};
 
 use crate::{
     Channel, Lent, Region, Short,
-    hvc::{self, Arrival, CallFailure},
+    hvc::{self, CallFailure},
     window::{SLOT_ORDER, WINDOW},
 };
+
+mod serve;
+pub use serve::{Answer, serve, wait};
+
+/// The number of a call, and the port as the call wants it: two words that one load fetches.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Caller {
+    number: u64,
+    port: u64,
+}
+
+impl Caller {
+    pub(crate) fn new(port: Port) -> Caller {
+        Caller { number: Call::Call as u64, port: port.get().into() }
+    }
+}
+
+/// The same of a reply, with the port where it is after a message word's other fields have been shifted out.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Server {
+    number: u64,
+    port: u64,
+}
+
+impl Server {
+    pub(crate) fn new(port: Port) -> Server {
+        Server { number: Call::ReplyAndWait as u64, port: Server::port(port.get().into()) }
+    }
+
+    /// The port of a message word.
+    #[inline(always)]
+    fn port(word: u64) -> u64 {
+        word << 40
+    }
+
+    /// Whether a message word has come by this port.
+    #[inline(always)]
+    fn is(&self, word: MessageWord) -> bool {
+        self.port == Server::port(word.to_register())
+    }
+}
 
 /// A call, reply or forward that came to nothing.
 #[derive(Debug)]
@@ -61,11 +104,6 @@ pub struct Called<'c> {
     pub lent: Option<Lent<'c>>,
 }
 
-#[inline(always)]
-fn word(port: Port, region: Option<&Region>, short: &Short) -> MessageWord {
-    MessageWord::new(port, region.map(Region::handle), short.length())
-}
-
 impl Channel {
     /// Calls the peer: `short` is the message and then the reply, `region` goes along, the reply's is returned.
     ///
@@ -75,24 +113,78 @@ impl Channel {
     /// back unless a server has taken it; one that a server has forwarded is given back to free memory.
     #[inline(always)]
     pub fn call(&mut self, region: Option<Region>, short: &mut Short) -> Result<Option<Region>, CallError> {
-        if let Err(error) = self.arm(&mut place(region.as_ref())) {
+        let leaving = place(region.as_ref());
+        if self.landing.taken == leaving {
+            self.call_ready(region, true, short)
+        } else if self.landing.taken == 0 {
+            self.call_ready(region, false, short)
+        } else {
+            self.call_unready(region, short)
+        }
+    }
+
+    /// The same where a region may come to the landing: from which `region` goes, if `leaves` and there is one. Nothing is lent then.
+    #[inline(always)]
+    fn call_ready(
+        &mut self,
+        region: Option<Region>,
+        leaves: bool,
+        short: &mut Short,
+    ) -> Result<Option<Region>, CallError> {
+        let word = Region::word(region.as_ref(), self.caller.port, short);
+        // SAFETY: `region` is owned here, so nothing refers into it; what becomes of it is seen to below.
+        let answer = unsafe { hvc::exchange(self.caller.number, word, short.register(), short.words_mut()) };
+        if answer.is_short() {
+            short.received(answer.length());
+            match region.map(Region::left) {
+                Some(_) if leaves => self.landing.taken = 0,
+                Some(address) => WINDOW.release(address),
+                None => {}
+            }
+            return Ok(None);
+        }
+        let word = match answer.arrived() {
+            Ok(word) => word,
+            Err(failure) => return Err(failed(failure, region)),
+        };
+        short.received(answer.length());
+        match region.map(Region::left) {
+            // Where there was one, the next one is.
+            Some(address) if leaves && word.is_landed() => {
+                // SAFETY: the control OS has mapped it at the landing, which the other has left.
+                return Ok(Some(unsafe { Region::from_word(word, address) }));
+            }
+            Some(_) if leaves => self.landing.taken = 0,
+            Some(address) => WINDOW.release(address),
+            None => {}
+        }
+        self.arrived(word).map_err(|error| CallError { error, region: None })
+    }
+
+    /// The same where there is something at the landing, or lent.
+    #[cold]
+    #[inline(never)]
+    fn call_unready(
+        &mut self,
+        region: Option<Region>,
+        short: &mut Short,
+    ) -> Result<Option<Region>, CallError> {
+        let mut leaving = place(region.as_ref());
+        if let Err(error) = self.arm(&mut leaving) {
             return Err(CallError { error, region });
         }
-        let word = word(self.port(), region.as_ref(), short);
-        // SAFETY: `region` is owned here, so nothing refers into it; what becomes of it is seen to below.
-        match unsafe { hvc::call_into(word, short.register(), short.words_mut()) } {
-            Ok((answer, length)) => {
-                if let Some(region) = region {
-                    left(core::slice::from_mut(self), region);
-                }
-                short.received(length);
-                if answer.region().is_none() {
-                    return Ok(None);
-                }
-                self.arrived(answer).map_err(|error| CallError { error, region: None })
-            }
-            Err(failure) => Err(failed(failure, region)),
+        let word = Region::word(region.as_ref(), self.caller.port, short);
+        // SAFETY: as in `call_ready`.
+        let answer = unsafe { hvc::exchange(self.caller.number, word, short.register(), short.words_mut()) };
+        let word = match answer.arrived() {
+            Ok(word) => word,
+            Err(failure) => return Err(failed(failure, region)),
+        };
+        if let Some(region) = region {
+            left(core::slice::from_mut(self), region);
         }
+        short.received(answer.length());
+        self.arrived_beside_loan(word)
     }
 
     /// Calls the peer and lends it a region until it replies: the peer reads, and nobody here can touch it meanwhile. It comes back whatever happens, as
@@ -106,7 +198,7 @@ impl Channel {
         region: &mut Region,
         short: &mut Short,
     ) -> Result<Option<Region>, CallError> {
-        self.call_with(word(self.port(), Some(region), short).lent(), short)
+        self.call_with(Region::word(Some(region), self.caller.port, short).lent(), short)
     }
 
     /// The same; this partition goes on reading it.
@@ -115,16 +207,17 @@ impl Channel {
     ///
     /// As for [`call_lending`](Channel::call_lending).
     pub fn call_showing(&mut self, region: &Region, short: &mut Short) -> Result<Option<Region>, CallError> {
-        self.call_with(word(self.port(), Some(region), short).lent().kept(), short)
+        self.call_with(Region::word(Some(region), self.caller.port, short).lent().kept(), short)
     }
 
     fn call_with(&mut self, word: MessageWord, short: &mut Short) -> Result<Option<Region>, CallError> {
         self.arm(&mut 0).map_err(|error| CallError { error, region: None })?;
         // SAFETY: what is lent is borrowed here until it is back: alone where it goes out of reach, to read where it does not.
-        match unsafe { hvc::call_into(word, short.register(), short.words_mut()) } {
-            Ok((answer, length)) => {
-                short.received(length);
-                self.arrived(answer).map_err(|error| CallError { error, region: None })
+        let answer = unsafe { hvc::exchange(self.caller.number, word, short.register(), short.words_mut()) };
+        match answer.arrived() {
+            Ok(word) => {
+                short.received(answer.length());
+                self.arrived_beside_loan(word)
             }
             Err(CallFailure { error, word }) if word.is_lent() => Err(CallError { error, region: None }),
             Err(failure) => Err(failed(failure, None)),
@@ -166,21 +259,25 @@ impl Channel {
         Ok(())
     }
 
-    /// The region that has come with a call or reply.
+    /// The region that has come with a call or reply, where nothing is lent.
     #[inline(always)]
     fn arrived(&mut self, word: MessageWord) -> Result<Option<Region>, Error> {
-        if word.region().is_none() {
-            return Ok(None);
-        }
         if !word.is_landed() {
+            // Also if there is none.
             return Region::map(word);
         }
         self.landing.taken = self.landing.address;
-        if self.loan.is_some() {
-            self.landed_on_loan();
-        }
         // SAFETY: the control OS has mapped it at the landing, where there was room for it.
         Ok(Some(unsafe { Region::from_word(word, self.landing.address) }))
+    }
+
+    /// The same where something may be lent.
+    fn arrived_beside_loan(&mut self, word: MessageWord) -> Result<Option<Region>, CallError> {
+        let region = self.arrived(word).map_err(|error| CallError { error, region: None })?;
+        if word.is_landed() && self.loan.is_some() {
+            self.landed_on_loan();
+        }
+        Ok(region)
     }
 
     /// A region has landed, and something was lent: there, so that it is no more, or elsewhere.
@@ -271,25 +368,13 @@ fn has_size(region: &Region) -> bool {
     hvc::region_info(region.handle()).is_ok_and(|(size, _)| size == region.size() as u64)
 }
 
-/// Waits for a call by any of the channels, as this partition's only user of direct calls on this processor. `None`: there may be an interrupt to see to
-/// ([`interrupts::take`](crate::interrupts::take)); not to be waited for by WFI, since calls do not end that.
-///
-/// # Errors
-///
-/// [`Error::WrongState`] when a reply is due; [`Error::Limit`] and [`Error::NoMemory`] when there is no room for the region of the next call.
-#[inline]
-pub fn wait<'c>(channels: &'c mut [Channel], short: &mut Short) -> Result<Option<Called<'c>>, Error> {
-    let arrival = first(channels, short)?;
-    taken(channels, arrival, short)
-}
-
 /// Replies to the call that was taken last: with `short`, and a region.
 ///
 /// # Errors
 ///
 /// [`Error::BadHandle`] when the caller waits no more, [`Error::QueueFull`] when it has no room for the region, which comes back.
 pub fn reply(region: Option<Region>, short: &Short) -> Result<(), CallError> {
-    let word = word(Port::CONTROL, region.as_ref(), short);
+    let word = Region::word(region.as_ref(), 0, short);
     // SAFETY: `region` is owned here, so nothing refers into it, and it is forgotten when it has gone.
     sent(unsafe { hvc::reply(word, short.registers()) }, region)
 }
@@ -300,7 +385,7 @@ pub fn reply(region: Option<Region>, short: &Short) -> Result<(), CallError> {
 ///
 /// Those of [`reply`], and of [`Channel::call`] as far as it does not wait.
 pub fn forward(channel: &Channel, region: Option<Region>, short: &Short) -> Result<(), CallError> {
-    let word = word(channel.port(), region.as_ref(), short);
+    let word = Region::word(region.as_ref(), channel.caller.port, short);
     // SAFETY: as for `reply`.
     sent(unsafe { hvc::forward(word, short.registers()) }, region)
 }
@@ -316,113 +401,6 @@ pub fn forward_lent(channel: &Channel, lent: &Lent<'_>, short: &Short) -> Result
     unsafe { hvc::forward(word, short.registers()) }
 }
 
-/// What becomes of a call that [`serve`] has taken.
-#[derive(Debug)]
-pub enum Answer {
-    /// A reply: the short message, and a region.
-    Reply(Option<Region>),
-    /// It is passed on to the peer of the channel with that port, whose reply goes to the caller: the short message, and a region.
-    Forward(Port, Option<Region>),
-}
-
-/// Takes calls by any of the channels, as this partition's only user of direct calls on this processor, and has each answered: the call's bytes are in `short`, and
-/// so are the answer's. An answer and the wait for the next call are one call of the control OS. Returns what `answer` breaks with, which leaves its call unanswered;
-/// or goes on when there may be an interrupt to see to, as [`wait`] does.
-///
-/// # Errors
-///
-/// Those of [`wait`], and of [`reply`] and [`forward`]; the region that was to go along comes back.
-#[inline(always)]
-pub fn serve<B>(
-    channels: &mut [Channel],
-    short: &mut Short,
-    mut answer: impl FnMut(Called<'_>, &mut Short) -> ControlFlow<B, Answer>,
-) -> Result<ControlFlow<B>, CallError> {
-    let failed = |error| CallError { error, region: None };
-    let mut arrival = first(channels, short).map_err(failed)?;
-    loop {
-        let Some(called) = taken(channels, arrival, short).map_err(failed)? else {
-            return Ok(ControlFlow::Continue(()));
-        };
-        let (call, port, region) = match answer(called, short) {
-            ControlFlow::Break(value) => return Ok(ControlFlow::Break(value)),
-            ControlFlow::Continue(Answer::Reply(region)) => (Call::ReplyAndWait, Port::CONTROL, region),
-            ControlFlow::Continue(Answer::Forward(port, region)) => (Call::ForwardAndWait, port, region),
-        };
-        arrival = send_and_wait(call, port, channels, region, short)?;
-    }
-}
-
-/// Waits for a call with no reply due.
-#[inline]
-fn first(channels: &mut [Channel], short: &mut Short) -> Result<Arrival, Error> {
-    channels.iter_mut().for_each(Channel::settle);
-    arm(channels, None)?;
-    hvc::call_wait_into(short.words_mut())
-}
-
-/// Replies, or forwards to `port`, as `call` says, and waits.
-#[inline(always)]
-fn send_and_wait(
-    call: Call,
-    port: Port,
-    channels: &mut [Channel],
-    region: Option<Region>,
-    short: &mut Short,
-) -> Result<Arrival, CallError> {
-    let mut leaving = place(region.as_ref());
-    if !channels.iter().all(|channel| channel.landing.is_ready(&mut leaving)) {
-        return arm_send_and_wait(call, port, channels, region, short);
-    }
-    send_and_wait_armed(call, port, channels, region, short)
-}
-
-/// The same where something is lent, or there is no room yet for the region of the next call.
-#[cold]
-#[inline(never)]
-fn arm_send_and_wait(
-    call: Call,
-    port: Port,
-    channels: &mut [Channel],
-    region: Option<Region>,
-    short: &mut Short,
-) -> Result<Arrival, CallError> {
-    if let Err(error) = arm(channels, region.as_ref()) {
-        return Err(CallError { error, region });
-    }
-    let arrival = send_and_wait_armed(call, port, channels, region, short)?;
-    channels.iter_mut().for_each(Channel::returned);
-    Ok(arrival)
-}
-
-#[inline(always)]
-fn send_and_wait_armed(
-    call: Call,
-    port: Port,
-    channels: &mut [Channel],
-    region: Option<Region>,
-    short: &mut Short,
-) -> Result<Arrival, CallError> {
-    let word = word(port, region.as_ref(), short);
-    // SAFETY: `region` is owned here, so nothing refers into it, and it is forgotten when it has gone.
-    match unsafe { hvc::send_and_wait(call, word, short.register(), short.words_mut()) } {
-        Ok(arrival) => {
-            if let Some(region) = region {
-                left(channels, region);
-            }
-            Ok(arrival)
-        }
-        Err(error) => Err(CallError { error, region }),
-    }
-}
-
-/// [Arms](Channel::arm) all channels, one of them perhaps with the place of the region that leaves.
-#[inline(always)]
-fn arm(channels: &mut [Channel], region: Option<&Region>) -> Result<(), Error> {
-    let mut leaving = place(region);
-    channels.iter_mut().try_for_each(|channel| channel.arm(&mut leaving))
-}
-
 #[inline]
 fn sent(result: Result<(), Error>, region: Option<Region>) -> Result<(), CallError> {
     match result {
@@ -434,35 +412,4 @@ fn sent(result: Result<(), Error>, region: Option<Region>) -> Result<(), CallErr
         }
         Err(error) => Err(CallError { error, region }),
     }
-}
-
-#[inline(always)]
-fn taken<'c>(
-    channels: &'c mut [Channel],
-    (word, length): Arrival,
-    short: &mut Short,
-) -> Result<Option<Called<'c>>, Error> {
-    let found = channels.iter_mut().enumerate().find(|(_, channel)| channel.port() == word.port());
-    let Some((index, channel)) = found else { return elsewhere(word) };
-    short.received(length);
-    if word.region().is_none() {
-        return Ok(Some(Called { channel: index, region: None, lent: None }));
-    }
-    if word.is_lent() {
-        return Ok(Some(Called { channel: index, region: None, lent: channel.borrowed(word)? }));
-    }
-    Ok(Some(Called { channel: index, region: channel.arrived(word)?, lent: None }))
-}
-
-/// What comes by none of the channels: an interrupt, or by one that the caller of [`wait`] keeps elsewhere.
-#[cold]
-fn elsewhere<'c>(word: MessageWord) -> Result<Option<Called<'c>>, Error> {
-    if word.port() == Port::CONTROL {
-        return Ok(None);
-    }
-    if let Some(handle) = word.region().filter(|_| !word.is_lent()) {
-        // SAFETY: nothing refers into what has just come.
-        let _freed: Result<(), Error> = unsafe { hvc::region_destroy(handle) };
-    }
-    Err(Error::BadHandle)
 }

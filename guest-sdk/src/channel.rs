@@ -2,15 +2,15 @@
 
 use core::{fmt, hint::cold_path, num::NonZeroU64, time::Duration};
 
-use handover_abi::{Causes, Error, MessageWord, PartitionId, Port, RequestWord, ServiceId, region_order};
+use handover_abi::{Call, Causes, Error, PartitionId, Port, RequestWord, ServiceId, region_order};
 
 use crate::{
     Region, Service, Short,
-    calls::Landing,
+    calls::{Caller, Landing, Server},
     events,
     hvc::{self, Failure},
     lent::Loan,
-    window::{SLOT_ORDER, WINDOW},
+    window::{HOME, Home, Place, SLOT_ORDER, WINDOW},
 };
 
 /// What is sent and received: a region, or up to 128 bytes, or both.
@@ -128,7 +128,7 @@ impl Connecting {
     /// The port, whose event tells that there is an answer.
     #[must_use]
     pub fn port(&self) -> Port {
-        self.0.port
+        self.0.port()
     }
 
     /// The channel if the other side has accepted, this again if it has not answered.
@@ -137,7 +137,7 @@ impl Connecting {
     ///
     /// As for [`Channel::connect`].
     pub fn poll(self) -> Result<Result<Channel, Connecting>, ConnectError> {
-        let status = hvc::port_status(self.0.port)?;
+        let status = hvc::port_status(self.port())?;
         if status.causes.contains(Causes::REFUSED) {
             Err(ConnectError::Refused(status.reason))
         } else if status.causes.contains(Causes::CONNECTED) {
@@ -167,12 +167,29 @@ impl Connecting {
     }
 }
 
+/// The numbers of a channel's calls on either side of its port: one load fetches a number and the port.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+struct Registers {
+    send: u64,
+    port: u64,
+    receive: u64,
+}
+
 /// One end of a channel to another partition, or to this one. Dropping it disconnects.
 #[derive(Debug)]
 pub struct Channel {
-    port: Port,
-    /// A slot of the message window for the next region to be received.
+    registers: Registers,
+    /// Where the next region that is received is mapped, if it is free: the home, or room that has been made.
+    next: Place,
+    /// The channel's own slot.
+    home: Option<Home>,
+    /// Where the next region is mapped if `next` is taken, or none of the homes is left.
     slot: Option<NonZeroU64>,
+    /// What direct calls by it start with.
+    pub(crate) caller: Caller,
+    /// The same of answers to those that come by it.
+    pub(crate) server: Server,
     /// Where regions come by direct calls.
     pub(crate) landing: Landing,
     /// Nanoseconds that direct calls wait, or 0.
@@ -201,14 +218,28 @@ impl Channel {
     }
 
     pub(crate) fn from_port(port: Port) -> Channel {
-        Channel { port, slot: None, landing: Landing::NONE, patience: 0, loan: None }
+        Channel {
+            registers: Registers {
+                send: Call::Send as u64,
+                port: port.get().into(),
+                receive: Call::Receive as u64,
+            },
+            next: Place::NONE,
+            home: None,
+            slot: None,
+            caller: Caller::new(port),
+            server: Server::new(port),
+            landing: Landing::NONE,
+            patience: 0,
+            loan: None,
+        }
     }
 
     /// The port, by which events name this end.
     #[inline]
     #[must_use]
     pub fn port(&self) -> Port {
-        self.port
+        Port::new(self.registers.port as u32)
     }
 
     /// Sends a message: a [`Region`], a [`Short`] (`b"bytes"` makes one), or both as a pair.
@@ -231,10 +262,14 @@ impl Channel {
     /// As for [`send`](Channel::send).
     #[inline(always)]
     pub fn send_from(&self, region: Option<Region>, short: &Short) -> Result<(), SendError> {
-        let word = MessageWord::new(self.port, region.as_ref().map(Region::handle), short.length());
+        let word = Region::word(region.as_ref(), self.registers.port, short);
         // SAFETY: `region` is owned here, so nothing refers into it, and it is forgotten when it has been sent.
         let sent = unsafe {
-            if short.is_empty() { hvc::send_word(word) } else { hvc::send(word, short.registers()) }
+            if short.is_empty() {
+                hvc::send_word_by(self.registers.send, word)
+            } else {
+                hvc::send_by(self.registers.send, word, short.registers())
+            }
         };
         match sent {
             Ok(()) => {
@@ -260,7 +295,7 @@ impl Channel {
                 Err(SendError { error: Error::QueueFull, region }) => region,
                 done => return done,
             };
-            if let Err(error) = events::wait_for(self.port) {
+            if let Err(error) = events::wait_for(self.port()) {
                 return Err(SendError { error, region });
             }
         }
@@ -292,19 +327,52 @@ impl Channel {
     /// [`Error::WouldBlock`] when there is no message; otherwise as for [`receive`](Channel::receive).
     #[inline(always)]
     pub fn receive_into(&mut self, short: &mut Short) -> Result<Option<Region>, Error> {
-        let slot = self.slot.or_else(|| WINDOW.claim(SLOT_ORDER));
-        let Some(address) = slot else { return Err(Error::InUse) };
-        match hvc::receive_into(self.port, address.get(), short.words_mut()) {
-            Ok((word, length)) => {
+        // Copied: what points into memory would be asked for again after the call.
+        let (next, Registers { port, receive, .. }) = (self.next, self.registers);
+        if !next.is_free() {
+            return self.receive_elsewhere(short);
+        }
+        match hvc::receive_by(receive, port, next.address(), self.next.kept(), short.words_mut()) {
+            Ok(((word, length), address)) => {
                 short.received(length);
                 if word.region().is_none() {
                     // Not cold, but a branch is less than what does without one.
                     cold_path();
+                    return Ok(None);
+                }
+                next.occupy(address);
+                // SAFETY: just received, mapped at `address`; `TooLarge` would have told of one larger than a slot.
+                Ok(Some(unsafe { Region::from_word(word, address) }))
+            }
+            Err(Failure { error: Error::TooLarge, detail }) => self.receive_large(detail, short),
+            Err(Failure { error, .. }) => Err(error),
+        }
+    }
+
+    /// The same where a region has taken the place that there was for it.
+    #[cold]
+    #[inline(never)]
+    fn receive_elsewhere(&mut self, short: &mut Short) -> Result<Option<Region>, Error> {
+        // What room was made is used up; but where none of the homes is left, it is `slot`.
+        if self.slot.is_none()
+            && let Some(home) = self.home()
+        {
+            self.next = home.place();
+            if self.next.is_free() {
+                return self.receive_into(short);
+            }
+        }
+        let slot = self.slot.or_else(|| WINDOW.claim(SLOT_ORDER));
+        let Some(address) = slot else { return Err(Error::InUse) };
+        match hvc::receive_into(self.port(), address.get(), short.words_mut()) {
+            Ok((word, length)) => {
+                short.received(length);
+                if word.region().is_none() {
                     self.slot = slot;
                     return Ok(None);
                 }
                 self.slot = None;
-                // SAFETY: just received, mapped at `address`; `TooLarge` would have told of one larger than a slot.
+                // SAFETY: just received, mapped at `address`; `TooLarge` would have told of one larger than there is room for.
                 Ok(Some(unsafe { Region::from_word(word, address.get()) }))
             }
             Err(failure) => {
@@ -323,14 +391,39 @@ impl Channel {
     /// # Errors
     ///
     /// [`Error::InvalidArgument`] for a size that no region has; [`Error::InUse`] when the message window is full.
-    #[inline]
+    #[inline(always)]
     pub fn make_room(&mut self, size: usize) -> Result<(), Error> {
         let order = region_order(size as u64).ok_or(Error::InvalidArgument)?;
         let address = WINDOW.claim(order).ok_or(Error::InUse)?;
-        if let Some(before) = self.slot.replace(address) {
-            WINDOW.release(before.get());
+        match self.home() {
+            Some(home) => {
+                self.give_room();
+                self.next = home.room(address.get());
+            }
+            None => {
+                if let Some(before) = self.slot.replace(address) {
+                    WINDOW.release(before.get());
+                }
+            }
         }
         Ok(())
+    }
+
+    /// The channel's own slot, if there are enough.
+    #[inline(always)]
+    fn home(&mut self) -> Option<Home> {
+        if self.home.is_none() {
+            self.home = WINDOW.claim_home();
+        }
+        self.home
+    }
+
+    /// Gives back the room that was made, if no region has come there.
+    #[inline(always)]
+    fn give_room(&self) {
+        if self.next.is_free() && self.next.address() & HOME == 0 {
+            WINDOW.release(self.next.address());
+        }
     }
 
     /// Takes a message with a region of more than a slot.
@@ -338,7 +431,7 @@ impl Channel {
     fn receive_large(&mut self, size: u64, short: &mut Short) -> Result<Option<Region>, Error> {
         let order = region_order(size).ok_or(Error::TooLarge)?;
         let address = WINDOW.claim(order).ok_or(Error::InUse)?.get();
-        let received = hvc::receive_into(self.port, address, short.words_mut());
+        let received = hvc::receive_into(self.port(), address, short.words_mut());
         let (word, length) = received.map_err(|failure| {
             WINDOW.release(address);
             failure.error
@@ -365,7 +458,7 @@ impl Channel {
                     message.region = region;
                     return Ok(message);
                 }
-                Err(Error::WouldBlock) => _ = events::wait_for(self.port)?,
+                Err(Error::WouldBlock) => _ = events::wait_for(self.port())?,
                 Err(error) => return Err(error),
             }
         }
@@ -378,13 +471,17 @@ impl Channel {
     /// Those of the call.
     #[inline]
     pub fn signal(&self) -> Result<(), Error> {
-        hvc::event_send(self.port)
+        hvc::event_send(self.port())
     }
 }
 
 impl Drop for Channel {
     fn drop(&mut self) {
         self.settle();
+        self.give_room();
+        if let Some(home) = self.home {
+            WINDOW.give_home(home);
+        }
         if let Some(address) = self.slot {
             WINDOW.release(address.get());
         }
@@ -392,7 +489,7 @@ impl Drop for Channel {
             WINDOW.release(address);
         }
         // Fails only if the port is not there, which is what is wanted.
-        let _gone: Result<(), Error> = hvc::disconnect(self.port);
-        events::forget(self.port);
+        let _gone: Result<(), Error> = hvc::disconnect(self.port());
+        events::forget(self.port());
     }
 }

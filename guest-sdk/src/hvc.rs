@@ -64,9 +64,11 @@ macro_rules! load_words {
 use load_words;
 
 /// The instructions that store a message that has come, unless the message word in `x1` says that it has no bytes; `{length}` is how many it says. A call that
-/// fails has left `x1` to `x17` as they were, and stores at most what they were loaded with; or `x1` holds an account, a size, or a word without bytes.
+/// fails has left `x1` to `x17` as they were, and stores at most what they were loaded with; or `x1` holds an account, a size, or a word without bytes. `$then` comes behind
+/// the stores.
 macro_rules! store_words {
-    () => {
+    ($($then:literal)?) => {
+      concat!(
         "ubfx {length}, x1, #48, #8
          cbz {length}, 3f
          stp x2, x3, [{data}]
@@ -77,7 +79,9 @@ macro_rules! store_words {
          stp x12, x13, [{data}, #80]
          stp x14, x15, [{data}, #96]
          stp x16, x17, [{data}, #112]
+         ", $($then,)? "
          3:"
+      )
     };
 }
 use store_words;
@@ -327,6 +331,17 @@ pub fn disconnect(port: Port) -> Result<(), Error> {
 /// No reference may point into the region that `word` names.
 #[inline(always)]
 pub unsafe fn send(word: MessageWord, data: &[u64; SHORT_WORDS]) -> Result<(), Error> {
+    // SAFETY: the caller's promise.
+    unsafe { send_by(Call::Send as u64, word, data) }
+}
+
+/// [`send`] by the number of the call.
+///
+/// # Safety
+///
+/// As for [`send`].
+#[inline(always)]
+pub(crate) unsafe fn send_by(number: u64, word: MessageWord, data: &[u64; SHORT_WORDS]) -> Result<(), Error> {
     let x0: u64;
     // SAFETY: the caller's promise; `data` is read, no more than there is of it.
     unsafe {
@@ -334,7 +349,7 @@ pub unsafe fn send(word: MessageWord, data: &[u64; SHORT_WORDS]) -> Result<(), E
             load_words!(),
             "hvc #0",
             data = in(reg) data,
-            inlateout("x0") Call::Send as u64 => x0, inlateout("x1") word.to_register() => _,
+            inlateout("x0") number => x0, inlateout("x1") word.to_register() => _,
             out("x2") _, out("x3") _, out("x4") _, out("x5") _, out("x6") _, out("x7") _, out("x8") _, out("x9") _,
             out("x10") _, out("x11") _, out("x12") _, out("x13") _, out("x14") _, out("x15") _, out("x16") _,
             out("x17") _,
@@ -351,9 +366,20 @@ pub unsafe fn send(word: MessageWord, data: &[u64; SHORT_WORDS]) -> Result<(), E
 /// No reference may point into the region that `word` names.
 #[inline(always)]
 pub unsafe fn send_word(word: MessageWord) -> Result<(), Error> {
+    // SAFETY: the caller's promise.
+    unsafe { send_word_by(Call::Send as u64, word) }
+}
+
+/// [`send_word`] by the number of the call.
+///
+/// # Safety
+///
+/// As for [`send_word`].
+#[inline(always)]
+pub(crate) unsafe fn send_word_by(number: u64, word: MessageWord) -> Result<(), Error> {
     debug_assert_eq!(word.length(), 0);
     // SAFETY: the caller's promise.
-    unsafe { hvc!(Call::Send, inlateout("x1") word.to_register() => _) }
+    unsafe { hvc!(number, inlateout("x1") word.to_register() => _) }
 }
 
 /// A call that did not succeed, and what `x1` told of it: for [`Error::Limit`] the account, for [`Error::TooLarge`] the
@@ -383,23 +409,37 @@ pub(crate) fn receive_into(
     address: u64,
     data: &mut [u64; SHORT_WORDS],
 ) -> Result<Arrival, Failure> {
-    let (x0, word, length): (u64, u64, u64);
-    // SAFETY: maps memory that nothing was mapped at before; `data` is written, no more than there is of it.
+    receive_by(Call::Receive as u64, port.get().into(), address, &address, data).map(|(arrival, _)| arrival)
+}
+
+/// [`receive_into`] by the number of the call, and the address again, which has not taken a register meanwhile: a message without bytes leaves it in `x2`, and
+/// after others it comes from where it is `kept`.
+#[inline(always)]
+pub(crate) fn receive_by(
+    number: u64,
+    port: u64,
+    address: u64,
+    kept: &u64,
+    data: &mut [u64; SHORT_WORDS],
+) -> Result<(Arrival, u64), Failure> {
+    let (x0, word, length, mapped): (u64, u64, u64, u64);
+    // SAFETY: maps memory that nothing was mapped at before; `data` is written, no more than there is of it, and `kept` read.
     unsafe {
         asm!(
             "hvc #0",
-            store_words!(),
+            store_words!("ldr x2, [{kept}]"),
             data = in(reg) data,
+            kept = in(reg) kept,
             length = out(reg) length,
-            inlateout("x0") Call::Receive as u64 => x0, inlateout("x1") u64::from(port.get()) => word,
-            inlateout("x2") address => _, out("x3") _, out("x4") _, out("x5") _, out("x6") _, out("x7") _, out("x8") _,
-            out("x9") _, out("x10") _, out("x11") _, out("x12") _, out("x13") _, out("x14") _, out("x15") _,
-            out("x16") _, out("x17") _,
+            inlateout("x0") number => x0, inlateout("x1") port => word,
+            inlateout("x2") address => mapped, out("x3") _, out("x4") _, out("x5") _, out("x6") _, out("x7") _,
+            out("x8") _, out("x9") _, out("x10") _, out("x11") _, out("x12") _, out("x13") _, out("x14") _,
+            out("x15") _, out("x16") _, out("x17") _,
             options(nostack, preserves_flags)
         );
     }
     match result(x0) {
-        Ok(()) => Ok((MessageWord::from_register(word), length)),
+        Ok(()) => Ok(((MessageWord::from_register(word), length), mapped)),
         Err(error) => Err(Failure { error, detail: word }),
     }
 }

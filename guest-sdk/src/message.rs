@@ -3,6 +3,8 @@
 use core::{fmt, ops::Deref};
 
 use handover_abi::{Error, SHORT_MAX, SHORT_WORDS};
+#[cfg(target_os = "none")]
+use handover_abi::{MessageWord, Port};
 use zerocopy::IntoBytes;
 
 /// Up to 128 bytes that travel in registers. Dereferences to the bytes.
@@ -85,6 +87,15 @@ impl Short {
     #[cfg(target_os = "none")]
     pub(crate) const fn register(&self) -> u64 {
         self.length
+    }
+
+    /// Its part of a message word: the length, in its place there.
+    #[inline(always)]
+    #[cfg(target_os = "none")]
+    pub(crate) const fn part(&self) -> u64 {
+        const ONE: u64 = MessageWord::new(Port::CONTROL, None, 1).to_register();
+        // A shift: the field's lowest bit times what fits into the field.
+        self.length.wrapping_mul(ONE)
     }
 
     /// Number of bytes.

@@ -9,7 +9,7 @@ use core::{
 
 use handover_abi::{Error, MessageWord, Port, RegionHandle, region_order};
 
-use crate::{Channel, hvc, mapping, window::WINDOW};
+use crate::{Channel, Short, hvc, mapping, window::WINDOW};
 
 /// A message region that this partition owns, mapped in its message window. Dereferences to its bytes.
 ///
@@ -21,9 +21,11 @@ use crate::{Channel, hvc, mapping, window::WINDOW};
 /// channel.send(region)?; // gone: the compiler knows, and so does the MMU
 /// ```
 pub struct Region {
-    /// The message word by which it has come, or might have: of it, handle and order count. What comes and what goes takes no moving of bits.
-    word: NonZeroU64,
+    /// Its part of a message word: its handle, in its place there. What comes and what goes takes no moving of bits.
+    part: NonZeroU64,
     address: u64,
+    /// The message word by which it has come, or might have, for its order.
+    word: MessageWord,
 }
 
 impl Region {
@@ -65,8 +67,14 @@ impl Region {
     #[inline(always)]
     pub(crate) unsafe fn from_word(word: MessageWord, address: u64) -> Region {
         // SAFETY: there is a handle in it, which is not 0.
-        let word = unsafe { NonZeroU64::new_unchecked(word.to_register()) };
-        Region { word, address }
+        let part = unsafe { NonZeroU64::new_unchecked(part(word)) };
+        Region { part, address, word }
+    }
+
+    /// The message word that sends it, or no region, through a port, with so many bytes.
+    #[inline(always)]
+    pub(crate) fn word(region: Option<&Region>, port: u64, short: &Short) -> MessageWord {
+        MessageWord::from_register(region.map_or(0, |region| region.part.get()) | port | short.part())
     }
 
     /// The region that a received word names, which this partition owns and which is mapped nowhere; destroyed if it cannot be mapped.
@@ -112,7 +120,7 @@ impl Region {
     #[inline]
     #[must_use]
     pub fn handle(&self) -> RegionHandle {
-        MessageWord::from_register(self.word.get()).region().unwrap_or(RegionHandle::new(0))
+        MessageWord::from_register(self.part.get()).region().unwrap_or(RegionHandle::new(0))
     }
 
     /// Where it is mapped.
@@ -126,7 +134,7 @@ impl Region {
     #[inline]
     #[must_use]
     pub fn size(&self) -> usize {
-        1 << MessageWord::from_register(self.word.get()).order()
+        1 << self.word.order()
     }
 
     /// Its bytes.
@@ -151,6 +159,12 @@ impl Region {
             )
         }
     }
+}
+
+/// A message word's region, where it is in it, or 0.
+#[inline(always)]
+fn part(word: MessageWord) -> u64 {
+    MessageWord::new(Port::CONTROL, word.region(), 0).to_register()
 }
 
 impl Region {

@@ -2,7 +2,9 @@
 //!
 //! Regions of up to 2 MiB take a slot of 2 MiB in the window's lower half; larger ones a GiB in its upper half, because a
 //! GiB that has held the small ones is cut up for good. The slot at the start of each GiB stays free: a large region received
-//! into it would take the whole GiB, where one received into any other is refused with its size.
+//! into it would take the whole GiB, where one received into any other is refused with its size. The upper half of each GiB of slots stays free too, but for the first
+//! GiB's, where channels have their homes: a home is a channel's own slot, for what it receives. Taking and leaving it is a store of one word each, since nobody
+//! but the channel takes it; and one bit of the address tells that a region leaves a home.
 
 use core::{
     num::NonZeroU64,
@@ -10,6 +12,13 @@ use core::{
 };
 
 use handover_abi::layout::{REGION_MAX, WINDOW_BASE, WINDOW_SIZE, WINDOW_SLOT};
+
+mod homes;
+use homes::Homes;
+#[cfg(not(target_os = "none"))]
+use homes::{HOME, Home};
+#[cfg(target_os = "none")]
+pub(crate) use homes::{HOME, Home, Place};
 
 /// log2 of a slot's size.
 pub const SLOT_ORDER: u8 = WINDOW_SLOT.trailing_zeros() as u8;
@@ -47,13 +56,15 @@ pub fn release(address: u64) {
 pub(crate) struct Window {
     slots: Half<SLOT_WORDS, WINDOW_BASE, SLOT_ORDER>,
     large: Half<LARGE_WORDS, LARGE_BASE, LARGE_ORDER>,
+    homes: Homes,
 }
 
 impl Window {
     const fn new() -> Window {
         Window {
-            slots: Half { places: Places::without_every(SLOTS_IN_GIB), spare: AtomicU64::new(0) },
-            large: Half { places: Places::without_every(0), spare: AtomicU64::new(0) },
+            slots: Half { places: Places::slots(), spare: AtomicU64::new(0) },
+            large: Half { places: Places::all(), spare: AtomicU64::new(0) },
+            homes: Homes::new(),
         }
     }
 
@@ -72,7 +83,27 @@ impl Window {
     /// Gives back what `claim` returned.
     #[inline(always)]
     pub(crate) fn release(&self, address: u64) {
-        if address & LARGE == 0 { self.slots.release(address) } else { self.large.release(address) }
+        if address & HOME != 0 {
+            self.homes.leave(address);
+        } else if address & LARGE == 0 {
+            self.slots.release(address);
+        } else {
+            self.large.release(address);
+        }
+    }
+
+    /// A home for a channel, if there is one left.
+    #[cfg(target_os = "none")]
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn claim_home(&self) -> Option<Home> {
+        self.homes.claim()
+    }
+
+    /// Gives it back. A region may be there still; then it is nobody's until that has left.
+    #[cfg(target_os = "none")]
+    pub(crate) fn give_home(&self, home: Home) {
+        self.homes.give(home);
     }
 }
 
@@ -162,13 +193,22 @@ struct Places<const WORDS: usize, W = AtomicU64> {
 }
 
 impl<const WORDS: usize> Places<WORDS> {
-    /// All free, but for those whose number is a multiple of `number` (a multiple of 64; 0: for none).
-    const fn without_every(number: usize) -> Places<WORDS> {
-        let mut places = Places { taken: [const { AtomicU64::new(0) }; WORDS], hint: AtomicU64::new(0) };
+    /// All free.
+    const fn all() -> Places<WORDS> {
+        Places { taken: [const { AtomicU64::new(0) }; WORDS], hint: AtomicU64::new(0) }
+    }
+
+    /// Slots: all free, but for the first of each GiB, and the upper half of it.
+    const fn slots() -> Places<WORDS> {
+        let mut places = Places::all();
         let mut word = 0;
-        while number != 0 && word < WORDS {
-            places.taken[word] = AtomicU64::new(1);
-            word += number / 64;
+        while word < WORDS {
+            places.taken[word] = AtomicU64::new(match word % (SLOTS_IN_GIB / 64) {
+                0 => 1,
+                word if word < SLOTS_IN_GIB / 128 => 0,
+                _ => u64::MAX,
+            });
+            word += 1;
         }
         places
     }
@@ -273,10 +313,12 @@ mod tests {
         for &address in &first[..70] {
             window.release(address.get());
         }
-        let usable = SLOT_WORDS * 64 / SLOTS_IN_GIB * (SLOTS_IN_GIB - 1);
+        let usable = SLOT_WORDS * 64 / SLOTS_IN_GIB * (SLOTS_IN_GIB / 2 - 1);
         let rest: Vec<NonZeroU64> = core::iter::from_fn(|| window.claim(12)).collect();
         assert_eq!(rest.len(), usable - 201 + 72);
-        assert!(rest.iter().all(|address| !address.get().is_multiple_of(REGION_MAX)));
+        assert!(
+            rest.iter().all(|address| !address.get().is_multiple_of(REGION_MAX) && address.get() & HOME == 0)
+        );
     }
 
     #[test]

@@ -4,39 +4,88 @@ use core::arch::asm;
 
 use handover_abi::{Call, Error, MessageWord, Port, SHORT_WORDS};
 
-use super::{Arrival, hvc, load_words, result, store_words};
+use super::{hvc, load_words, result, store_words};
 
-/// Makes a call that sends a message and comes back with one: `x0`, and what has come. Of what is sent, `data` holds the bytes, if `length` and
+/// What has come back from a call that sends a message and comes back with one.
+#[derive(Clone, Copy)]
+pub(crate) struct Answer {
+    x0: u64,
+    word: MessageWord,
+    length: u64,
+}
+
+impl Answer {
+    /// Whether it is a message without a region: one question instead of two.
+    #[inline(always)]
+    pub(crate) fn is_short(&self) -> bool {
+        // Above the length there is the region's order, which no region has 0 of.
+        self.x0 | self.word.to_register() >> 56 == 0
+    }
+
+    /// Number of its bytes.
+    #[inline(always)]
+    pub(crate) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The word, whatever it means.
+    #[inline(always)]
+    pub(crate) fn word(&self) -> MessageWord {
+        self.word
+    }
+
+    /// Its message word.
+    #[inline(always)]
+    pub(crate) fn arrived(self) -> Result<MessageWord, CallFailure> {
+        result(self.x0).map(|()| self.word).map_err(|error| CallFailure { error, word: self.word })
+    }
+}
+
+/// Makes the call with that number, which sends a message and comes back with one. Of what is sent, `data` holds the bytes, if `length` and
 /// the word say that there are any; so it does of what comes, with zeroes behind them, and stays as it was if the call fails or brings none.
 ///
 /// # Safety
 ///
 /// No reference may point into the region that `word` names.
 #[inline(always)]
-unsafe fn exchange(
-    call: Call,
+pub(crate) unsafe fn exchange(
+    number: u64,
     word: MessageWord,
-    mut length: u64,
+    length: u64,
     data: &mut [u64; SHORT_WORDS],
-) -> (u64, Arrival) {
-    let (x0, answer): (u64, u64);
+) -> Answer {
+    let (x0, answer, received): (u64, u64, u64);
     // SAFETY: the caller's promise; a region that comes is mapped where nothing was mapped before; `data` is read and written, no more than there is of it.
     unsafe {
-        asm!(
-            "cbz {length}, 2f",
-            load_words!(),
-            "2: hvc #0",
-            store_words!(),
-            data = in(reg) data,
-            length = inout(reg) length,
-            inlateout("x0") call as u64 => x0, inlateout("x1") word.to_register() => answer,
-            out("x2") _, out("x3") _, out("x4") _, out("x5") _, out("x6") _, out("x7") _, out("x8") _, out("x9") _,
-            out("x10") _, out("x11") _, out("x12") _, out("x13") _, out("x14") _, out("x15") _, out("x16") _,
-            out("x17") _,
-            options(nostack, preserves_flags)
-        );
+        // Two, because a caller may know by now which.
+        if length == 0 {
+            asm!(
+                "hvc #0",
+                store_words!(),
+                data = in(reg) data,
+                length = out(reg) received,
+                inlateout("x0") number => x0, inlateout("x1") word.to_register() => answer,
+                out("x2") _, out("x3") _, out("x4") _, out("x5") _, out("x6") _, out("x7") _, out("x8") _, out("x9") _,
+                out("x10") _, out("x11") _, out("x12") _, out("x13") _, out("x14") _, out("x15") _, out("x16") _,
+                out("x17") _,
+                options(nostack, preserves_flags)
+            );
+        } else {
+            asm!(
+                load_words!(),
+                "hvc #0",
+                store_words!(),
+                data = in(reg) data,
+                length = out(reg) received,
+                inlateout("x0") number => x0, inlateout("x1") word.to_register() => answer,
+                out("x2") _, out("x3") _, out("x4") _, out("x5") _, out("x6") _, out("x7") _, out("x8") _, out("x9") _,
+                out("x10") _, out("x11") _, out("x12") _, out("x13") _, out("x14") _, out("x15") _, out("x16") _,
+                out("x17") _,
+                options(nostack, preserves_flags)
+            );
+        }
     }
-    (x0, (MessageWord::from_register(answer), length))
+    Answer { x0, word: MessageWord::from_register(answer), length: received }
 }
 
 /// Makes a call that sends a message and comes back without one.
@@ -80,51 +129,27 @@ pub struct CallFailure {
 #[inline(always)]
 pub unsafe fn call(word: MessageWord, data: &mut [u64; SHORT_WORDS]) -> Result<MessageWord, CallFailure> {
     // SAFETY: the caller's promise.
-    unsafe { call_into(word, word.length().into(), data) }.map(|(answer, _)| answer)
+    unsafe { exchange(Call::Call as u64, word, word.length().into(), data) }.arrived()
 }
 
-/// [`call`], with the number of bytes: `length` is how many the word says.
-///
-/// # Safety
-///
-/// As for [`call`].
+/// What a wait has brought; `None` for a word without a port: there is an interrupt, and no call.
 #[inline(always)]
-pub(crate) unsafe fn call_into(
-    word: MessageWord,
-    length: u64,
-    data: &mut [u64; SHORT_WORDS],
-) -> Result<Arrival, CallFailure> {
-    // SAFETY: the caller's promise.
-    let (x0, answer) = unsafe { exchange(Call::Call, word, length, data) };
-    match result(x0) {
-        Ok(()) => Ok(answer),
-        Err(error) => Err(CallFailure { error, word: answer.0 }),
-    }
-}
-
-/// What a wait has brought: a word without a port, and then without bytes, if that is an interrupt.
-#[inline(always)]
-fn waited((x0, arrival): (u64, Arrival)) -> Result<Arrival, Error> {
-    result(x0).map(|()| arrival)
-}
-
-/// The call in it.
-#[inline(always)]
-fn taken((word, _): Arrival) -> Option<MessageWord> {
-    (word.port() != Port::CONTROL).then_some(word)
+fn waited(answer: Answer) -> Result<Option<MessageWord>, Error> {
+    let word = answer.arrived().map_err(|failure| failure.error)?;
+    Ok((word.port() != Port::CONTROL).then_some(word))
 }
 
 /// [`Call::CallWait`]: the next call, its bytes in `data`, which stays as it was if there are none; `None`: there is an interrupt, and no call.
 #[inline(always)]
 pub fn call_wait(data: &mut [u64; SHORT_WORDS]) -> Result<Option<MessageWord>, Error> {
-    call_wait_into(data).map(taken)
+    waited(call_wait_into(data))
 }
 
-/// [`call_wait`], with the number of bytes; a word without a port: there is an interrupt.
+/// The same, whatever has come.
 #[inline(always)]
-pub(crate) fn call_wait_into(data: &mut [u64; SHORT_WORDS]) -> Result<Arrival, Error> {
+pub(crate) fn call_wait_into(data: &mut [u64; SHORT_WORDS]) -> Answer {
     // SAFETY: names no region.
-    waited(unsafe { exchange(Call::CallWait, MessageWord::from_register(0), 0, data) })
+    unsafe { exchange(Call::CallWait as u64, MessageWord::from_register(0), 0, data) }
 }
 
 /// [`Call::Reply`].
@@ -149,7 +174,7 @@ pub unsafe fn reply_and_wait(
     data: &mut [u64; SHORT_WORDS],
 ) -> Result<Option<MessageWord>, Error> {
     // SAFETY: the caller's promise.
-    unsafe { send_and_wait(Call::ReplyAndWait, word, word.length().into(), data) }.map(taken)
+    waited(unsafe { exchange(Call::ReplyAndWait as u64, word, word.length().into(), data) })
 }
 
 /// [`Call::Forward`].
@@ -174,23 +199,7 @@ pub unsafe fn forward_and_wait(
     data: &mut [u64; SHORT_WORDS],
 ) -> Result<Option<MessageWord>, Error> {
     // SAFETY: the caller's promise.
-    unsafe { send_and_wait(Call::ForwardAndWait, word, word.length().into(), data) }.map(taken)
-}
-
-/// [`reply_and_wait`] or [`forward_and_wait`], as `call` says, with the number of bytes: `length` is how many the word says.
-///
-/// # Safety
-///
-/// As for [`reply_and_wait`].
-#[inline(always)]
-pub(crate) unsafe fn send_and_wait(
-    call: Call,
-    word: MessageWord,
-    length: u64,
-    data: &mut [u64; SHORT_WORDS],
-) -> Result<Arrival, Error> {
-    // SAFETY: the caller's promise.
-    waited(unsafe { exchange(call, word, length, data) })
+    waited(unsafe { exchange(Call::ForwardAndWait as u64, word, word.length().into(), data) })
 }
 
 /// [`Call::CallSetup`]: `landing` is where regions that come by calls are mapped, or 0; `patience` how many nanoseconds a call waits, 0: for ever.

@@ -103,7 +103,7 @@ fn exchange(
 /// Sends a region there and back, touching a word on each way.
 #[inline(always)]
 fn echo(channel: &mut Channel, mut region: Region, short: &mut Short) -> Result<Region, Error> {
-    let sent = region.first_word() + 1;
+    let sent = region.first_word().wrapping_add(1);
     *region.first_word_mut() = sent;
     let region = exchange(channel, Some(region), short)?.ok_or(Error::BadHandle)?;
     // A server that did not have the region could not have flipped the word.
@@ -122,7 +122,7 @@ fn direct(service: Service) -> Result<(), Error> {
     let mut short = Short::from(b"region");
     for (name, size) in [("direct_echo_4k", 4 << 10), ("direct_echo_2m", 2 << 20)] {
         measure(name, Region::create(size)?, |mut region| {
-            let sent = region.first_word() + 1;
+            let sent = region.first_word().wrapping_add(1);
             *region.first_word_mut() = sent;
             let region = channel.call(Some(region), &mut short)?.ok_or(Error::BadHandle)?;
             if region.first_word() == !sent { Ok(region) } else { Err(Error::BadAddress) }
@@ -154,7 +154,7 @@ fn to_itself() -> Result<(), Error> {
     Ok(())
 }
 
-/// Measures the calls alone, at the last of the slots that the SDK takes.
+/// Measures the calls alone, at a slot that the SDK leaves alone.
 fn create_and_destroy(names: [&str; 2], size: u64) -> Result<(), Error> {
     let address = WINDOW_BASE + WINDOW_SIZE / 2 - WINDOW_SLOT;
     measure_pair(
