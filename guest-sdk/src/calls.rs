@@ -34,13 +34,13 @@ pub use serve::{Answer, serve, wait};
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Caller {
-    number: u64,
-    port: u64,
+    pub(crate) number: u64,
+    pub(crate) port: u64,
 }
 
 impl Caller {
-    pub(crate) fn new(port: Port) -> Caller {
-        Caller { number: Call::Call as u64, port: port.get().into() }
+    pub(crate) fn new(call: Call, port: Port) -> Caller {
+        Caller { number: call as u64, port: port.get().into() }
     }
 }
 

@@ -489,8 +489,14 @@ pub fn event_next() -> Result<Option<Event>, Error> {
 /// [`Call::EventSend`].
 #[inline]
 pub fn event_send(port: Port) -> Result<(), Error> {
+    event_send_by(Call::EventSend as u64, port.get().into())
+}
+
+/// [`event_send`] by the number of the call.
+#[inline(always)]
+pub(crate) fn event_send_by(number: u64, port: u64) -> Result<(), Error> {
     // SAFETY: changes no memory.
-    unsafe { hvc!(Call::EventSend, inlateout("x1") u64::from(port.get()) => _) }
+    unsafe { hvc!(number, inlateout("x1") port => _) }
 }
 
 /// [`Call::SignalNext`]; `None` when there is none.

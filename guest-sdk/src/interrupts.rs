@@ -30,6 +30,8 @@ const INTIDS: usize = 256;
 const LOWEST_PRIORITY: u8 = 0xff;
 
 static GIC: Lock<Option<GicV3<'static>>> = Lock::new(None);
+// In a section of its own, so that the compiler has no other address for it than its beginning's.
+#[unsafe(link_section = ".bss.handlers")]
 static HANDLERS: [AtomicPtr<()>; INTIDS] = [const { AtomicPtr::new(ptr::null_mut()) }; INTIDS];
 
 /// Called with interrupts masked, the INTID as argument.

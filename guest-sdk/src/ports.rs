@@ -2,9 +2,9 @@
 
 use core::time::Duration;
 
-use handover_abi::{Causes, Error, Event, PartitionId, Port, RequestFlags, RequestWord, ServiceId};
+use handover_abi::{Call, Causes, Error, Event, PartitionId, Port, RequestFlags, RequestWord, ServiceId};
 
-use crate::{Channel, Connecting, events, hvc, interrupts};
+use crate::{Channel, Connecting, calls::Caller, events, hvc, interrupts};
 
 /// Ports whose events are taken together, apart from all others', in the order of arrival. Dropping it puts nothing back: ports that are members
 /// still keep the set.
@@ -83,7 +83,10 @@ impl Drop for PortSet {
 
 /// The end of an event port that sends. Dropping it disconnects.
 #[derive(Debug)]
-pub struct EventSender(Channel);
+pub struct EventSender {
+    channel: Channel,
+    sender: Caller,
+}
 
 impl EventSender {
     /// Asks a partition for a port that it gets events by, and waits for the answer.
@@ -97,19 +100,21 @@ impl EventSender {
         timeout: Option<Duration>,
     ) -> Result<EventSender, crate::ConnectError> {
         let flags = RequestFlags::EVENTS | RequestFlags::SEND_ONLY;
-        Connecting::request(partition, RequestWord::new(service, flags), timeout)?.wait().map(EventSender)
+        Connecting::request(partition, RequestWord::new(service, flags), timeout)?
+            .wait()
+            .map(EventSender::from_channel)
     }
 
     /// This end of what was connected: the other one gets the events.
     #[must_use]
     pub fn from_channel(channel: Channel) -> EventSender {
-        EventSender(channel)
+        EventSender { sender: Caller::new(Call::EventSend, channel.port()), channel }
     }
 
     /// The port.
     #[must_use]
     pub fn port(&self) -> Port {
-        self.0.port()
+        self.channel.port()
     }
 
     /// Sends an event. One that was not taken yet swallows it.
@@ -119,7 +124,7 @@ impl EventSender {
     /// [`Error::PeerClosed`].
     #[inline]
     pub fn send(&self) -> Result<(), Error> {
-        self.0.signal()
+        hvc::event_send_by(self.sender.number, self.sender.port)
     }
 }
 

@@ -14,9 +14,9 @@ use core::{
 use handover_abi::layout::{REGION_MAX, WINDOW_BASE, WINDOW_SIZE, WINDOW_SLOT};
 
 mod homes;
-use homes::Homes;
 #[cfg(not(target_os = "none"))]
-use homes::{HOME, Home};
+use homes::HOME;
+use homes::Homes;
 #[cfg(target_os = "none")]
 pub(crate) use homes::{HOME, Home, Place};
 
