@@ -7,7 +7,7 @@ use crate::arch::registers::CNTPCT_EL0;
 use crate::hypercall::{fail, short};
 use crate::kernel::{Hardware, KERNEL, Kernel};
 use crate::lock::Guard;
-use crate::processor;
+use crate::processor::{self, Processor};
 use crate::schedule::{self, Leave, schedule};
 use crate::trap::{is_interrupted, resume};
 use crate::vcpu::{InCall, Running, VcpuKey};
@@ -102,11 +102,12 @@ fn begin(kernel: &mut Kernel, caller: VcpuKey, patience: u64) {
 
 /// `Call`, with all of the guest's registers in its context, as `vectors.s` puts them there.
 pub extern "C" fn call(guest: Running) -> ! {
-    processor::this().enter(call_here(guest))
+    let processor = processor::this();
+    processor.enter(call_here(processor, guest))
 }
 
 #[inline(always)]
-fn call_here(mut guest: Running) -> Running {
+fn call_here(processor: &Processor, mut guest: Running) -> Running {
     let mut kernel = KERNEL.lock();
     if guest.attention() != 0 {
         return again(kernel, guest);
@@ -120,7 +121,7 @@ fn call_here(mut guest: Running) -> Running {
             let server = hardware.key(server);
             deliver(caller, server, word);
             begin(&mut kernel, caller, patience);
-            schedule::lend(kernel, server)
+            schedule::lend(kernel, processor, server)
         }
         Ok((Handed::Queued, patience)) => {
             begin(&mut kernel, caller, patience);
@@ -170,12 +171,13 @@ fn waits(kernel: &mut Kernel, mut guest: Running, waited: Waited) -> bool {
 
 /// `ReplyAndWait`, as for [`call`].
 pub extern "C" fn reply_and_wait(guest: Running) -> ! {
-    processor::this().enter(reply(guest, Then::Wait))
+    let processor = processor::this();
+    processor.enter(reply(processor, guest, Then::Wait))
 }
 
 /// `Reply`, `ReplyAndWait`.
 #[inline(always)]
-pub fn reply(mut guest: Running, then: Then) -> Running {
+pub fn reply(processor: &Processor, mut guest: Running, then: Then) -> Running {
     let mut kernel = KERNEL.lock();
     if guest.attention() != 0 {
         return again(kernel, guest);
@@ -205,7 +207,7 @@ pub fn reply(mut guest: Running, then: Then) -> Running {
     };
     if then == Then::GoOn || waiting {
         // Back on the processor that the caller had lent, if it had.
-        return schedule::give_back(kernel, caller, waiting);
+        return schedule::give_back(kernel, processor, caller, waiting);
     }
     kernel.hardware.call_returns(caller);
     resume(kernel, guest, true)

@@ -73,7 +73,7 @@ pub extern "C" fn version(mut guest: Running) -> Called {
 pub fn other(mut guest: Running) -> Running {
     match Call::try_from(guest.context().x[0]) {
         Ok(Call::CallWait) => call::call_wait(guest),
-        Ok(Call::Reply) => call::reply(guest, Then::GoOn),
+        Ok(Call::Reply) => call::reply(processor::this(), guest, Then::GoOn),
         Ok(Call::Forward) => call::forward(guest, Then::GoOn),
         Ok(Call::ForwardAndWait) => call::forward(guest, Then::Wait),
         Ok(Call::Send) => send_in_steps(guest),

@@ -14,7 +14,7 @@ use crate::interrupt;
 use crate::kernel::{Hardware, KERNEL, Kernel};
 use crate::lock::Guard;
 use crate::partition::Halt;
-use crate::processor;
+use crate::processor::{self, Processor};
 use crate::trap::resume;
 use crate::vcpu::{Arrival, Attention, InCall, Running, Vcpu, VcpuKey};
 
@@ -132,6 +132,7 @@ impl Hardware {
         // SAFETY: by the caller.
         let timer = unsafe { self.deadline_of(server) };
         if timer != u64::MAX {
+            processor::this().set_current(core::ptr::null_mut());
             let poke = self.schedule.wait_until(&mut self.records, server, timer);
             self.poke(poke);
         }
@@ -206,8 +207,7 @@ pub fn schedule(mut kernel: Guard<Kernel>, leave: Leave) -> Running {
 /// The one that runs here waits for an interrupt, or for a direct call. [`schedule`] does the same for all other reasons to leave; this is for the most
 /// frequent one, and most often finds somebody else to run.
 #[inline(always)]
-pub fn block_here(mut kernel: Guard<Kernel>) -> Running {
-    let processor = processor::this();
+pub fn block_here(mut kernel: Guard<Kernel>, processor: &Processor) -> Running {
     let here = processor.index();
     let hardware = &mut kernel.hardware;
     let vcpu = processor.current();
@@ -236,7 +236,7 @@ pub fn block_here(mut kernel: Guard<Kernel>) -> Running {
 /// [`block_here`], out of the way.
 #[inline(never)]
 pub fn block(kernel: Guard<Kernel>) -> Running {
-    block_here(kernel)
+    block_here(kernel, processor::this())
 }
 
 /// Nobody runs here. Finds somebody, waiting if need be.
@@ -273,8 +273,7 @@ fn interrupted(kernel: &mut Kernel, key: VcpuKey) {
 
 /// The one that runs here has called, and lends its processor and time to `to`, which has waited for that.
 #[inline(always)]
-pub fn lend(mut kernel: Guard<Kernel>, to: VcpuKey) -> Running {
-    let processor = processor::this();
+pub fn lend(mut kernel: Guard<Kernel>, processor: &Processor, to: VcpuKey) -> Running {
     let hardware = &mut kernel.hardware;
     let vcpu = processor.current();
     // SAFETY: it runs here, so it is placed.
@@ -290,8 +289,12 @@ pub fn lend(mut kernel: Guard<Kernel>, to: VcpuKey) -> Running {
 
 /// The one that runs here has replied to `caller`, which goes on, at once if it had lent its processor and time. The server waits for the next call, or goes on in its own time.
 #[inline(always)]
-pub fn give_back(mut kernel: Guard<Kernel>, caller: VcpuKey, waiting: bool) -> Running {
-    let processor = processor::this();
+pub fn give_back(
+    mut kernel: Guard<Kernel>,
+    processor: &Processor,
+    caller: VcpuKey,
+    waiting: bool,
+) -> Running {
     let hardware = &mut kernel.hardware;
     let vcpu = processor.current();
     // SAFETY: it runs here, so it is placed.
@@ -304,6 +307,7 @@ pub fn give_back(mut kernel: Guard<Kernel>, caller: VcpuKey, waiting: bool) -> R
             return hardware.enter_lent(processor, caller);
         }
         // It may have the right to run first, and nobody ran here who could be told.
+        processor.set_current(core::ptr::null_mut());
         hardware.make_ready(server);
         let lender = hardware.enter(processor, caller);
         return resume(kernel, lender, true);

@@ -14,7 +14,7 @@ use crate::lock::Guard;
 use crate::mmio;
 use crate::partition::Halt;
 use crate::power;
-use crate::processor::{self, Marks};
+use crate::processor::{self, Marks, Processor};
 use crate::schedule::{Leave, block_here, schedule};
 use crate::system_register::{self, Access};
 use crate::vcpu::{Attention, HardwareListRegisters, Running};
@@ -175,23 +175,24 @@ fn abort(mut guest: Running, syndrome: Syndrome) -> Running {
 /// WFI (Arm ARM D1.7), with all of the guest's registers in its context, and behind the instruction.
 pub extern "C" fn wait(guest: Running) -> ! {
     guest.counters().count(Counter::Waits);
-    processor::this().enter(wait_for_interrupt_here(guest))
+    let processor = processor::this();
+    processor.enter(wait_for_interrupt_here(processor, guest))
 }
 
 /// The guest waits, unless an interrupt is there for it.
 #[inline(never)]
 pub fn wait_for_interrupt(guest: Running) -> Running {
-    wait_for_interrupt_here(guest)
+    wait_for_interrupt_here(processor::this(), guest)
 }
 
 /// [`wait_for_interrupt`], in line.
 #[inline(always)]
-fn wait_for_interrupt_here(guest: Running) -> Running {
+fn wait_for_interrupt_here(processor: &Processor, guest: Running) -> Running {
     let mut kernel = KERNEL.lock();
     if has_interrupt(&mut kernel.hardware, guest.id()) || arch::interrupt_pending() {
         resume(kernel, guest, false)
     } else {
-        block_here(kernel)
+        block_here(kernel, processor)
     }
 }
 

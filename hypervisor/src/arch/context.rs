@@ -192,7 +192,7 @@ impl Context {
         stage2::unload();
         save_changing(&mut self.el1);
         self.virtual_timer = [CNTV_CTL_EL0.get(), CNTV_CVAL_EL0.get()];
-        CNTV_CTL_EL0.set(0);
+        CNTV_CTL_EL0.clear();
         self.interrupts.save();
     }
 
@@ -232,7 +232,6 @@ impl Context {
     /// Puts the context into the registers of `processor`, which is this one.
     #[inline(always)]
     pub fn restore(&mut self, capabilities: &Capabilities, processor: &Processor) {
-        VMPIDR_EL2.set(self.vmpidr);
         restore_changing(&self.el1);
         restore_system(&self.el1);
         let kept = self.kept & processor.kept();
@@ -244,14 +243,18 @@ impl Context {
                 processor.set_kept(self.kept);
             }
             // As below; `watched_writes` says that it is there.
-            VDISR_EL2.set(0);
+            VDISR_EL2.clear();
         }
         // EL1's registers first: its walks must never mix two guests.
         stage2::step::isb();
-        VTTBR_EL2.set(self.vttbr);
-        CNTVOFF_EL2.set(self.counter_offset);
-        CNTV_CVAL_EL0.set(self.virtual_timer[1]);
-        CNTV_CTL_EL0.set(self.virtual_timer[0]);
+        // First what lies side by side, as that is loaded two at a time.
+        let (vttbr, vmpidr, offset, [control, compare]) =
+            (self.vttbr, self.vmpidr, self.counter_offset, self.virtual_timer);
+        VTTBR_EL2.set(vttbr);
+        VMPIDR_EL2.set(vmpidr);
+        CNTVOFF_EL2.set(offset);
+        CNTV_CVAL_EL0.set(compare);
+        CNTV_CTL_EL0.set(control);
         self.interrupts.restore();
     }
 
@@ -360,7 +363,7 @@ impl InterruptState {
         self.vmcr = ICH_VMCR_EL2.get();
         self.active = [ICH_AP0R0_EL2.get(), ICH_AP1R0_EL2.get()];
         // Off, or a maintenance interrupt that it asks for would stay pending with nobody to remove its cause.
-        ICH_HCR_EL2.set(0);
+        ICH_HCR_EL2.clear();
     }
 
     /// Takes the list registers in `occupied`, which may hold something, and leaves them empty. The others are.
@@ -384,10 +387,11 @@ impl InterruptState {
 
     #[inline(always)]
     fn restore(&mut self) {
-        ICH_VMCR_EL2.set(self.vmcr);
-        ICH_AP0R0_EL2.set(self.active[0]);
-        ICH_AP1R0_EL2.set(self.active[1]);
-        ICH_HCR_EL2.set(self.hcr);
+        let (vmcr, [group_0, group_1], hcr) = (self.vmcr, self.active, self.hcr);
+        ICH_VMCR_EL2.set(vmcr);
+        ICH_AP0R0_EL2.set(group_0);
+        ICH_AP1R0_EL2.set(group_1);
+        ICH_HCR_EL2.set(hcr);
     }
 }
 

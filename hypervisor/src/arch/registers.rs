@@ -33,6 +33,16 @@ macro_rules! registers {
             }
         }
 
+        impl $name {
+            /// Writes 0, for which no other register is needed.
+            #[inline(always)]
+            #[allow(dead_code, reason = "few registers are cleared often")]
+            pub fn clear(&self) {
+                // SAFETY: as for `set`.
+                unsafe { core::arch::asm!(concat!("msr ", $encoding, ", xzr"), options(nostack, preserves_flags)) }
+            }
+        }
+
         impl Register for $name {
             fn set(&self, value: u64) { $name::set(self, value) }
         }

@@ -37,8 +37,14 @@ pub fn unload() {
     step::isb();
 }
 
+#[inline(always)]
 fn empty(vmid: u16) -> u64 {
-    base(EMPTY_ROOT.0.as_ptr() as u64, vmid)
+    let root: u64;
+    // SAFETY: the address of a static, and no more. As for `KERNEL`, one instruction reaches it.
+    unsafe {
+        asm!("adr {}, {}", out(reg) root, sym EMPTY_ROOT, options(pure, nomem, nostack, preserves_flags));
+    }
+    base(root, vmid)
 }
 
 /// VTTBR_EL2 for a root and a VMID.

@@ -28,12 +28,14 @@ impl Hardware {
     /// Saves the registers of `vcpu`, who runs here, before it leaves.
     #[inline(always)]
     pub(super) fn save_here(&mut self, processor: &Processor, vcpu: *mut Vcpu) {
-        if self.unload(processor, vcpu) {
+        let listed = self.unload(processor, vcpu);
+        processor.set_current(core::ptr::null_mut());
+        if listed {
             self.save_list_here(vcpu);
         }
     }
 
-    /// The same for one that leaves by a direct call, which most often has nothing in its list registers.
+    /// The same for one that leaves by a direct call, which most often has nothing in its list registers. It is current until somebody else is.
     #[inline(always)]
     pub(super) fn save_lent(&mut self, processor: &Processor, vcpu: *mut Vcpu) {
         if self.unload(processor, vcpu) {
@@ -55,7 +57,6 @@ impl Hardware {
             let switches = unsafe { (*vcpu).counters.get(Counter::Switches) };
             context.save_watched(&self.capabilities, switches);
         }
-        processor.set_current(core::ptr::null_mut());
         context.interrupts.held != 0
     }
 
