@@ -67,8 +67,30 @@ impl Region {
     #[inline(always)]
     pub(crate) unsafe fn from_word(word: MessageWord, address: u64) -> Region {
         // SAFETY: there is a handle in it, which is not 0.
-        let part = unsafe { NonZeroU64::new_unchecked(part(word)) };
-        Region { part, address, word }
+        unsafe { Region::from_registers(part(word), address, word.to_register()) }
+    }
+
+    /// What it is, for registers; all zeroes if it is none.
+    #[inline(always)]
+    pub(crate) fn into_registers(region: Option<Region>) -> (u64, u64, u64) {
+        let Some(region) = region else { return (0, 0, 0) };
+        let (part, word) = (region.part.get(), region.word.to_register());
+        (part, region.left(), word)
+    }
+
+    /// The region that [`into_registers`](Region::into_registers) has made registers of.
+    ///
+    /// # Safety
+    ///
+    /// It was one, and is used once.
+    #[inline(always)]
+    pub(crate) unsafe fn from_registers(part: u64, address: u64, word: u64) -> Region {
+        // SAFETY: of a region it is not 0; said to the compiler too, which asks otherwise whether there is one.
+        let part = unsafe {
+            core::hint::assert_unchecked(part != 0);
+            NonZeroU64::new_unchecked(part)
+        };
+        Region { part, address, word: MessageWord::from_register(word) }
     }
 
     /// The message word that sends it, or no region, through a port, with so many bytes.

@@ -62,6 +62,7 @@ pub fn serve<B>(
                 };
                 came = send_and_wait(number, port, region, short)?;
                 if !came.is_short() {
+                    came = came.checked().map_err(|CallFailure { error, .. }| failed(error))?;
                     break;
                 }
             }
@@ -83,17 +84,28 @@ pub fn serve<B>(
                 let word = Region::word(Some(&region), port.get().into(), short);
                 // SAFETY: as in `send_and_wait`.
                 let came = unsafe { hvc::exchange(number, word, short.register(), short.words_mut()) };
-                if let Err(CallFailure { error, .. }) = came.arrived() {
-                    mark(channels, index, landed);
-                    return Err(CallError { error, region: Some(region) });
+                match came.checked() {
+                    Ok(came) => {
+                        _ = region.left();
+                        came
+                    }
+                    Err(CallFailure { error, .. }) => {
+                        mark(channels, index, landed);
+                        return Err(CallError { error, region: Some(region) });
+                    }
                 }
-                _ = region.left();
-                came
             }
-            region if landed == 0 => send_and_wait(number, port, region, short)?,
+            region if landed == 0 => {
+                let came = send_and_wait(number, port, region, short)?;
+                came.checked().map_err(|CallFailure { error, .. }| failed(error))?
+            }
             region => {
                 mark(channels, index, landed);
-                arm_send_and_wait(number, port, channels, region, short)?
+                // By registers, so that no region has to be in memory for it.
+                let (part, address, word) = Region::into_registers(region);
+                // SAFETY: nobody else uses what they were made of.
+                let came = unsafe { arm_send_and_wait(number, port, channels, part, address, word, short) }?;
+                came.checked().map_err(|CallFailure { error, .. }| failed(error))?
             }
         };
     }
@@ -142,19 +154,27 @@ struct Arrival<'c> {
 fn first(channels: &mut [Channel], short: &mut Short) -> Result<hvc::Answer, Error> {
     channels.iter_mut().for_each(Channel::settle);
     arm(channels, None)?;
-    Ok(hvc::call_wait_into(short.words_mut()))
+    hvc::call_wait_into(short.words_mut()).checked().map_err(|failure| failure.error)
 }
 
 /// Replies, or forwards to `port`, as the call with that number does, and waits, where something is lent, or there is no room yet for the region of the next call.
+///
+/// # Safety
+///
+/// As for [`Region::from_registers`] with `part`, `address` and `word`, if `part` is not 0.
 #[cold]
 #[inline(never)]
-fn arm_send_and_wait(
+unsafe fn arm_send_and_wait(
     number: u64,
     port: Port,
     channels: &mut [Channel],
-    region: Option<Region>,
+    part: u64,
+    address: u64,
+    word: u64,
     short: &mut Short,
 ) -> Result<hvc::Answer, CallError> {
+    // SAFETY: the caller's promise.
+    let region = (part != 0).then(|| unsafe { Region::from_registers(part, address, word) });
     if let Err(error) = arm(channels, region.as_ref()) {
         return Err(CallError { error, region });
     }

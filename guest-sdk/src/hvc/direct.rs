@@ -34,6 +34,13 @@ impl Answer {
         self.word
     }
 
+    /// The same, if the call has not failed.
+    #[inline(always)]
+    pub(crate) fn checked(self) -> Result<Answer, CallFailure> {
+        // Known to be 0 from here on, so that nothing asks again.
+        self.arrived().map(|word| Answer { x0: 0, word, length: self.length })
+    }
+
     /// Its message word.
     #[inline(always)]
     pub(crate) fn arrived(self) -> Result<MessageWord, CallFailure> {
