@@ -170,13 +170,13 @@ impl Channel {
     /// As for [`send`](Channel::send).
     #[inline(always)]
     pub fn send_from(&self, region: Option<Region>, short: &Short) -> Result<(), SendError> {
-        let word = Region::word(region.as_ref(), self.registers.port, short);
+        let Registers { send, port, .. } = self.registers;
         // SAFETY: `region` is owned here, so nothing refers into it, and it is forgotten when it has been sent.
         let sent = unsafe {
             if short.is_empty() {
-                hvc::send_word_by(self.registers.send, word)
+                hvc::send_word_by(send, Region::word(region.as_ref(), port, &Short::EMPTY))
             } else {
-                hvc::send_by(self.registers.send, word, short.registers())
+                hvc::send_by(send, Region::word(region.as_ref(), port, short), short.registers())
             }
         };
         match sent {
