@@ -37,7 +37,7 @@ pub fn wait<'c>(channels: &'c mut [Channel], short: &mut Short) -> Result<Option
 ///
 /// # Errors
 ///
-/// Those of [`wait`], and of [`reply`] and [`forward`]; the region that was to go along comes back.
+/// Those of [`wait`], and of [`reply`](super::reply) and [`forward`](super::forward); the region that was to go along comes back.
 #[inline(always)]
 pub fn serve<B>(
     channels: &mut [Channel],
