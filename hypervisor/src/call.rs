@@ -121,7 +121,7 @@ fn call_here(processor: &Processor, mut guest: Running) -> Running {
             let server = hardware.key(server);
             deliver(caller, server, word);
             begin(&mut kernel, caller, patience);
-            schedule::lend(kernel, processor, server)
+            schedule::lend(kernel, processor, guest, server)
         }
         Ok((Handed::Queued, patience)) => {
             begin(&mut kernel, caller, patience);
@@ -207,7 +207,7 @@ pub fn reply(processor: &Processor, mut guest: Running, then: Then) -> Running {
     };
     if then == Then::GoOn || waiting {
         // Back on the processor that the caller had lent, if it had.
-        return schedule::give_back(kernel, processor, caller, waiting);
+        return schedule::give_back(kernel, processor, guest, caller, waiting);
     }
     kernel.hardware.call_returns(caller);
     resume(kernel, guest, true)

@@ -207,10 +207,10 @@ pub fn schedule(mut kernel: Guard<Kernel>, leave: Leave) -> Running {
 /// The one that runs here waits for an interrupt, or for a direct call. [`schedule`] does the same for all other reasons to leave; this is for the most
 /// frequent one, and most often finds somebody else to run.
 #[inline(always)]
-pub fn block_here(mut kernel: Guard<Kernel>, processor: &Processor) -> Running {
+pub fn block_here(mut kernel: Guard<Kernel>, processor: &Processor, guest: Running) -> Running {
     let here = processor.index();
     let hardware = &mut kernel.hardware;
-    let vcpu = processor.current();
+    let vcpu = guest.as_ptr();
     hardware.save_here(processor, vcpu);
     let now = CNTPCT_EL0.get();
     hardware.block(here, now, vcpu);
@@ -236,7 +236,10 @@ pub fn block_here(mut kernel: Guard<Kernel>, processor: &Processor) -> Running {
 /// [`block_here`], out of the way.
 #[inline(never)]
 pub fn block(kernel: Guard<Kernel>) -> Running {
-    block_here(kernel, processor::this())
+    let processor = processor::this();
+    // SAFETY: it runs here, so it is placed.
+    let guest = unsafe { Running::new(processor.current()) };
+    block_here(kernel, processor, guest)
 }
 
 /// Nobody runs here. Finds somebody, waiting if need be.
@@ -273,13 +276,10 @@ fn interrupted(kernel: &mut Kernel, key: VcpuKey) {
 
 /// The one that runs here has called, and lends its processor and time to `to`, which has waited for that.
 #[inline(always)]
-pub fn lend(mut kernel: Guard<Kernel>, processor: &Processor, to: VcpuKey) -> Running {
+pub fn lend(mut kernel: Guard<Kernel>, processor: &Processor, guest: Running, to: VcpuKey) -> Running {
     let hardware = &mut kernel.hardware;
-    let vcpu = processor.current();
-    // SAFETY: it runs here, so it is placed.
-    let caller = unsafe { Running::new(vcpu) }.key();
-    if to.may_come() && hardware.schedule.lend(&mut hardware.records, caller, to) {
-        hardware.save_lent(processor, vcpu);
+    if to.may_come() && hardware.schedule.lend(&mut hardware.records, guest.key(), to) {
+        hardware.save_lent(processor, guest.as_ptr());
         return hardware.enter_lent(processor, to);
     }
     // It is on its way, or must not run here.
@@ -292,16 +292,14 @@ pub fn lend(mut kernel: Guard<Kernel>, processor: &Processor, to: VcpuKey) -> Ru
 pub fn give_back(
     mut kernel: Guard<Kernel>,
     processor: &Processor,
+    guest: Running,
     caller: VcpuKey,
     waiting: bool,
 ) -> Running {
     let hardware = &mut kernel.hardware;
-    let vcpu = processor.current();
-    // SAFETY: it runs here, so it is placed.
-    let guest = unsafe { Running::new(vcpu) };
     let server = guest.key();
     if hardware.schedule.give_back(&mut hardware.records, server, caller) {
-        hardware.save_lent(processor, vcpu);
+        hardware.save_lent(processor, guest.as_ptr());
         if waiting {
             hardware.wait_in_own_time(server);
             return hardware.enter_lent(processor, caller);

@@ -192,7 +192,7 @@ fn wait_for_interrupt_here(processor: &Processor, guest: Running) -> Running {
     if has_interrupt(&mut kernel.hardware, guest.id()) || arch::interrupt_pending() {
         resume(kernel, guest, false)
     } else {
-        block_here(kernel, processor)
+        block_here(kernel, processor, guest)
     }
 }
 

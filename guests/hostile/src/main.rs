@@ -25,6 +25,7 @@ mod rampage;
 mod random;
 mod regions;
 mod registers;
+mod transfer;
 mod twins;
 mod upper;
 mod user;
@@ -67,6 +68,7 @@ const CASES: &[(&str, Case)] = &[
     ("smc", registers::smc),
     ("feature-registers", registers::features),
     ("unknown-registers", registers::unknown),
+    ("transfer-registers", transfer::registers),
     ("gic-frames", devices::gic_frames),
     ("uart-frame", devices::uart_frame),
     ("uart-flood", devices::uart_flood),
