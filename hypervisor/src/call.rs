@@ -1,5 +1,6 @@
 //! Direct calls carried out: a message passes from one logical processor's registers into another's, and the physical processor goes with it.
 
+use handover_abi::layout::PROCESSORS_MAX;
 use handover_abi::{Call, MessageWord};
 use handover_core::{Failure, Handed, VcpuId, Waited, copy_message};
 
@@ -23,6 +24,7 @@ pub enum Then {
 
 /// Something concerns the caller, which may not go on, or not here, or the call goes in steps: that first, and then the same `hvc` again.
 #[cold]
+#[inline(never)]
 fn again(kernel: Guard<Kernel>, mut guest: Running) -> Running {
     let context = guest.context();
     context.pc = context.pc.wrapping_sub(4);
@@ -56,8 +58,8 @@ fn deliver(from: VcpuKey, to: VcpuKey, word: MessageWord) {
 impl Hardware {
     #[inline(always)]
     fn key(&self, id: VcpuId) -> VcpuKey {
-        let shell = self.shell(id.partition).expect("who calls or waits exists");
-        shell.vcpus[usize::from(id.index) % shell.vcpus.len()].expect("who calls or waits exists")
+        let index = usize::from(id.index) % PROCESSORS_MAX as usize;
+        self.shell(id.partition).and_then(|shell| shell.vcpus[index]).expect("who calls or waits exists")
     }
 
     /// It has its answer, or will have none.
@@ -67,7 +69,7 @@ impl Hardware {
         vcpu.in_call = InCall::No;
         if vcpu.timeout != u64::MAX {
             vcpu.timeout = u64::MAX;
-            self.timeouts -= 1;
+            self.timeouts = self.timeouts.wrapping_sub(1);
         }
     }
 
@@ -100,28 +102,54 @@ fn begin(kernel: &mut Kernel, caller: VcpuKey, patience: u64) {
     }
 }
 
-/// `Call`, with all of the guest's registers in its context, as `vectors.s` puts them there.
-pub extern "C" fn call(guest: Running) -> ! {
+/// `Call` by the plain way, with all of the guest's registers in its context, as `vectors.s` puts them there.
+pub extern "C" fn call(mut guest: Running) -> ! {
+    let word = MessageWord::from_register(guest.context().x[1]);
+    // Apart, so that neither has to make way for the other's registers.
     let processor = processor::this();
-    processor.enter(call_here(processor, guest))
+    processor.enter(match word.region() {
+        Some(_) => call_with_region(processor, guest, word),
+        None => call_here(processor, guest, word),
+    })
+}
+
+#[inline(never)]
+fn call_with_region(processor: &'static Processor, guest: Running, word: MessageWord) -> Running {
+    call_here(processor, guest, word)
 }
 
 #[inline(always)]
-fn call_here(processor: &Processor, mut guest: Running) -> Running {
+fn call_here(processor: &'static Processor, guest: Running, word: MessageWord) -> Running {
     let mut kernel = KERNEL.lock();
     if guest.attention() != 0 {
         return again(kernel, guest);
     }
+    let caller = guest.key();
+    let Kernel { system, hardware } = &mut *kernel;
+    let Ok((server, word)) = system.call_plainly(hardware, caller.id(), word) else {
+        return call_at_length(kernel, guest);
+    };
+    guest.counters().call(Call::Call);
+    let server = hardware.key(server);
+    deliver(caller, server, word);
+    // SAFETY: as in `call_over`.
+    unsafe { (*caller.as_ptr()).in_call = InCall::Calling };
+    schedule::lend(kernel, processor, caller, server)
+}
+
+/// `Call` at length.
+#[inline(never)]
+fn call_at_length(mut kernel: Guard<Kernel>, mut guest: Running) -> Running {
     guest.counters().call(Call::Call);
     let caller = guest.key();
     let word = MessageWord::from_register(guest.context().x[1]);
     let Kernel { system, hardware } = &mut *kernel;
-    match system.call_within(hardware, caller.id(), word) {
+    match system.call_at_length(hardware, caller.id(), word) {
         Ok((Handed::To(server, word), patience)) => {
             let server = hardware.key(server);
             deliver(caller, server, word);
             begin(&mut kernel, caller, patience);
-            schedule::lend(kernel, processor, guest, server)
+            schedule::lend_at_length(kernel, server)
         }
         Ok((Handed::Queued, patience)) => {
             begin(&mut kernel, caller, patience);
@@ -169,16 +197,45 @@ fn waits(kernel: &mut Kernel, mut guest: Running, waited: Waited) -> bool {
     false
 }
 
-/// `ReplyAndWait`, as for [`call`].
-pub extern "C" fn reply_and_wait(guest: Running) -> ! {
+/// `ReplyAndWait` by the plain way, as for [`call`].
+pub extern "C" fn reply_and_wait(mut guest: Running) -> ! {
+    let word = MessageWord::from_register(guest.context().x[1]);
+    // As in `call`.
     let processor = processor::this();
-    processor.enter(reply(processor, guest, Then::Wait))
+    processor.enter(match word.region() {
+        Some(_) => reply_with_region(processor, guest, word),
+        None => reply_here(processor, guest, word),
+    })
 }
 
-/// `Reply`, `ReplyAndWait`.
+#[inline(never)]
+fn reply_with_region(processor: &'static Processor, guest: Running, word: MessageWord) -> Running {
+    reply_here(processor, guest, word)
+}
+
 #[inline(always)]
-pub fn reply(processor: &Processor, mut guest: Running, then: Then) -> Running {
+fn reply_here(processor: &'static Processor, guest: Running, word: MessageWord) -> Running {
     let mut kernel = KERNEL.lock();
+    if guest.attention() != 0 || guest.may_be_interrupted() {
+        return reply_at_length(kernel, guest, Then::Wait);
+    }
+    let server = guest.key();
+    let Kernel { system, hardware } = &mut *kernel;
+    let Ok(delivered) = system.reply_and_wait_plainly(hardware, server.id(), word) else {
+        return reply_at_length(kernel, guest, Then::Wait);
+    };
+    guest.counters().call(Call::ReplyAndWait);
+    let caller = hardware.key(delivered.caller);
+    deliver(server, caller, delivered.word);
+    hardware.call_over(caller);
+    // SAFETY: as in `call_over`.
+    unsafe { (*server.as_ptr()).in_call = InCall::Waiting };
+    schedule::give_back(kernel, processor, server, caller)
+}
+
+/// `Reply`, `ReplyAndWait` at length.
+#[inline(never)]
+pub fn reply_at_length(mut kernel: Guard<Kernel>, mut guest: Running, then: Then) -> Running {
     if guest.attention() != 0 {
         return again(kernel, guest);
     }
@@ -188,7 +245,7 @@ pub fn reply(processor: &Processor, mut guest: Running, then: Then) -> Running {
     let word = MessageWord::from_register(guest.context().x[1]);
     let Kernel { system, hardware } = &mut *kernel;
     let result = match then {
-        Then::Wait => system.reply_and_wait(hardware, server.id(), word),
+        Then::Wait => system.reply_and_wait_at_length(hardware, server.id(), word),
         Then::GoOn => system.reply(hardware, server.id(), word).map(|delivered| (delivered, Waited::Nothing)),
     };
     let (delivered, waited) = match result {
@@ -207,7 +264,7 @@ pub fn reply(processor: &Processor, mut guest: Running, then: Then) -> Running {
     };
     if then == Then::GoOn || waiting {
         // Back on the processor that the caller had lent, if it had.
-        return schedule::give_back(kernel, processor, guest, caller, waiting);
+        return schedule::give_back_at_length(kernel, caller, waiting);
     }
     kernel.hardware.call_returns(caller);
     resume(kernel, guest, true)

@@ -108,17 +108,21 @@ impl Hardware {
         if first >= COUNTERS_END {
             return Err(Error::InvalidArgument.into());
         }
+        // What others have caused too, or no processor of its own has.
+        let beside = |number| match number {
+            CounterNumber::Named(Counter::TranslationUnlinks) if processor == ALL => shell.unlinks,
+            CounterNumber::Named(Counter::TranslationFlushes) if processor == ALL => shell.flushes,
+            _ => 0,
+        };
         Ok(core::array::from_fn(|offset| match CounterNumber::new(first + offset as u64) {
             None => 0,
-            Some(CounterNumber::Named(Counter::TranslationUnlinks)) if processor == ALL => shell.unlinks,
-            Some(CounterNumber::Named(Counter::TranslationFlushes)) if processor == ALL => shell.flushes,
             Some(number) => {
                 let counters = chosen.iter().flatten().map(|key| {
                     // SAFETY: a key's frame is placed for as long as the shell is there. Of a frame that runs elsewhere this refers to the
                     // counters alone, which are atomic.
                     unsafe { (*key.as_ptr()).counters.read(number) }
                 });
-                counters.fold(0, u64::wrapping_add)
+                counters.fold(beside(number), u64::wrapping_add)
             }
         }))
     }

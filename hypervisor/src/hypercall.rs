@@ -7,7 +7,7 @@ use handover_abi::{
     ProcessorClaim, RequestFlags, RequestWord, SHORT_WORDS, TrafficLimit, VERSION,
 };
 use handover_core::schedule::State;
-use handover_core::{Device, Failure, Ipa, PartitionIndex, Progress, System, Timeout};
+use handover_core::{Device, Failure, Ipa, PartitionIndex, Progress, System, Timeout, Untold};
 
 use crate::arch;
 use crate::arch::context::Context;
@@ -15,6 +15,7 @@ use crate::arch::registers::{CNTFRQ_EL0, CNTPCT_EL0};
 use crate::call::{self, Then};
 use crate::counters::Counters;
 use crate::kernel::{Hardware, KERNEL, Kernel};
+use crate::lock::Guard;
 use crate::processor;
 use crate::smccc;
 use crate::trap::{self, Called, How, resume};
@@ -73,10 +74,11 @@ pub extern "C" fn version(mut guest: Running) -> Called {
 pub fn other(mut guest: Running) -> Running {
     match Call::try_from(guest.context().x[0]) {
         Ok(Call::CallWait) => call::call_wait(guest),
-        Ok(Call::Reply) => call::reply(processor::this(), guest, Then::GoOn),
+        Ok(Call::Reply) => call::reply_at_length(KERNEL.lock(), guest, Then::GoOn),
         Ok(Call::Forward) => call::forward(guest, Then::GoOn),
         Ok(Call::ForwardAndWait) => call::forward(guest, Then::Wait),
-        Ok(Call::Send) => send_in_steps(guest),
+        Ok(Call::Send) => send_at_length(guest),
+        Ok(Call::Receive) => receive_at_length(guest),
         Ok(call) => locked(guest, call),
         Err(_) => {
             guest.counters().count(Counter::FirmwareCalls);
@@ -95,23 +97,31 @@ fn hot(
         &mut Hardware,
         PartitionIndex,
         &mut Context,
-        &Counters,
     ) -> core::result::Result<(), Failure>,
 ) -> Called {
     let who = guest.id().partition;
     let mut kernel = KERNEL.lock();
     let Kernel { system, hardware } = &mut *kernel;
+    if let Err(failure) = rule(system, hardware, who, guest.context()) {
+        drop(kernel);
+        return not_done(guest, call, failure);
+    }
+    guest.counters().call(call);
+    guest.context().x[0] = 0;
+    Called { guest, how: How::done(guest.attention()) }
+}
+
+/// A call has failed, or belongs made by [`other`].
+#[cold]
+#[inline(never)]
+#[expect(improper_ctypes_definitions, reason = "as those are that end by it")]
+extern "C" fn not_done(mut guest: Running, call: Call, failure: Failure) -> Called {
+    if failure == Failure::NOT_PLAIN {
+        return Called { guest, how: How::NOT_HERE };
+    }
     let counters = guest.counters();
     counters.call(call);
-    let context = guest.context();
-    match rule(system, hardware, who, context, counters) {
-        Ok(()) => context.x[0] = 0,
-        Err(Failure::AGAIN) => {
-            counters.not_called(call);
-            return Called { guest, how: How::NOT_HERE };
-        }
-        Err(failure) => fail(context, counters, call, failure),
-    }
+    fail(guest.context(), counters, call, failure);
     Called { guest, how: How::done(guest.attention()) }
 }
 
@@ -124,25 +134,48 @@ pub fn fail(context: &mut Context, counters: &Counters, call: Call, failure: Fai
     }
 }
 
-/// `Send`, as for [`version`].
-pub extern "C" fn send(guest: Running) -> Called {
-    hot(guest, Call::Send, |system, hardware, who, context, counters| {
-        let word = MessageWord::from_register(context.x[1]);
-        let bytes = system.send(hardware, who, word, short(context))?;
-        counters.add(Counter::BytesSent, bytes);
-        Ok(())
-    })
+/// `Send` by the plain way, as for [`version`].
+pub extern "C" fn send(mut guest: Running) -> Called {
+    let who = guest.id().partition;
+    let mut kernel = KERNEL.lock();
+    let Kernel { system, hardware } = &mut *kernel;
+    let context = guest.context();
+    let word = MessageWord::from_register(context.x[1]);
+    let sent = match system.send_plainly(hardware, who, word, short(context)) {
+        Ok(sent) => sent,
+        Err(failure) => {
+            drop(kernel);
+            return not_done(guest, Call::Send, failure);
+        }
+    };
+    context.x[0] = 0;
+    let counters = guest.counters();
+    counters.call(Call::Send);
+    counters.add(Counter::BytesSent, sent.bytes);
+    match sent.untold {
+        None => Called { guest, how: How::done(guest.attention()) },
+        Some(untold) => tell_sent(kernel, guest, untold),
+    }
 }
 
-/// A `Send` that has not come to its end at once: the next step.
+/// The peer of one that has sent has to be told.
+#[inline(never)]
+#[expect(improper_ctypes_definitions, reason = "as those are that end by it")]
+extern "C" fn tell_sent(mut kernel: Guard<Kernel>, guest: Running, untold: Untold) -> Called {
+    let Kernel { system, hardware } = &mut *kernel;
+    system.tell_sent(hardware, untold);
+    Called { guest, how: How::done(guest.attention()) }
+}
+
+/// `Send` at length: what its plain way has left alone, or the next step of one.
 #[cold]
-fn send_in_steps(mut guest: Running) -> Running {
+fn send_at_length(mut guest: Running) -> Running {
     let who = guest.id().partition;
     let mut kernel = KERNEL.lock();
     let Kernel { system, hardware } = &mut *kernel;
     let counters = guest.counters();
     let context = guest.context();
-    match system.send(hardware, who, MessageWord::from_register(context.x[1]), short(context)) {
+    match system.send_at_length(hardware, who, MessageWord::from_register(context.x[1]), short(context)) {
         Err(Failure::AGAIN) => context.pc = context.pc.wrapping_sub(4),
         result => {
             counters.call(Call::Send);
@@ -158,21 +191,54 @@ fn send_in_steps(mut guest: Running) -> Running {
     resume(kernel, guest, false)
 }
 
-/// `Receive`, as for [`version`].
-pub extern "C" fn receive(guest: Running) -> Called {
-    hot(guest, Call::Receive, |system, hardware, who, context, counters| {
-        let (port, at) = (context.x[1], context.x[2]);
-        // The rule writes the registers only if it succeeds.
-        let word = system.receive(hardware, who, port, at, short(context))?;
-        context.x[1] = word.to_register();
-        counters.add(Counter::BytesReceived, word.bytes());
-        Ok(())
-    })
+/// `Receive` by the plain way, as for [`version`].
+pub extern "C" fn receive(mut guest: Running) -> Called {
+    let who = guest.id().partition;
+    let mut kernel = KERNEL.lock();
+    let Kernel { system, hardware } = &mut *kernel;
+    let context = guest.context();
+    let (port, at) = (context.x[1], context.x[2]);
+    // The rule writes the registers only if it succeeds.
+    match system.receive_plainly(hardware, who, port, at, short(context)) {
+        Ok(word) => {
+            context.x[0] = 0;
+            context.x[1] = word.to_register();
+            let counters = guest.counters();
+            counters.call(Call::Receive);
+            counters.add(Counter::BytesReceived, word.bytes());
+            Called { guest, how: How::done(guest.attention()) }
+        }
+        Err(failure) => {
+            drop(kernel);
+            not_done(guest, Call::Receive, failure)
+        }
+    }
+}
+
+/// `Receive` at length.
+#[cold]
+fn receive_at_length(mut guest: Running) -> Running {
+    let who = guest.id().partition;
+    let mut kernel = KERNEL.lock();
+    let Kernel { system, hardware } = &mut *kernel;
+    let counters = guest.counters();
+    counters.call(Call::Receive);
+    let context = guest.context();
+    let (port, at) = (context.x[1], context.x[2]);
+    match system.receive_at_length(hardware, who, port, at, short(context)) {
+        Ok(word) => {
+            context.x[0] = 0;
+            context.x[1] = word.to_register();
+            counters.add(Counter::BytesReceived, word.bytes());
+        }
+        Err(failure) => fail(context, counters, Call::Receive, failure),
+    }
+    resume(kernel, guest, false)
 }
 
 /// `EventNext`, as for [`version`].
 pub extern "C" fn event_next(guest: Running) -> Called {
-    hot(guest, Call::EventNext, |system, _, who, context, _| {
+    hot(guest, Call::EventNext, |system, _, who, context| {
         context.x[1] = system.event_next(who)?.to_register();
         Ok(())
     })
@@ -180,7 +246,7 @@ pub extern "C" fn event_next(guest: Running) -> Called {
 
 /// `EventSend`, as for [`version`].
 pub extern "C" fn event_send(guest: Running) -> Called {
-    hot(guest, Call::EventSend, |system, hardware, who, context, _| {
+    hot(guest, Call::EventSend, |system, hardware, who, context| {
         system.event_send(hardware, who, context.x[1])
     })
 }

@@ -3,12 +3,12 @@
 use core::arch::asm;
 
 use handover_abi::layout::EVENT_INTID;
-use handover_abi::{Error, MessageWord, Port, RegionHandle};
+use handover_abi::{Counter, Error, MessageWord, Port, RegionHandle};
 use handover_core::maintenance::{CacheStep, Capabilities as MaintenanceCapabilities, Step, Steps};
 use handover_core::schedule::Schedule;
 use handover_core::vgic::Kick;
 use handover_core::{
-    CacheMaintenance, Colours, Interrupt, Ipa, Machine, Maintenance, PARTITIONS_MAX, Pa, PartitionIndex,
+    CacheMaintenance, Colours, Interrupt, Ipa, Machine, Maintenance, PARTITION_PLACES, Pa, PartitionIndex,
     Progress, System, VcpuId,
 };
 
@@ -22,7 +22,7 @@ use crate::drivers::gic::Gic;
 use crate::lock::{Guard, ShortLock};
 use crate::memory::Memory;
 use crate::partition::Shell;
-use crate::processor::PROCESSORS_MAX;
+use crate::processor::{self, PROCESSORS_MAX};
 use crate::schedule::Requests;
 use crate::vcpu::{VcpuKey, VcpuRecords};
 use crate::watchdog::Watchdogs;
@@ -61,7 +61,7 @@ impl KernelLock {
 pub struct Hardware {
     /// Memory that nobody has, and how it is given out.
     pub memory: Memory,
-    shells: [Option<&'static mut Shell>; PARTITIONS_MAX],
+    shells: [Option<&'static mut Shell>; PARTITION_PLACES],
     /// Who runs where.
     pub schedule: Schedule<VcpuKey>,
     /// What it keeps of each logical processor.
@@ -100,7 +100,7 @@ impl Hardware {
     const fn new() -> Hardware {
         Hardware {
             memory: Memory::empty(),
-            shells: [const { None }; PARTITIONS_MAX],
+            shells: [const { None }; PARTITION_PLACES],
             schedule: Schedule::new(),
             // SAFETY: this is called once, for `KERNEL`.
             records: unsafe { VcpuRecords::new() },
@@ -277,13 +277,25 @@ impl Machine for Hardware {
                 if !(self.capabilities.tlb_range && stage2::has_vmid(vmid)) {
                     return self.unlink_elsewhere(vmid, at, order, entries);
                 }
-                if let Some(shell) = &mut self.shells[usize::from(vmid.wrapping_sub(1)) % PARTITIONS_MAX] {
+                if let Some(shell) = &mut self.shells[usize::from(vmid.wrapping_sub(1)) % PARTITION_PLACES] {
                     shell.unlinks = shell.unlinks.wrapping_add(1);
                 }
                 op.perform(RANGES, Tlb);
             }
             op => self.maintain_rest(vmid, op),
         }
+    }
+
+    #[inline(always)]
+    fn unlink_here(&mut self, _vmid: u16, at: Ipa, order: u8, entries: u16) {
+        // SAFETY: it runs here, so it is placed; its counters are atomic.
+        unsafe { (*processor::this().current()).counters.count(Counter::TranslationUnlinks) };
+        Maintenance::Unlink { at, order, entries }.perform(RANGES, Tlb);
+    }
+
+    #[inline(always)]
+    fn unlinks_ranges(&self) -> bool {
+        self.capabilities.tlb_range
     }
 
     fn nanoseconds(&self) -> u64 {

@@ -276,10 +276,32 @@ fn interrupted(kernel: &mut Kernel, key: VcpuKey) {
 
 /// The one that runs here has called, and lends its processor and time to `to`, which has waited for that.
 #[inline(always)]
-pub fn lend(mut kernel: Guard<Kernel>, processor: &Processor, guest: Running, to: VcpuKey) -> Running {
+pub fn lend(
+    mut kernel: Guard<Kernel>,
+    processor: &'static Processor,
+    caller: VcpuKey,
+    to: VcpuKey,
+) -> Running {
     let hardware = &mut kernel.hardware;
-    if to.may_come() && hardware.schedule.lend(&mut hardware.records, guest.key(), to) {
-        hardware.save_lent(processor, guest.as_ptr());
+    if to.may_come()
+        && Hardware::switches_plainly(processor, caller, to)
+        && hardware.schedule.lend_plainly(&mut hardware.records, caller, to)
+    {
+        return switch_plainly(kernel, processor, caller, to, false);
+    }
+    lend_at_length(kernel, to)
+}
+
+/// [`lend`], whatever has to be seen to.
+#[inline(never)]
+pub fn lend_at_length(mut kernel: Guard<Kernel>, to: VcpuKey) -> Running {
+    let processor = processor::this();
+    let hardware = &mut kernel.hardware;
+    let vcpu = processor.current();
+    // SAFETY: it runs here, so it is placed.
+    let caller = unsafe { Running::new(vcpu) }.key();
+    if to.may_come() && hardware.schedule.lend(&mut hardware.records, caller, to) {
+        hardware.save(processor, vcpu);
         return hardware.enter_lent(processor, to);
     }
     // It is on its way, or must not run here.
@@ -287,19 +309,60 @@ pub fn lend(mut kernel: Guard<Kernel>, processor: &Processor, guest: Running, to
     schedule(kernel, Leave::Calling)
 }
 
-/// The one that runs here has replied to `caller`, which goes on, at once if it had lent its processor and time. The server waits for the next call, or goes on in its own time.
+/// The registers change hands, and with them what the processor is for, between two of whom none has anything out of the ordinary. `waits`: in its own time from now on.
+#[inline(always)]
+fn switch_plainly(
+    mut kernel: Guard<Kernel>,
+    processor: &'static Processor,
+    from: VcpuKey,
+    to: VcpuKey,
+    waits: bool,
+) -> Running {
+    let arrives = kernel.hardware.change_plainly(processor, from, to);
+    // SAFETY: its registers are saved, and it does not run; under the lock.
+    if arrives || waits && unsafe { (*from.as_ptr()).context.has_timer() } {
+        return arrive_lent(kernel, from, to);
+    }
+    // SAFETY: it was waiting, so that it is placed and its partition has not ended; it runs here from now on.
+    unsafe { Running::new(to.as_ptr()) }
+}
+
+/// There is something to look at before one goes on that has been lent a processor, or got it back; or `from` waits in its own time now, with a timer on.
+#[inline(never)]
+fn arrive_lent(mut kernel: Guard<Kernel>, from: VcpuKey, to: VcpuKey) -> Running {
+    let hardware = &mut kernel.hardware;
+    // SAFETY: as in `set_timeout`.
+    if unsafe { (*from.as_ptr()).in_call } == InCall::Waiting {
+        hardware.wait_in_own_time(from);
+    }
+    hardware.arrive_lent(processor::this(), to)
+}
+
+/// The one that runs here has replied to `caller`, which goes on, and waits for the next call.
 #[inline(always)]
 pub fn give_back(
     mut kernel: Guard<Kernel>,
-    processor: &Processor,
-    guest: Running,
+    processor: &'static Processor,
+    server: VcpuKey,
     caller: VcpuKey,
-    waiting: bool,
 ) -> Running {
+    let hardware = &mut kernel.hardware;
+    if Hardware::switches_plainly(processor, server, caller)
+        && hardware.schedule.give_back(&mut hardware.records, server, caller)
+    {
+        return switch_plainly(kernel, processor, server, caller, true);
+    }
+    give_back_at_length(kernel, caller, true)
+}
+
+/// The one that runs here has replied to `caller`, which goes on, at once if it had lent its processor and time. The server waits for the next call, or goes on in its own time.
+#[inline(never)]
+pub fn give_back_at_length(mut kernel: Guard<Kernel>, caller: VcpuKey, waiting: bool) -> Running {
+    let processor = processor::this();
     let hardware = &mut kernel.hardware;
     let server = guest.key();
     if hardware.schedule.give_back(&mut hardware.records, server, caller) {
-        hardware.save_lent(processor, guest.as_ptr());
+        hardware.save(processor, vcpu);
         if waiting {
             hardware.wait_in_own_time(server);
             return hardware.enter_lent(processor, caller);

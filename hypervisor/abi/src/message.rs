@@ -121,7 +121,7 @@ impl MessageWord {
     #[inline]
     pub const fn bytes(self) -> u64 {
         // An order of 0 says that there is no region.
-        self.length() as u64 + (1 << self.order() & !1)
+        (self.length() as u64).wrapping_add(1u64.wrapping_shl(self.order() as u32) & !1)
     }
 }
 

@@ -110,6 +110,12 @@ impl crate::Partition {
         self.bus.check(m.nanoseconds()).map_err(Failure::throttled)
     }
 
+    fn set_bus(&mut self, m: &impl Machine, limit: BusLimit) -> Result<(), Failure> {
+        self.bus.set(limit, m.nanoseconds())?;
+        self.reconsider();
+        Ok(())
+    }
+
     /// It has been done.
     #[inline(always)]
     pub(crate) fn charge_bus(&mut self, m: &impl Machine) {
@@ -123,7 +129,7 @@ impl System {
     /// Sets how often a partition may use the bus, as of now. [`Error::BadHandle`]. [`Error::InvalidArgument`]: no such period.
     pub fn set_bus(&mut self, m: &impl Machine, ix: PartitionIndex, limit: BusLimit) -> Result<(), Failure> {
         let p = self.get_mut(ix).ok_or(Error::BadHandle)?;
-        p.bus.set(limit, m.nanoseconds())
+        p.set_bus(m, limit)
     }
 
     /// A partition's bucket.
@@ -155,6 +161,6 @@ impl System {
     ) -> Result<(), Failure> {
         let p = self.get_mut(ix).ok_or(Error::BadHandle)?;
         let limit = BusLimit { operations, ..p.bus.limit() };
-        p.bus.set(limit, m.nanoseconds())
+        p.set_bus(m, limit)
     }
 }

@@ -31,6 +31,7 @@ use handover_abi::{Account, Error, MessageWord, Port, RegionHandle, SHORT_MAX};
 
 use crate::channel::{Link, named};
 use crate::list::{List, Node, Nodes};
+use crate::plain::{by, only};
 use crate::region::{Region, Room, frames, optional_place};
 use crate::stage2::Place;
 use crate::{Failure, Machine, PAGE, Partition, PartitionIndex, Phase, System, VcpuId};
@@ -107,6 +108,15 @@ impl Calls {
         self.parties.get(usize::from(index) % PROCESSORS_MAX as usize)
     }
 
+    /// From here on it waits.
+    #[inline(always)]
+    fn wait(&mut self, index: u8) {
+        if let Some(party) = self.party_mut(index) {
+            party.role = Role::Waiting;
+        }
+        self.waiting |= 1u8 << (index & 7);
+    }
+
     #[inline(always)]
     pub(crate) fn party_mut(&mut self, index: u8) -> Option<&mut Party> {
         self.parties.get_mut(usize::from(index) % PROCESSORS_MAX as usize)
@@ -158,10 +168,13 @@ fn length_of(word: MessageWord) -> Result<u8, Failure> {
 
 /// The region that goes with a message, which its sender must hold and may hand over now; 0: none.
 #[inline(always)]
-fn region_of(p: &Partition, m: &impl Machine, word: MessageWord) -> Result<u32, Failure> {
+fn region_of<const PLAIN: bool>(p: &Partition, m: &impl Machine, word: MessageWord) -> Result<u32, Failure> {
     let Some(handle) = word.region() else { return Ok(0) };
-    Region::held(&p.regions, handle.get())?;
-    p.check_bus_for(m, handle.get())?;
+    let region = by::<PLAIN, _>(Region::held(&p.regions, handle.get()))?;
+    only::<PLAIN>(region.is_plain(m))?;
+    if !PLAIN {
+        p.check_bus_for(m, handle.get())?;
+    }
     Ok(handle.get())
 }
 
@@ -235,42 +248,77 @@ impl System {
     /// [`System::call`]. → also how long the call may take, in nanoseconds; 0: as long as it likes.
     ///
     /// Errors as there.
-    #[inline]
     pub fn call_within(
         &mut self,
         m: &mut impl Machine,
         caller: VcpuId,
         word: MessageWord,
     ) -> Result<(Handed, u64), Failure> {
-        let result = self.call_now(m, caller, word);
-        self.handed_over(m, caller.partition, word, result)
+        match self.call_plainly(m, caller, word) {
+            Err(Failure::NOT_PLAIN) => self.call_at_length(m, caller, word),
+            handed => handed.map(|(server, word)| (Handed::To(server, word), 0)),
+        }
     }
 
+    /// [`System::call`] by the plain way: to one that waits, for as long as the call takes. → it, and what it is told. [`Failure::NOT_PLAIN`]: it belongs made
+    /// [at length](System::call_at_length).
     #[inline(always)]
-    fn call_now(
+    pub fn call_plainly(
+        &mut self,
+        m: &mut impl Machine,
+        caller: VcpuId,
+        word: MessageWord,
+    ) -> Result<(VcpuId, MessageWord), Failure> {
+        match self.call_by::<true>(m, caller, word)? {
+            (Handed::To(server, word), _) => Ok((server, word)),
+            _ => Err(Failure::NOT_PLAIN),
+        }
+    }
+
+    /// [`System::call_within`] by the other way.
+    ///
+    /// Errors as there.
+    #[inline(never)]
+    pub fn call_at_length(
         &mut self,
         m: &mut impl Machine,
         caller: VcpuId,
         word: MessageWord,
     ) -> Result<(Handed, u64), Failure> {
-        let length = length_of(word)?;
-        let p = self.caller(caller.partition)?;
+        let result = self.call_by::<false>(m, caller, word);
+        self.handed_over(m, caller.partition, word, result)
+    }
+
+    #[inline(always)]
+    fn call_by<const PLAIN: bool>(
+        &mut self,
+        m: &mut impl Machine,
+        caller: VcpuId,
+        word: MessageWord,
+    ) -> Result<(Handed, u64), Failure> {
+        let length = by::<PLAIN, _>(length_of(word))?;
+        let p = self.caller_by::<PLAIN>(caller.partition)?;
         let number = word.port().get();
-        let port = p.ports.get(number).ok_or(Error::BadHandle)?;
-        port.connected()?;
+        let port = by::<PLAIN, _>(p.ports.get(number).ok_or(Error::BadHandle.into()))?;
+        by::<PLAIN, _>(port.connected())?;
         if !port.two_way {
-            return Err(Error::Denied.into());
+            return by::<PLAIN, _>(Err(Error::Denied.into()));
         }
         let (to, patience) = (port.peer, port.patience);
-        let region = region_of(p, m, word)?;
-        let handed = if region != 0 && word.is_lent() {
+        only::<PLAIN>(patience == 0)?;
+        let region = region_of::<PLAIN>(p, m, word)?;
+        let lends = region != 0 && word.is_lent();
+        only::<PLAIN>(!lends)?;
+        let handed = if !PLAIN && lends {
             let handed = self.lend(m, caller, word, to)?;
             self.note(caller, number);
             handed
         } else {
-            self.hand(m, caller, caller.partition, region, to, length, Some(number))?
+            self.hand::<PLAIN>(m, caller, caller.partition, region, to, length, Some(number))?
         };
-        self.charge_move(m, caller.partition, region);
+        if !PLAIN {
+            self.charge_move(m, caller.partition, region);
+        }
         Ok((handed, patience))
     }
 
@@ -305,11 +353,11 @@ impl System {
             return Err(Error::Denied.into());
         }
         let to = port.peer;
-        let region = match region_of(p, m, word) {
+        let region = match region_of::<false>(p, m, word) {
             Ok(region) => region,
             Err(failure) => return self.forward_loan(m, server, caller, word, to, failure),
         };
-        let handed = self.hand(m, caller, server.partition, region, to, length, None)?;
+        let handed = self.hand::<false>(m, caller, server.partition, region, to, length, None)?;
         self.charge_move(m, server.partition, region);
         if self.party(caller).is_some_and(|party| party.view != 0) {
             self.end_borrowing(m, caller, server.partition, true);
@@ -340,7 +388,7 @@ impl System {
     /// Gives a caller's call to the server at `to`: its message, and a region of `from`'s. `through` is the port that it comes from, unless that is known.
     #[inline(always)]
     #[expect(clippy::too_many_arguments, reason = "of two calls, each of which knows them in its own way")]
-    fn hand(
+    fn hand<const PLAIN: bool>(
         &mut self,
         m: &mut impl Machine,
         caller: VcpuId,
@@ -350,10 +398,11 @@ impl System {
         length: u8,
         through: Option<u32>,
     ) -> Result<Handed, Failure> {
-        let server =
-            self.get(to.partition()).filter(|p| p.phase == Phase::Active).ok_or(Error::PeerClosed)?;
+        let server = self.get(to.partition()).filter(|p| p.phase == Phase::Active);
+        let server = by::<PLAIN, _>(server.ok_or(Error::PeerClosed.into()))?;
         let waiting = server.calls.waiting;
         if waiting == 0 {
+            only::<PLAIN>(false)?;
             let handed = self.enqueue(m, caller, from, region, to, length)?;
             if let Some(port) = through {
                 self.note(caller, port);
@@ -361,7 +410,10 @@ impl System {
             return Ok(handed);
         }
         let server = VcpuId { partition: to.partition(), index: waiting.trailing_zeros() as u8 };
-        let word = self.pass(m, from, region, to, length).map_err(no_room)?;
+        let word = match PLAIN {
+            true => self.pass::<true>(m, from, region, to, length)?,
+            false => self.pass::<false>(m, from, region, to, length).map_err(no_room)?,
+        };
         self.serve(caller, server, through);
         Ok(Handed::To(server, word))
     }
@@ -387,7 +439,7 @@ impl System {
         if region != 0 && from != caller.partition {
             // A region that is forwarded waits with the caller: its message does.
             let nowhere = Link::new(caller.partition, 0);
-            let word = self.pass(m, from, region, nowhere, 0).map_err(no_room)?;
+            let word = self.pass::<false>(m, from, region, nowhere, 0).map_err(no_room)?;
             region = word.region().map_or(0, RegionHandle::get);
         }
         if region != 0
@@ -438,7 +490,7 @@ impl System {
 
     /// Moves a region of `from`'s, if there is one, to the partition at `to`. → what the receiver is told of the message.
     #[inline(always)]
-    fn pass(
+    fn pass<const PLAIN: bool>(
         &mut self,
         m: &mut impl Machine,
         from: PartitionIndex,
@@ -450,37 +502,46 @@ impl System {
         if region == 0 {
             return Ok(MessageWord::new(port, None, length));
         }
-        let (handle, order, landed) = self.pass_region(m, from, region, to)?;
+        let (handle, order, landed) = self.pass_region::<PLAIN>(m, from, region, to)?;
         let word = MessageWord::new(port, Some(handle), length).with_order(order);
         Ok(if landed { word.landed() } else { word })
     }
 
     #[inline(always)]
-    fn pass_region(
+    fn pass_region<const PLAIN: bool>(
         &mut self,
         m: &mut impl Machine,
         from: PartitionIndex,
         region: u32,
         to: Link,
     ) -> Result<(RegionHandle, u8, bool), Failure> {
-        let body = self.get(from).and_then(|p| p.regions.get(region)).ok_or(Error::BadHandle)?.body;
+        let found = self.get(from).and_then(|p| p.regions.get(region));
+        let body = by::<PLAIN, _>(found.ok_or(Error::BadHandle.into()))?.body;
         let landing = self.landing(to);
-        self.check_colours(m, &body, landing.colours)?;
-        self.clean_region(m, from, region, false)?;
+        if PLAIN {
+            only::<PLAIN>(landing.colours == 0)?;
+        } else {
+            self.check_colours(m, &body, landing.colours)?;
+            self.clean_region(m, from, region, false)?;
+        }
         // What one partition hands to itself is charged to it already.
         let (memory, control) = if from == to.partition() { (0, 0) } else { (body.size(), body.control()) };
-        let room = self.room(m, landing, body.order(), memory, control)?;
+        let room = self.room::<PLAIN>(m, landing, body.order(), memory, control)?;
         let landed = room.place.is_somewhere();
 
         if let Some(p) = self.get_mut(from)
             && let Some(gone) = p.regions.vacate(region)
         {
-            let (slot, view) = (gone.unlink(m, p.vmid), gone.view);
+            let (slot, view) = (gone.unlink_by::<PLAIN>(m, p.vmid), gone.view);
             p.accounts.release(Account::AddressSpace, slot);
-            p.drop_view(m, view);
+            if !PLAIN {
+                p.drop_view(m, view);
+            }
             p.release_body(&body);
         }
-        let p = self.get_mut(to.partition()).ok_or(Error::PeerClosed)?;
+        let Some(p) = self.get_mut(to.partition()) else {
+            return by::<PLAIN, _>(Err(Error::PeerClosed.into()));
+        };
         p.accounts.charge(Account::Memory, body.size());
         p.accounts.charge(Account::ControlMemory, body.control());
         Ok((p.hold(m, body, room)?, body.order(), landed))
@@ -494,7 +555,7 @@ impl System {
 
     /// That who lands a region of this order has room for it, and is charged for so much more of memory and control memory.
     #[inline(always)]
-    fn room(
+    fn room<const PLAIN: bool>(
         &mut self,
         m: &mut impl Machine,
         landing: Landing,
@@ -502,18 +563,19 @@ impl System {
         memory: u64,
         control: u64,
     ) -> Result<Room, Failure> {
-        let p = self.get(landing.partition).ok_or(Error::PeerClosed)?;
+        let p = by::<PLAIN, _>(self.get(landing.partition).ok_or(Error::PeerClosed.into()))?;
         let nowhere = Place::nowhere(p.root);
         let mut place = optional_place(m, p.root, landing.at, order).unwrap_or(nowhere);
-        p.accounts.check(Account::Memory, memory)?;
+        by::<PLAIN, _>(p.accounts.check(Account::Memory, memory))?;
         if p.accounts.check(Account::AddressSpace, place.size()).is_err() {
             place = nowhere;
         }
         if !p.is_ready(&place) {
+            only::<PLAIN>(false)?;
             return self.room_with_frames(m, landing.partition, place, control);
         }
         if control != 0 {
-            p.accounts.check(Account::ControlMemory, control)?;
+            by::<PLAIN, _>(p.accounts.check(Account::ControlMemory, control))?;
         }
         Ok(Room::at(place))
     }
@@ -549,31 +611,41 @@ impl System {
         server: VcpuId,
         word: MessageWord,
     ) -> Result<Delivered, Failure> {
-        let result = self.reply_now(m, server, word);
+        let result = self.reply_by::<false>(m, server, word);
         self.handed_over(m, server.partition, word, result)
     }
 
     #[inline(always)]
-    fn reply_now(
+    fn reply_by<const PLAIN: bool>(
         &mut self,
         m: &mut impl Machine,
         server: VcpuId,
         word: MessageWord,
     ) -> Result<Delivered, Failure> {
-        let length = length_of(word)?;
+        let length = by::<PLAIN, _>(length_of(word))?;
         if word.port().get() != 0 {
-            return Err(Error::InvalidArgument.into());
+            return by::<PLAIN, _>(Err(Error::InvalidArgument.into()));
         }
-        let p = self.caller(server.partition)?;
-        let caller = p.calls.party(server.index).and_then(|party| party.serving).ok_or(Error::BadHandle)?;
-        let region = region_of(p, m, word)?;
-        let party = self.party(caller).ok_or(Error::BadHandle)?;
+        let p = self.caller_by::<PLAIN>(server.partition)?;
+        // What comes next waits in a queue.
+        only::<PLAIN>(p.calls.queue.is_empty())?;
+        let no_claim = || Failure::from(Error::BadHandle);
+        let serving = p.calls.party(server.index).and_then(|party| party.serving);
+        let caller = by::<PLAIN, _>(serving.ok_or_else(no_claim))?;
+        let region = region_of::<PLAIN>(p, m, word)?;
+        let party = by::<PLAIN, _>(self.party(caller).ok_or_else(no_claim))?;
         let (port, lent) = (party.port, party.lent);
+        only::<PLAIN>(lent == 0)?;
         let to = Link::new(caller.partition, port);
-        let word = self.pass(m, server.partition, region, to, length).map_err(no_room)?;
-        self.charge_move(m, server.partition, region);
-        if lent != 0 {
-            self.end_loan(m, caller, Some(server), true);
+        let word = match PLAIN {
+            true => self.pass::<true>(m, server.partition, region, to, length)?,
+            false => self.pass::<false>(m, server.partition, region, to, length).map_err(no_room)?,
+        };
+        if !PLAIN {
+            self.charge_move(m, server.partition, region);
+            if lent != 0 {
+                self.end_loan(m, caller, Some(server), true);
+            }
         }
         if let Some(party) = self.party_mut(server) {
             party.serving = None;
@@ -604,10 +676,7 @@ impl System {
         if !p.calls.queue.is_empty() {
             return self.take_call(m, server);
         }
-        if let Some(party) = p.calls.party_mut(server.index) {
-            party.role = Role::Waiting;
-        }
-        p.calls.waiting |= 1u8 << (server.index & 7);
+        p.calls.wait(server.index);
         Ok(Waited::Waiting)
     }
 
@@ -620,15 +689,46 @@ impl System {
             let word = self.take_loan(m, caller, server)?;
             return Ok(Waited::Call(Delivered { caller, word }));
         }
-        let word = self.pass(m, caller.partition, region, to, length)?;
+        let word = self.pass::<false>(m, caller.partition, region, to, length)?;
         self.queue_change(server.partition, |queue, nodes| queue.remove(nodes, head));
         self.serve(caller, server, None);
         Ok(Waited::Call(Delivered { caller, word }))
     }
 
     /// `ReplyAndWait`: the one and then the other. Errors as for [`System::reply`].
-    #[inline]
     pub fn reply_and_wait(
+        &mut self,
+        m: &mut impl Machine,
+        server: VcpuId,
+        word: MessageWord,
+    ) -> Result<(Delivered, Waited), Failure> {
+        match self.reply_and_wait_plainly(m, server, word) {
+            Err(Failure::NOT_PLAIN) => self.reply_and_wait_at_length(m, server, word),
+            delivered => delivered.map(|delivered| (delivered, Waited::Waiting)),
+        }
+    }
+
+    /// [`System::reply_and_wait`] by the plain way: nobody has called meanwhile, so it waits. [`Failure::NOT_PLAIN`]: it belongs done
+    /// [at length](System::reply_and_wait_at_length).
+    #[inline(always)]
+    pub fn reply_and_wait_plainly(
+        &mut self,
+        m: &mut impl Machine,
+        server: VcpuId,
+        word: MessageWord,
+    ) -> Result<Delivered, Failure> {
+        let delivered = self.reply_by::<true>(m, server, word)?;
+        if let Some(p) = self.get_mut(server.partition) {
+            p.calls.wait(server.index);
+        }
+        Ok(delivered)
+    }
+
+    /// [`System::reply_and_wait`] by the other way.
+    ///
+    /// Errors as there.
+    #[inline(never)]
+    pub fn reply_and_wait_at_length(
         &mut self,
         m: &mut impl Machine,
         server: VcpuId,

@@ -3,7 +3,7 @@
 
 use handover_abi::{Causes, Error, Event, Port};
 
-use crate::channel::{PortState, named};
+use crate::channel::{PortState, Ports, named};
 use crate::list::{Joint, List, Node, Nodes};
 use crate::{Failure, Machine, Partition, PartitionIndex, System};
 
@@ -158,6 +158,22 @@ impl Partition {
         self.delist(port);
         if let Some(latch) = self.latch(port) {
             latch.raw = 0;
+        }
+    }
+}
+
+/// A partition's latches, while its other parts are borrowed.
+pub(crate) struct Latches<'a> {
+    pub(crate) ports: &'a mut Ports,
+    pub(crate) control: &'a mut Latch,
+}
+
+impl Nodes for Latches<'_> {
+    #[inline]
+    fn node(&mut self, at: u32) -> Option<&mut Node> {
+        match at {
+            0 => Some(&mut self.control.node),
+            _ => self.ports.get_mut(at).map(|port| &mut port.latch.node),
         }
     }
 }

@@ -16,6 +16,9 @@ impl Failure {
     /// over, where stage 2 does not force write-back. No call has this otherwise.
     pub const AGAIN: Failure = Failure { error: Error::WouldBlock, detail: u64::MAX };
 
+    /// No failure either, and nothing has happened: what is asked is off the plain way.
+    pub const NOT_PLAIN: Failure = Failure { error: Error::WouldBlock, detail: u64::MAX - 1 };
+
     /// A limit of the named account is in the way.
     #[must_use]
     pub const fn limit(account: Account) -> Failure {

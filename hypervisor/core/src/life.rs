@@ -11,7 +11,7 @@ impl System {
         if p.phase != Phase::Created {
             return Err(Error::WrongState.into());
         }
-        p.phase = Phase::Active;
+        p.enter(Phase::Active);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use handover_abi::{Error, RegionHandle};
 
-use crate::{CacheMaintenance, Colours, Interrupt, Maintenance, Pa, PartitionIndex, Progress, VcpuId};
+use crate::{CacheMaintenance, Colours, Interrupt, Ipa, Maintenance, Pa, PartitionIndex, Progress, VcpuId};
 
 /// What the rules need of the machine. Physical addresses passed in are always ones that [`Machine::allocate`] handed out.
 pub trait Machine {
@@ -22,6 +22,14 @@ pub trait Machine {
     fn set_entry(&mut self, table: Pa, index: usize, value: u64);
     /// Makes the processors see what changed in the translation of `vmid` (0: of none in particular): carries out [`Maintenance::perform`].
     fn maintain(&mut self, vmid: u16, op: Maintenance);
+    /// [`Machine::maintain`] of [`Maintenance::Unlink`] for the partition whose call is carried out: its translation is loaded on this processor.
+    fn unlink_here(&mut self, vmid: u16, at: Ipa, order: u8, entries: u16) {
+        self.maintain(vmid, Maintenance::Unlink { at, order, entries });
+    }
+    /// Whether [`Machine::unlink_here`] of more than one entry is done by instructions for ranges of addresses.
+    fn unlinks_ranges(&self) -> bool {
+        true
+    }
     /// Nanoseconds of a clock that does not stop.
     fn nanoseconds(&self) -> u64;
     /// A fresh frame of 4096 bytes as records, each `T::default()`, as many as fit.

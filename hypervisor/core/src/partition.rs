@@ -64,6 +64,10 @@ pub struct Partition {
     pub(crate) id: PartitionId,
     pub(crate) name: Option<Name>,
     pub(crate) phase: Phase,
+    /// Its calls may go the [plain way](mod@crate::plain).
+    pub(crate) plain: bool,
+    /// Stage 2 forces write-back.
+    pub(crate) forced_write_back: bool,
     /// None of its logical processors runs until it is resumed.
     pub(crate) paused: bool,
     pub(crate) reason: EndReason,
@@ -105,6 +109,8 @@ impl Partition {
             id: PartitionId::new(0),
             name: None,
             phase: Phase::Created,
+            plain: false,
+            forced_write_back: false,
             paused: false,
             reason: EndReason::None,
             status: 0,
@@ -133,7 +139,7 @@ impl Partition {
 
     /// One that holds nothing is as if it had never run.
     pub(crate) fn renew(&mut self) {
-        self.phase = Phase::Created;
+        self.enter(Phase::Created);
         self.paused = false;
         self.shutdown = None;
         self.reason = EndReason::None;

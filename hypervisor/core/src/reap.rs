@@ -52,7 +52,7 @@ impl System {
         if let Some(p) = self.get_mut(ix)
             && matches!(p.phase, Phase::Created | Phase::Active)
         {
-            p.phase = Phase::Ending;
+            p.enter(Phase::Ending);
             p.shutdown = None;
             p.reason = reason;
             p.status = status;
@@ -97,7 +97,7 @@ impl System {
                     p.colours = Colours::ANY;
                     p.channel_colours = 0;
                     p.bus.forget();
-                    p.phase = Phase::Terminated;
+                    p.enter(Phase::Terminated);
                     self.tell_creator(m, ix);
                     return Progress::Done;
                 }

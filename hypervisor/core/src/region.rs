@@ -29,7 +29,7 @@ pub(crate) use body::{Body, STEP, clear_block};
 
 use crate::addr::BLOCK;
 use crate::stage2::{self, ENTRIES, Kind, Mapping, Place};
-use crate::table::{PagedTable, To64, per_page};
+use crate::table::{Found, PagedTable, To64, per_page};
 use crate::{Colours, Failure, Machine, PAGE, Pa, PartitionIndex, Progress, System};
 
 /// How a region stands with the partition in whose table it is. As wide as it is so that a record is written without gaps.
@@ -73,6 +73,16 @@ impl Region {
         Region { body, mapping, view: Pa::new(0), standing: Standing::Held, cleaned: clean::ALL }
     }
 
+    /// [`Region::new`] in the place of one that was.
+    #[inline(always)]
+    pub(crate) fn renew(&mut self, body: &Body, mapping: Mapping) {
+        self.body = *body;
+        self.mapping = mapping;
+        self.view = Pa::new(0);
+        self.standing = Standing::Held;
+        self.cleaned = clean::ALL;
+    }
+
     /// The region that a guest names and may do with what it likes. [`Error::BadHandle`]: none, or one on its way out. [`Error::Denied`]: it is lent to it.
     #[inline(always)]
     pub(crate) fn held(table: &Regions, handle: u32) -> Result<&Region, Failure> {
@@ -80,6 +90,13 @@ impl Region {
             Some(region) if region.standing == Standing::Held => Ok(region),
             found => Err(Region::not_held(found)),
         }
+    }
+
+    /// The same, to be looked at before it goes.
+    #[inline(always)]
+    pub(crate) fn found(table: &mut Regions, handle: u32) -> Result<Found<'_, Region, To64>, Failure> {
+        Region::held(table, handle)?;
+        table.found(handle).ok_or(Error::BadHandle.into())
     }
 
     #[cold]
@@ -178,6 +195,23 @@ impl Region {
     pub(crate) fn unlink(&self, m: &mut impl Machine, vmid: u16) -> u64 {
         self.mapping.unlink(m, vmid, self.body.order(), self.body.leaves());
         self.mapping.slot()
+    }
+
+    /// The same by either way, for the partition whose call is carried out; by the plain one if [`Region::is_plain`].
+    #[inline(always)]
+    #[must_use]
+    pub(crate) fn unlink_by<const PLAIN: bool>(&self, m: &mut impl Machine, vmid: u16) -> u64 {
+        if !PLAIN {
+            return self.unlink(m, vmid);
+        }
+        self.mapping.unlink_here(m, vmid, self.body.order(), self.body.leaves());
+        self.mapping.slot()
+    }
+
+    /// Whether it can be handed over by the plain way.
+    #[inline(always)]
+    pub(crate) fn is_plain(&self, m: &impl Machine) -> bool {
+        self.view.get() == 0 && (self.body.leaves() == 1 || m.unlinks_ranges())
     }
 }
 
@@ -435,8 +469,7 @@ impl crate::Partition {
     /// Puts a descriptor at a place of the window and charges the place.
     #[inline(always)]
     pub(crate) fn link(&mut self, m: &mut impl Machine, place: Place, descriptor: u64) -> Mapping {
-        self.accounts.charge(Account::AddressSpace, place.size());
-        place.link(m, self.vmid, descriptor)
+        place.charge_and_link(m, &mut self.accounts, self.vmid, descriptor)
     }
 
     /// One step of destroying a region.
@@ -490,7 +523,6 @@ impl crate::Partition {
     /// Takes a region's charges back.
     #[inline]
     pub(crate) fn release_body(&mut self, body: &Body) {
-        self.accounts.release(Account::Memory, body.size());
-        self.accounts.release(Account::ControlMemory, body.control());
+        body.release(&mut self.accounts);
     }
 }

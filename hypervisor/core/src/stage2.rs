@@ -4,10 +4,10 @@
 //! window: an entry is empty, a region's own (larger than 2 MiB), or a level-2 window table of the partition's, each of whose
 //! entries is empty or a region's own. So a region enters and leaves a tree by one store.
 
-use handover_abi::{Error, layout};
+use handover_abi::{Account, Error, layout};
 
 use crate::addr::{BLOCK, GIB};
-use crate::{Failure, Ipa, Machine, Maintenance, PAGE, Pa};
+use crate::{Accounts, Failure, Ipa, Machine, Maintenance, PAGE, Pa};
 
 /// Entries of a table.
 pub(crate) const ENTRIES: usize = 512;
@@ -236,7 +236,7 @@ pub(crate) struct Place {
 ///
 /// [`Error::InvalidArgument`]: not a multiple of 2 MiB. [`Error::BadAddress`]: not in the window. [`Error::TooLarge`]: larger than 2 MiB, and not
 /// a multiple of 1 GiB. [`Error::InUse`]: something is there; a GiB that ever held regions of up to 2 MiB holds no larger one.
-#[inline]
+#[inline(always)]
 pub(crate) fn place(m: &impl Machine, root: Pa, at: u64, order: u8) -> Result<Place, Failure> {
     if !at.is_multiple_of(layout::WINDOW_SLOT) {
         return Err(Error::InvalidArgument.into());
@@ -247,7 +247,7 @@ pub(crate) fn place(m: &impl Machine, root: Pa, at: u64, order: u8) -> Result<Pl
     let first = m.entry(root, level1(at));
     if order > 21 {
         if !at.is_multiple_of(GIB) {
-            return Err(Failure::too_large(1 << order));
+            return Err(Failure::too_large(1u64.wrapping_shl(order.into())));
         }
         return match first {
             0 => Ok(Place { at, blocks: ENTRIES as u32, index: level1(at) as u32, table: root }),
@@ -288,20 +288,23 @@ impl Place {
         self.table.get() == 0
     }
 
-    /// The table that it is in.
-    pub(crate) fn table(&self) -> Pa {
-        self.table
-    }
-
-    /// The same in the window table that was made for it.
-    pub(crate) fn in_table(self, table: Pa) -> Place {
-        Place { table, ..self }
-    }
-
     /// The same with a fresh frame as its window table.
     pub(crate) fn with_table(self, m: &mut impl Machine, root: Pa, fresh: Pa) -> Place {
         m.set_entry(root, level1(self.at), table(fresh) | OWN);
         Place { table: fresh, ..self }
+    }
+
+    /// [`Place::link`], charged.
+    #[inline(always)]
+    pub(crate) fn charge_and_link(
+        self,
+        m: &mut impl Machine,
+        accounts: &mut Accounts,
+        vmid: u16,
+        descriptor: u64,
+    ) -> Mapping {
+        accounts.charge(Account::AddressSpace, self.size());
+        self.link(m, vmid, descriptor)
     }
 
     /// Puts a region's descriptor there, if it is somewhere. → where it is.
@@ -346,6 +349,15 @@ impl Mapping {
         }
         m.set_entry(self.table, self.index as usize, 0);
         m.maintain(vmid, Maintenance::Unlink { at: Ipa::new(self.at), order, entries: leaves });
+    }
+
+    /// The same for the partition whose call is carried out.
+    #[inline(always)]
+    pub(crate) fn unlink_here(self, m: &mut impl Machine, vmid: u16, order: u8, leaves: u16) {
+        if self.at != 0 {
+            m.set_entry(self.table, self.index as usize, 0);
+            m.unlink_here(vmid, Ipa::new(self.at), order, leaves);
+        }
     }
 
     /// Takes the region out of reach, if it is mapped, and keeps its place for it.

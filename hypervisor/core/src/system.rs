@@ -13,10 +13,13 @@ use crate::{Accounts, Attributes, Colours, Failure, Machine, Pa, Palette, Partit
 /// Partitions at one time.
 pub const PARTITIONS_MAX: usize = 128;
 
+/// Places in a table of partitions: as many as a [`PartitionIndex`] can number, so that no look-up asks whether there are so many.
+pub const PARTITION_PLACES: usize = 1 << u8::BITS;
+
 /// All partitions. In this order, what every call looks at is near the start, where an instruction's offset reaches.
 #[repr(C)]
 pub struct System {
-    partitions: [Option<&'static mut Partition>; PARTITIONS_MAX],
+    pub(crate) partitions: [Option<&'static mut Partition>; PARTITION_PLACES],
     pub(crate) attributes: Attributes,
     /// The last id given out.
     last_id: u32,
@@ -34,7 +37,7 @@ impl System {
     #[must_use]
     pub const fn new() -> System {
         System {
-            partitions: [const { None }; PARTITIONS_MAX],
+            partitions: [const { None }; PARTITION_PLACES],
             attributes: Attributes { fwb: true },
             devices: Devices::new(),
             palette: Palette::NONE,
@@ -109,6 +112,7 @@ impl System {
             Ok((ix, id, creator, root)) => {
                 shell.id = id;
                 shell.name = Some(name);
+                shell.forced_write_back = self.attributes.fwb;
                 shell.renew();
                 shell.processors = processors;
                 shell.root = root;
@@ -117,6 +121,7 @@ impl System {
                 shell.colours = Colours::ANY;
                 shell.channel_colours = 0;
                 shell.bus = Bucket::new();
+                shell.reconsider();
                 shell.creator = creator;
                 shell.shell_bytes = shell_bytes;
                 if let Some(slot) = self.partitions.get_mut(ix.get()) {

@@ -1,6 +1,7 @@
 //! Tables of records that grow by pages.
 
 use core::fmt;
+use core::ops::Deref;
 
 use crate::{Machine, Pa};
 
@@ -68,6 +69,33 @@ pub(crate) struct PagedTable<T: 'static, S: Size, const N: usize> {
     free: u32,
 }
 
+/// A record that there is.
+pub(crate) struct Found<'a, T, S: Size> {
+    slot: &'a mut Slot<T, S>,
+    free: &'a mut u32,
+    handle: u32,
+}
+
+impl<'a, T, S: Size> Found<'a, T, S> {
+    /// Forgets it. → what it was: it can be read until the slot is taken again.
+    #[inline(always)]
+    pub(crate) fn vacate(self) -> &'a T {
+        let Found { slot, free, handle } = self;
+        slot.link = FREE | *free;
+        *free = handle;
+        &slot.record
+    }
+}
+
+impl<T, S: Size> Deref for Found<'_, T, S> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        &self.slot.record
+    }
+}
+
 impl<T: fmt::Debug + 'static, S: Size, const N: usize> fmt::Debug for PagedTable<T, S, N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.handles().filter_map(|handle| Some((handle, self.get(handle)?)))).finish()
@@ -121,6 +149,15 @@ impl<T: 'static, S: Size, const N: usize> PagedTable<T, S, N> {
         let slot = self.slot_mut(handle)?;
         debug_assert!(slot.link == handle);
         Some(&mut slot.record)
+    }
+
+    /// The same, to be looked at before it goes.
+    #[inline(always)]
+    pub(crate) fn found(&mut self, handle: u32) -> Option<Found<'_, T, S>> {
+        let (page, at) = Self::split(handle);
+        let slot = self.pages.get_mut(page)?.as_mut()?.get_mut(at)?;
+        debug_assert!(slot.link == handle);
+        Some(Found { slot, free: &mut self.free, handle })
     }
 
     /// Whether a record can only be added after [`PagedTable::grow`].
@@ -202,13 +239,7 @@ impl<T: 'static, S: Size, const N: usize> PagedTable<T, S, N> {
     /// Forgets a record that is [known](PagedTable::known) to be there. → what it was: it can be read until the slot is taken again.
     #[inline(always)]
     pub(crate) fn vacate(&mut self, handle: u32) -> Option<&T> {
-        let free = self.free;
-        let (page, at) = Self::split(handle);
-        let slot = self.pages.get_mut(page)?.as_mut()?.get_mut(at)?;
-        debug_assert!(slot.link == handle);
-        slot.link = FREE | free;
-        self.free = handle;
-        Some(&slot.record)
+        Some(self.found(handle)?.vacate())
     }
 
     /// Looks for the first record from `cursor` on, through no more than a page; `cursor` moves to where to look next. Start at 1.

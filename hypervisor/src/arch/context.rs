@@ -17,12 +17,12 @@ pub struct InterruptState {
     pub list: [u64; 16],
     /// ICH_VMCR_EL2.
     pub vmcr: u64,
-    /// ICH_AP0R0_EL2 and ICH_AP1R0_EL2: five bits of priority need one of each, and a guest can write both.
-    pub active: [u64; 2],
     /// ICH_HCR_EL2: En, and what `Vgic::flush` asked for.
     pub hcr: u64,
-    /// 0: no list register holds anything, and no physical interrupt that is linked to one is in flight. [`InterruptState::UNKNOWN`]: that may be, or is. Bit n, while it is
-    /// not on a physical processor: list register n was not empty when it left, or has been written since.
+    /// ICH_AP0R0_EL2 and ICH_AP1R0_EL2: five bits of priority need one of each, and a guest can write both. While no guest is on a physical processor, its own are 0.
+    pub active: [u64; 2],
+    /// 0: no list register holds anything, no priority is active, and no physical interrupt that is linked to one is in flight. [`InterruptState::UNKNOWN`]: that may be,
+    /// or is. Bit n, while it is not on a physical processor: list register n was not empty when it left, or has been written since.
     pub held: u64,
 }
 
@@ -187,13 +187,24 @@ impl Context {
     /// where they are, see [`InterruptState::save_list`], and FP/SIMD registers, see [`FloatState`].
     #[inline(always)]
     pub fn save(&mut self) {
+        self.save_plainly();
+        if !InterruptState::none_active() {
+            self.interrupts.save_active();
+        }
+    }
+
+    /// [`Context::save`] of one with no active priority.
+    #[inline(always)]
+    pub fn save_plainly(&mut self) {
         // Its TLB and cache maintenance is over here before its barriers, on another processor, say so (Arm ARM D8.14).
         stage2::step::dsb_ish();
         stage2::unload();
         save_changing(&mut self.el1);
         self.virtual_timer = [CNTV_CTL_EL0.get(), CNTV_CVAL_EL0.get()];
         CNTV_CTL_EL0.clear();
-        self.interrupts.save();
+        self.interrupts.vmcr = ICH_VMCR_EL2.get();
+        // Off, or a maintenance interrupt that it asks for would stay pending with nobody to remove its cause.
+        ICH_HCR_EL2.clear();
     }
 
     /// Whether its copies of the watched registers are true.
@@ -232,30 +243,51 @@ impl Context {
     /// Puts the context into the registers of `processor`, which is this one.
     #[inline(always)]
     pub fn restore(&mut self, capabilities: &Capabilities, processor: &Processor) {
+        if self.is_plain(processor) {
+            return self.restore_plainly(processor);
+        }
         restore_changing(&self.el1);
         restore_system(&self.el1);
-        let kept = self.kept & processor.kept();
-        if kept & Kept::PLAIN == 0 {
-            self.restore_rest(capabilities, processor);
-        } else {
-            if kept & Kept::KEYLESS == 0 {
-                restore_keys(&self.el1);
-                processor.set_kept(self.kept);
-            }
-            // As below; `watched_writes` says that it is there.
-            VDISR_EL2.clear();
+        self.restore_rest(capabilities, processor);
+        self.restore_last();
+    }
+
+    /// Whether its seldom registers are as they are in this processor, which is `processor`.
+    #[inline(always)]
+    pub fn is_plain(&self, processor: &Processor) -> bool {
+        self.kept & processor.kept() & Kept::PLAIN != 0
+    }
+
+    /// [`Context::restore`] of one that [is plain](Context::is_plain).
+    #[inline(always)]
+    pub fn restore_plainly(&mut self, processor: &Processor) {
+        restore_changing(&self.el1);
+        restore_system(&self.el1);
+        if self.kept & processor.kept() & Kept::KEYLESS == 0 {
+            restore_keys(&self.el1);
+            processor.set_kept(self.kept);
         }
+        // As in `restore_rest`; `watched_writes` says that it is there.
+        VDISR_EL2.clear();
+        self.restore_last();
+    }
+
+    #[inline(always)]
+    fn restore_last(&self) {
+        // Each pair by one load.
+        let (vttbr, vmpidr) = (self.vttbr, self.vmpidr);
+        let [control, compare] = self.virtual_timer;
+        let (vmcr, hcr) = (self.interrupts.vmcr, self.interrupts.hcr);
+        let counter_offset = self.counter_offset;
         // EL1's registers first: its walks must never mix two guests.
         stage2::step::isb();
-        // First what lies side by side, as that is loaded two at a time.
-        let (vttbr, vmpidr, offset, [control, compare]) =
-            (self.vttbr, self.vmpidr, self.counter_offset, self.virtual_timer);
         VTTBR_EL2.set(vttbr);
         VMPIDR_EL2.set(vmpidr);
-        CNTVOFF_EL2.set(offset);
+        CNTVOFF_EL2.set(counter_offset);
         CNTV_CVAL_EL0.set(compare);
         CNTV_CTL_EL0.set(control);
-        self.interrupts.restore();
+        ICH_VMCR_EL2.set(vmcr);
+        ICH_HCR_EL2.set(hcr);
     }
 
     #[inline(never)]
@@ -266,7 +298,7 @@ impl Context {
         }
         if capabilities.error_records {
             // DISR_EL1 is nobody's: RAS is hidden.
-            VDISR_EL2.set(0);
+            VDISR_EL2.clear();
         }
         if (self.kept ^ processor.kept()) & Kept::QUIET != 0 {
             watch::trap(self.is_quiet());
@@ -282,11 +314,14 @@ impl Context {
     /// When the virtual or the emulated physical timer next wants attention, as a physical count. Only while not on a processor.
     #[inline(always)]
     pub fn deadline(&self) -> Option<u64> {
+        if self.has_timer() { self.first_due() } else { None }
+    }
+
+    /// Whether either is on. Only while not on a processor.
+    #[inline(always)]
+    pub fn has_timer(&self) -> bool {
         const ENABLE: u64 = 1;
-        if (self.virtual_timer[0] | self.physical_timer[0]) & ENABLE == 0 {
-            return None;
-        }
-        self.first_due()
+        (self.virtual_timer[0] | self.physical_timer[0]) & ENABLE != 0
     }
 
     fn first_due(&self) -> Option<u64> {
@@ -358,12 +393,20 @@ impl InterruptState {
     /// See [`InterruptState::held`].
     pub const UNKNOWN: u64 = 1 << 63;
 
+    /// Whether no priority of the one that is here is active.
     #[inline(always)]
-    fn save(&mut self) {
-        self.vmcr = ICH_VMCR_EL2.get();
+    pub fn none_active() -> bool {
+        ICH_AP0R0_EL2.get() | ICH_AP1R0_EL2.get() == 0
+    }
+
+    /// Takes the active priorities, most often none, and leaves none.
+    #[cold]
+    #[inline(never)]
+    fn save_active(&mut self) {
         self.active = [ICH_AP0R0_EL2.get(), ICH_AP1R0_EL2.get()];
-        // Off, or a maintenance interrupt that it asks for would stay pending with nobody to remove its cause.
-        ICH_HCR_EL2.clear();
+        self.held |= InterruptState::UNKNOWN;
+        ICH_AP0R0_EL2.clear();
+        ICH_AP1R0_EL2.clear();
     }
 
     /// Takes the list registers in `occupied`, which may hold something, and leaves them empty. The others are.
@@ -374,6 +417,9 @@ impl InterruptState {
             self.list[n] = read_list_register(n);
             write_list_register(n, 0);
         }
+        if self.active != [0; 2] {
+            self.held |= InterruptState::UNKNOWN;
+        }
     }
 
     /// Puts the list registers back, all of which are empty, before [`Context::restore`].
@@ -381,17 +427,13 @@ impl InterruptState {
         for n in listed(self.held) {
             write_list_register(n, core::mem::take(&mut self.list[n]));
         }
+        let [group0, group1] = core::mem::take(&mut self.active);
+        if group0 | group1 != 0 {
+            ICH_AP0R0_EL2.set(group0);
+            ICH_AP1R0_EL2.set(group1);
+        }
         // ICH_ELRSR_EL2 shows them from here on: who is about to use an empty one must not take one of these (Arm ARM D24.1.2, synchronization requirements).
         stage2::step::isb();
-    }
-
-    #[inline(always)]
-    fn restore(&mut self) {
-        let (vmcr, [group_0, group_1], hcr) = (self.vmcr, self.active, self.hcr);
-        ICH_VMCR_EL2.set(vmcr);
-        ICH_AP0R0_EL2.set(group_0);
-        ICH_AP1R0_EL2.set(group_1);
-        ICH_HCR_EL2.set(hcr);
     }
 }
 

@@ -180,6 +180,8 @@ pub fn start_processor(processor: &Processor, enabled: u32) {
     for n in 0..list_registers {
         crate::arch::context::write_list_register(n, 0);
     }
+    ICH_AP0R0_EL2.clear();
+    ICH_AP1R0_EL2.clear();
     step::isb();
 }
 

@@ -35,12 +35,29 @@ impl Hardware {
         }
     }
 
-    /// The same for one that leaves by a direct call, which most often has nothing in its list registers. It is current until somebody else is.
+    /// Whether two may change places here by [`Hardware::change_plainly`]: nothing of either is kept elsewhere than in its context and in EL1's registers.
     #[inline(always)]
-    pub(super) fn save_lent(&mut self, processor: &Processor, vcpu: *mut Vcpu) {
-        if self.unload(processor, vcpu) {
-            self.save_list(vcpu);
-        }
+    pub(super) fn switches_plainly(processor: &Processor, from: VcpuKey, to: VcpuKey) -> bool {
+        // SAFETY: one runs here, the other one does not run, and is looked at under the lock; no other borrow of either lives.
+        let (from, to) = unsafe { (&(*from.as_ptr()).context, &(*to.as_ptr()).context) };
+        processor.marks() == 0
+            && from.is_quiet()
+            && to.is_plain(processor)
+            && from.interrupts.held | to.interrupts.held == 0
+            && InterruptState::none_active()
+    }
+
+    /// Saves the registers of `from`, who runs here, and loads those of `to`, who has been lent this processor or gets it back. Returns whether there is something to look at before it goes on.
+    #[inline(always)]
+    pub(super) fn change_plainly(&mut self, processor: &Processor, from: VcpuKey, to: VcpuKey) -> bool {
+        // SAFETY: this processor runs `from`, and `to` from now on, so it is the one to touch them; they are two.
+        let (from, to) = unsafe { (&mut *from.as_ptr(), &mut *to.as_ptr()) };
+        from.context.save_plainly();
+        to.attention = 0;
+        to.counters.count(Counter::Switches);
+        to.context.restore_plainly(processor);
+        processor.set_current(to);
+        u32::from(to.arrival) | self.timeouts != 0
     }
 
     /// Saves all but the list registers. Returns whether they hold something.
@@ -72,11 +89,6 @@ impl Hardware {
             context.save_float();
             arch::start::trap_float(true);
         }
-    }
-
-    #[inline(never)]
-    fn save_list(&mut self, vcpu: *mut Vcpu) {
-        self.save_list_here(vcpu);
     }
 
     /// Takes the list registers of the one that leaves. Private physical interrupts that they are linked to go with it.
@@ -142,19 +154,21 @@ impl Hardware {
     }
 
     /// The same for one that runs in time lent by who has just left, or that gets its own back: who pays has not changed, and what is due was.
-    #[inline(always)]
     pub(super) fn enter_lent(&mut self, processor: &Processor, key: VcpuKey) -> Running {
         if self.load(processor, key) {
-            self.arrive(processor, key);
-            self.adjust_timer(processor.index());
+            return self.arrive_lent(processor, key);
         }
         // SAFETY: it was waiting, so that it is placed and its partition has not ended; it runs here from now on.
         unsafe { Running::new(key.as_ptr()) }
     }
 
+    /// What is left to do of that after its registers are loaded.
     #[inline(never)]
-    fn arrive(&mut self, processor: &Processor, key: VcpuKey) {
+    pub(super) fn arrive_lent(&mut self, processor: &Processor, key: VcpuKey) -> Running {
         self.arrive_here(processor, key);
+        self.adjust_timer(processor.index());
+        // SAFETY: as in `enter_lent`.
+        unsafe { Running::new(key.as_ptr()) }
     }
 
     /// What is to be looked at when somebody comes, and most often is not there.

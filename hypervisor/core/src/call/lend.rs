@@ -83,7 +83,7 @@ impl System {
         let view = self.prepare_loan(m, from, needs_view)?;
         let control = u64::from(needs_view && from == to.partition()) * PAGE;
         let room = match server {
-            Some(_) => self.room(m, landing, region.body.order(), 0, control).map(Some),
+            Some(_) => self.room::<false>(m, landing, region.body.order(), 0, control).map(Some),
             None => Ok(None),
         };
         let room = match room {
@@ -200,7 +200,8 @@ impl System {
         server: VcpuId,
     ) -> Result<MessageWord, Failure> {
         let party = *self.party(caller).ok_or(Error::BadHandle)?;
-        let room = self.room(m, self.landing(party.to), self.order_of(caller.partition, party.lent), 0, 0)?;
+        let room =
+            self.room::<false>(m, self.landing(party.to), self.order_of(caller.partition, party.lent), 0, 0)?;
         self.queue_change(server.partition, |queue, nodes| queue.remove(nodes, caller.raw()));
         self.borrow(m, caller, server, party.to, party.length, room)
     }
@@ -232,7 +233,7 @@ impl System {
         self.check_colours(m, &lent.body, landing.colours)?;
         let next = self.server(to.partition(), caller)?;
         let room = match next {
-            Some(_) => Some(self.room(m, landing, order, 0, 0).map_err(super::no_room)?),
+            Some(_) => Some(self.room::<false>(m, landing, order, 0, 0).map_err(super::no_room)?),
             None => None,
         };
 

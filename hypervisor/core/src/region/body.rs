@@ -2,9 +2,11 @@
 
 use core::num::NonZeroU32;
 
+use handover_abi::Account;
+
 use crate::addr::{BLOCK, GIB};
 use crate::stage2::{self, ENTRIES, Kind};
-use crate::{Attributes, CacheMaintenance, Colours, Machine, PAGE, Pa};
+use crate::{Accounts, Attributes, CacheMaintenance, Colours, Machine, PAGE, Pa};
 
 pub(super) const PAGE_ORDER: u8 = 12;
 pub(super) const BLOCK_ORDER: u8 = 21;
@@ -61,6 +63,20 @@ impl Body {
     #[inline(always)]
     pub(crate) fn control(&self) -> u64 {
         if stage2::is_table(self.descriptor) { PAGE } else { 0 }
+    }
+
+    /// Its holder is charged for it.
+    #[inline(always)]
+    pub(crate) fn charge(&self, accounts: &mut Accounts) {
+        accounts.charge(Account::Memory, self.size());
+        accounts.charge(Account::ControlMemory, self.control());
+    }
+
+    /// And is not any more.
+    #[inline(always)]
+    pub(crate) fn release(&self, accounts: &mut Accounts) {
+        accounts.release(Account::Memory, self.size());
+        accounts.release(Account::ControlMemory, self.control());
     }
 
     /// Leaf descriptors.

@@ -46,6 +46,17 @@ impl<K: Copy + PartialEq> Schedule<K> {
         true
     }
 
+    /// [`Schedule::lend`] to one that waits for no time. Returns false, and nothing has happened, also where it waits for one.
+    #[inline(always)]
+    pub fn lend_plainly<R: Records<Key = K>>(&mut self, records: &mut R, from: K, to: K) -> bool {
+        if records.get(to).node.is_in() || !Self::may_borrow(records, from, to) {
+            return false;
+        }
+        records.get_mut(to).lender = Some(from);
+        records.get_mut(from).borrower = Some(to);
+        true
+    }
+
     /// `from`, who runs, gives processor and time back to `lender`, and waits, for no time ([`Schedule::wait_until`]). The caller switches the
     /// registers. Returns false, and nothing has happened, if it was not `lender` who lent them.
     #[inline(always)]
