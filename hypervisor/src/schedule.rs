@@ -360,6 +360,9 @@ pub fn give_back(
 pub fn give_back_at_length(mut kernel: Guard<Kernel>, caller: VcpuKey, waiting: bool) -> Running {
     let processor = processor::this();
     let hardware = &mut kernel.hardware;
+    let vcpu = processor.current();
+    // SAFETY: it runs here, so it is placed.
+    let guest = unsafe { Running::new(vcpu) };
     let server = guest.key();
     if hardware.schedule.give_back(&mut hardware.records, server, caller) {
         hardware.save(processor, vcpu);

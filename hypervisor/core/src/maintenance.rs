@@ -79,6 +79,18 @@ impl<F: FnMut(Step)> Steps for F {
 /// Without range instructions, this many are taken one by one; more go with everything else of the VMID.
 pub const SINGLE_MAX: u16 = 16;
 
+/// By log2 of the bytes from 8 KiB on: how many pages one instruction says that there are, `(num + 1) << (5 * scale + 1)`; `num` in the lower five bits. A power of two, two or more, always is one instruction.
+const RANGES: [u8; 32] = {
+    let mut ranges = [0; 32];
+    let mut order = 13;
+    while order < ranges.len() {
+        let exponent = order - 13;
+        ranges[order] = ((exponent / 5) << 5 | ((1 << (exponent % 5)) - 1)) as u8;
+        order += 1;
+    }
+    ranges
+};
+
 impl Maintenance {
     /// Whether there are TLB instructions in it, which need the VMID in `VTTBR_EL2`.
     #[must_use]
@@ -99,13 +111,8 @@ impl Maintenance {
                 if entries == 1 {
                     steps.step(Step::TlbiIpas2 { at });
                 } else if capabilities.tlb_range {
-                    // A power of two of pages, two or more, always is one instruction.
-                    let exponent = order.saturating_sub(13);
-                    steps.step(Step::TlbiIpas2Range {
-                        at,
-                        scale: exponent / 5,
-                        num: (1 << (exponent % 5)) - 1,
-                    });
+                    let range = RANGES[usize::from(order) % RANGES.len()];
+                    steps.step(Step::TlbiIpas2Range { at, scale: range >> 5, num: range & 31 });
                 } else if entries <= SINGLE_MAX {
                     let stride = if order <= 21 { PAGE } else { 1 << 21 };
                     for entry in 0..u64::from(entries) {

@@ -211,7 +211,7 @@ impl Region {
     /// Whether it can be handed over by the plain way.
     #[inline(always)]
     pub(crate) fn is_plain(&self, m: &impl Machine) -> bool {
-        self.view.get() == 0 && (self.body.leaves() == 1 || m.unlinks_ranges())
+        self.view.get() == 0 && (self.body.is_one_leaf() || m.unlinks_ranges())
     }
 }
 

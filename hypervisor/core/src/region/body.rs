@@ -82,10 +82,16 @@ impl Body {
     /// Leaf descriptors.
     #[inline(always)]
     pub(crate) fn leaves(&self) -> u16 {
-        match stage2::is_table(self.descriptor) {
-            false => 1,
-            true => 1 << (self.order().wrapping_sub(leaf_order(self.order())) & 15),
+        match self.is_one_leaf() {
+            true => 1,
+            false => 1 << (self.order().wrapping_sub(leaf_order(self.order())) & 15),
         }
+    }
+
+    /// Whether there is one.
+    #[inline(always)]
+    pub(crate) fn is_one_leaf(&self) -> bool {
+        !stage2::is_table(self.descriptor) || self.order() == PAGE_ORDER
     }
 
     /// Memory of `1 << order` bytes of zeroes, of up to 2 MiB if it has `colours`; `None` when the machine has not that much. `table` says that
