@@ -80,6 +80,7 @@ impl<F: FnMut(Step)> Steps for F {
 pub const SINGLE_MAX: u16 = 16;
 
 /// By log2 of the bytes from 8 KiB on: how many pages one instruction says that there are, `(num + 1) << (5 * scale + 1)`; `num` in the lower five bits. A power of two, two or more, always is one instruction.
+#[expect(clippy::indexing_slicing, reason = "at compile time")]
 const RANGES: [u8; 32] = {
     let mut ranges = [0; 32];
     let mut order = 13;
@@ -111,7 +112,7 @@ impl Maintenance {
                 if entries == 1 {
                     steps.step(Step::TlbiIpas2 { at });
                 } else if capabilities.tlb_range {
-                    let range = RANGES[usize::from(order) % RANGES.len()];
+                    let range = RANGES.get(usize::from(order) % RANGES.len()).copied().unwrap_or(0);
                     steps.step(Step::TlbiIpas2Range { at, scale: range >> 5, num: range & 31 });
                 } else if entries <= SINGLE_MAX {
                     let stride = if order <= 21 { PAGE } else { 1 << 21 };
