@@ -103,8 +103,7 @@ fn hot(
     let mut kernel = KERNEL.lock();
     let Kernel { system, hardware } = &mut *kernel;
     if let Err(failure) = rule(system, hardware, who, guest.context()) {
-        drop(kernel);
-        return not_done(guest, call, failure);
+        return not_done(kernel, guest, call, failure);
     }
     guest.counters().call(call);
     guest.context().x[0] = 0;
@@ -115,14 +114,16 @@ fn hot(
 #[cold]
 #[inline(never)]
 #[expect(improper_ctypes_definitions, reason = "as those are that end by it")]
-extern "C" fn not_done(mut guest: Running, call: Call, failure: Failure) -> Called {
+extern "C" fn not_done(kernel: Guard<Kernel>, mut guest: Running, call: Call, failure: Failure) -> Called {
     if failure == Failure::NOT_PLAIN {
         return Called { guest, how: How::NOT_HERE };
     }
     let counters = guest.counters();
     counters.call(call);
     fail(guest.context(), counters, call, failure);
-    Called { guest, how: How::done(guest.attention()) }
+    let how = How::done(guest.attention());
+    drop(kernel);
+    Called { guest, how }
 }
 
 #[cold]
@@ -143,10 +144,7 @@ pub extern "C" fn send(mut guest: Running) -> Called {
     let word = MessageWord::from_register(context.x[1]);
     let sent = match system.send_plainly(hardware, who, word, short(context)) {
         Ok(sent) => sent,
-        Err(failure) => {
-            drop(kernel);
-            return not_done(guest, Call::Send, failure);
-        }
+        Err(failure) => return not_done(kernel, guest, Call::Send, failure),
     };
     context.x[0] = 0;
     let counters = guest.counters();
@@ -208,10 +206,7 @@ pub extern "C" fn receive(mut guest: Running) -> Called {
             counters.add(Counter::BytesReceived, word.bytes());
             Called { guest, how: How::done(guest.attention()) }
         }
-        Err(failure) => {
-            drop(kernel);
-            not_done(guest, Call::Receive, failure)
-        }
+        Err(failure) => not_done(kernel, guest, Call::Receive, failure),
     }
 }
 

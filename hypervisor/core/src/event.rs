@@ -63,6 +63,12 @@ impl Latch {
         if self.set != 0 { Raised::Member } else { Raised::Listed(pending.append(port, &mut self.node)) }
     }
 
+    /// Whether [`Latch::retract`] of these causes needs nothing of the set that it may be a member of.
+    #[inline(always)]
+    pub(crate) fn retracts_alone(&self, causes: Causes) -> bool {
+        self.set == 0 || self.raw & causes.bits() == 0
+    }
+
     /// What these causes told of is over. → what is left to do.
     #[inline(always)]
     pub(crate) fn retract(&mut self, pending: &mut List, causes: Causes) -> Retracted {

@@ -309,8 +309,8 @@ impl System {
                 let waits = port.state == PortState::Connected && port.messages;
                 return Err(if waits { Error::WouldBlock.into() } else { Failure::NOT_PLAIN });
             }
-            // Somebody would have to be told, or to leave a list that is not the partition's own.
-            only::<PLAIN>(port.queue.count != QUEUE_DEPTH && port.latch.set == 0)?;
+            // Somebody would have to be told, or the port to leave a list that is not the partition's own.
+            only::<PLAIN>(port.queue.count != QUEUE_DEPTH && port.latch.retracts_alone(Causes::MESSAGE))?;
         }
         if peer == who {
             let Partition { ports, regions, entries, accounts, pending, control, root, vmid, .. } = p;

@@ -52,7 +52,9 @@ impl<K: Copy + PartialEq> Schedule<K> {
         if records.get(to).node.is_in() || !Self::may_borrow(records, from, to) {
             return false;
         }
-        records.get_mut(to).lender = Some(from);
+        let record = records.get_mut(to);
+        record.timer = u64::MAX;
+        record.lender = Some(from);
         records.get_mut(from).borrower = Some(to);
         true
     }
