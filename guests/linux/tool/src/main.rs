@@ -13,11 +13,12 @@ mod shell;
 mod streams;
 mod stress;
 
-use std::process::ExitCode;
+use std::{fs::File, process::ExitCode};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use handover_linux::{Account, Handover, Role};
+use rustix::termios::tcdrain;
 
 /// Channels and message regions of this Handover partition.
 #[derive(Parser)]
@@ -87,7 +88,19 @@ fn run(command: Command) -> Result<()> {
         Command::Calls(arguments) => calls::run(&open()?, &arguments),
         Command::Stress(arguments) => stress::run(&open()?, &arguments),
         Command::Counter => counter::run(),
-        Command::Exit { status } => Err(open()?.exit(status)).context("cannot end the partition"),
+        Command::Exit { status } => {
+            let handover = open()?;
+            drain_console();
+            Err(handover.exit(status)).context("cannot end the partition")
+        }
+    }
+}
+
+/// Waits until all that was written to the console is out. The kernel may only have put it into a queue: one that has been idle for a while is woken by a worker.
+fn drain_console() {
+    if let Ok(console) = File::options().write(true).open("/dev/console") {
+        // What is no terminal has no queue.
+        let _ = tcdrain(&console);
     }
 }
 
