@@ -86,9 +86,9 @@ impl<T> DerefMut for Guard<T> {
 impl<T> Drop for Guard<T> {
     #[inline(always)]
     fn drop(&mut self) {
-        // What `Turns::leaves` does, without an exclusive store: only who holds it writes that byte. Others change the bytes above it by exclusive stores of the
-        // whole word, which fail if this one comes in between (Arm ARM B2, "Synchronization and semaphores").
-        // SAFETY: the word is part of a static, and this is the end of the one guard.
+        // What `Turns::leaves` does, without an exclusive store: only who holds it writes that byte. Others change the bytes above it by exclusive
+        // stores of the whole word, which fail if this one comes in between (Arm ARM B2, "Synchronization and semaphores"). SAFETY: the word is part
+        // of a static, and this is the end of the one guard.
         unsafe { asm!("stlrb wzr, [{}]", in(reg) self.lock.turns.word(), options(nostack, preserves_flags)) }
     }
 }

@@ -85,8 +85,8 @@ pub struct Processor {
     redistributor: AtomicUsize,
     /// What is to be done here when who runs leaves, or somebody comes: bits of [`Marks`]. Written by this processor alone.
     marks: AtomicU8,
-    /// What is known of EL1's registers here: bits of [`Kept`](crate::arch::watch::Kept), those of the logical processor that was here last. Written by this
-    /// processor alone.
+    /// What is known of EL1's registers here: bits of [`Kept`](crate::arch::watch::Kept), those of the logical processor that was here last. Written
+    /// by this processor alone.
     kept: AtomicU8,
     /// Which one it is, below [`PROCESSORS_MAX`].
     index: u8,
@@ -151,8 +151,8 @@ impl Processor {
         usize::from(self.index) % PROCESSORS_MAX
     }
 
-    /// A guest goes on here, on this processor, all of its registers but those in its context being loaded. What is on the stack is over: a handler that ends so
-    /// need not give its registers back, as nobody waits for them.
+    /// A guest goes on here, on this processor, all of its registers but those in its context being loaded. What is on the stack is over: a handler
+    /// that ends so need not give its registers back, as nobody waits for them.
     #[inline(always)]
     pub fn enter(&self, guest: Running) -> ! {
         // SAFETY: this is the processor that runs it; nothing on the stack is used any more, and no value that lives has something to drop, since `guest`

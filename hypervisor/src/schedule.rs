@@ -309,7 +309,8 @@ pub fn lend_at_length(mut kernel: Guard<Kernel>, to: VcpuKey) -> Running {
     schedule(kernel, Leave::Calling)
 }
 
-/// The registers change hands, and with them what the processor is for, between two of whom none has anything out of the ordinary. `waits`: in its own time from now on.
+/// The registers change hands, and with them what the processor is for, between two of whom none has anything out of the ordinary. `waits`: in its
+/// own time from now on.
 #[inline(always)]
 fn switch_plainly(
     mut kernel: Guard<Kernel>,
@@ -355,7 +356,8 @@ pub fn give_back(
     give_back_at_length(kernel, caller, true)
 }
 
-/// The one that runs here has replied to `caller`, which goes on, at once if it had lent its processor and time. The server waits for the next call, or goes on in its own time.
+/// The one that runs here has replied to `caller`, which goes on, at once if it had lent its processor and time. The server waits for the next call,
+/// or goes on in its own time.
 #[inline(never)]
 pub fn give_back_at_length(mut kernel: Guard<Kernel>, caller: VcpuKey, waiting: bool) -> Running {
     let processor = processor::this();

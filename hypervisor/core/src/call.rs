@@ -14,11 +14,12 @@
 //! Beside its role, a processor may hold one claim ([`Party::serving`]): it owes that caller a reply, and may call others meanwhile, or pass the claim on
 //! ([`System::forward`]). Claims and holders name each other; all that ends one side clears the other.
 //!
-//! Every caller can at any time reach, from holder to holder and through queues, a processor that is free or waiting. A call that would close a ring in which
-//! nobody is fails with [`Error::Deadlock`] ([`mod@ring`]), so nobody waits for ever for somebody that waits for ever. Servers that never answer are what timeouts are for.
+//! Every caller can at any time reach, from holder to holder and through queues, a processor that is free or waiting. A call that would close a ring
+//! in which nobody is fails with [`Error::Deadlock`] ([`mod@ring`]), so nobody waits for ever for somebody that waits for ever. Servers that never
+//! answer are what timeouts are for.
 //!
-//! A region that goes with a call moves when the call is taken. Until then it stays in the caller's table, mapped nowhere and without a name, and a call that fails
-//! gives it back.
+//! A region that goes with a call moves when the call is taken. Until then it stays in the caller's table, mapped nowhere and without a name, and a
+//! call that fails gives it back.
 
 mod end;
 mod lend;
@@ -231,10 +232,12 @@ impl System {
         Ok(())
     }
 
-    /// `Call`: asks the peer, and waits for its reply. If it succeeds, the caller does not run until [`System::reply`] names it, or [`Machine::call_failed`] does.
+    /// `Call`: asks the peer, and waits for its reply. If it succeeds, the caller does not run until [`System::reply`] names it, or
+    /// [`Machine::call_failed`] does.
     ///
     /// [`Error::InvalidArgument`]: longer than 128 bytes. [`Error::BadHandle`], [`Error::NotConnected`], [`Error::TimedOut`],
-    /// [`Error::PeerClosed`]. [`Error::Denied`]: not a channel for messages both ways. [`Error::QueueFull`]: the server has no room for the region. [`Error::Throttled`]: with a region. [`Error::Deadlock`]: nobody could answer.
+    /// [`Error::PeerClosed`]. [`Error::Denied`]: not a channel for messages both ways. [`Error::QueueFull`]: the server has no room for the region.
+    /// [`Error::Throttled`]: with a region. [`Error::Deadlock`]: nobody could answer.
     #[inline]
     pub fn call(
         &mut self,
@@ -260,8 +263,8 @@ impl System {
         }
     }
 
-    /// [`System::call`] by the plain way: to one that waits, for as long as the call takes. → it, and what it is told. [`Failure::NOT_PLAIN`]: it belongs made
-    /// [at length](System::call_at_length).
+    /// [`System::call`] by the plain way: to one that waits, for as long as the call takes. → it, and what it is told. [`Failure::NOT_PLAIN`]: it
+    /// belongs made [at length](System::call_at_length).
     #[inline(always)]
     pub fn call_plainly(
         &mut self,
@@ -322,8 +325,8 @@ impl System {
         Ok((handed, patience))
     }
 
-    /// `Forward`: passes the claim to a reply on to the peer of another port, with a message and region of this processor's; the reply then goes to the first caller. If
-    /// nobody waits there, the message belongs in the caller's registers. → the caller, and what becomes of the call.
+    /// `Forward`: passes the claim to a reply on to the peer of another port, with a message and region of this processor's; the reply then goes to
+    /// the first caller. If nobody waits there, the message belongs in the caller's registers. → the caller, and what becomes of the call.
     ///
     /// [`Error::BadHandle`]: there is no claim, perhaps because the caller has given up; or no such port. Otherwise as for [`System::call`].
     #[inline]
@@ -602,8 +605,8 @@ impl System {
 
     /// `Reply`: answers the call that this processor has taken. → the caller, who goes on with the message under that word.
     ///
-    /// [`Error::InvalidArgument`]: longer than 128 bytes, or a port is named. [`Error::BadHandle`]: there is no claim, perhaps because the caller has given up; or no such
-    /// region. [`Error::QueueFull`]: the caller has no room for the region. [`Error::Throttled`]: with a region.
+    /// [`Error::InvalidArgument`]: longer than 128 bytes, or a port is named. [`Error::BadHandle`]: there is no claim, perhaps because the caller has
+    /// given up; or no such region. [`Error::QueueFull`]: the caller has no room for the region. [`Error::Throttled`]: with a region.
     #[inline]
     pub fn reply(
         &mut self,
@@ -659,7 +662,8 @@ impl System {
 
     /// `CallWait`: takes the call that has waited longest, or waits for one.
     ///
-    /// [`Error::WrongState`]: it owes a reply. [`Error::Limit`], [`Error::NoMemory`]: there is no room for the region that comes with the call, which stays in the queue.
+    /// [`Error::WrongState`]: it owes a reply. [`Error::Limit`], [`Error::NoMemory`]: there is no room for the region that comes with the call, which
+    /// stays in the queue.
     #[inline]
     pub fn call_wait(&mut self, m: &mut impl Machine, server: VcpuId) -> Result<Waited, Failure> {
         let p = self.caller(server.partition)?;

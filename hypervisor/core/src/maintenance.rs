@@ -79,7 +79,8 @@ impl<F: FnMut(Step)> Steps for F {
 /// Without range instructions, this many are taken one by one; more go with everything else of the VMID.
 pub const SINGLE_MAX: u16 = 16;
 
-/// By log2 of the bytes from 8 KiB on: how many pages one instruction says that there are, `(num + 1) << (5 * scale + 1)`; `num` in the lower five bits. A power of two, two or more, always is one instruction.
+/// By log2 of the bytes from 8 KiB on: how many pages one instruction says that there are, `(num + 1) << (5 * scale + 1)`; `num` in the lower five
+/// bits. A power of two, two or more, always is one instruction.
 #[expect(clippy::indexing_slicing, reason = "at compile time")]
 const RANGES: [u8; 32] = {
     let mut ranges = [0; 32];

@@ -46,8 +46,8 @@ impl System {
     /// `Send`: puts a message, and with it a region, into the peer's queue. When it returns, no processor reaches the region. → its bytes.
     ///
     /// [`Error::InvalidArgument`]: longer than 128 bytes. [`Error::BadHandle`], [`Error::NotConnected`], [`Error::TimedOut`], [`Error::PeerClosed`],
-    /// [`Error::QueueFull`], [`Error::Denied`]: only the peer sends. [`Error::Throttled`]: with a region. [`Error::Limit`]: of [`Account::CacheColours`], the region has other
-    /// colours than the channel; [`Error::NoMemory`].
+    /// [`Error::QueueFull`], [`Error::Denied`]: only the peer sends. [`Error::Throttled`]: with a region. [`Error::Limit`]: of
+    /// [`Account::CacheColours`], the region has other colours than the channel; [`Error::NoMemory`].
     pub fn send(
         &mut self,
         m: &mut impl Machine,
@@ -146,7 +146,8 @@ impl System {
         }
     }
 
-    /// Sends a message. [`Failure::NOT_PLAIN`], by either way: the queue is full, or knows more about regions, unless `room` says that there is room; or there is no room for another entry.
+    /// Sends a message. [`Failure::NOT_PLAIN`], by either way: the queue is full, or knows more about regions, unless `room` says that there is room;
+    /// or there is no room for another entry.
     #[inline(always)]
     fn send_by<const PLAIN: bool>(
         &mut self,
@@ -463,7 +464,8 @@ struct Holder<'a> {
     vmid: u16,
 }
 
-/// Takes the next message of a port out of its sender's table: its words, its region, and the charge of that from `sender`, unless that is the receiver itself. → what the receiver is told of it.
+/// Takes the next message of a port out of its sender's table: its words, its region, and the charge of that from `sender`, unless that is the
+/// receiver itself. → what the receiver is told of it.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "parts of two partitions, which may be one")]
 fn take_next<const PLAIN: bool>(
@@ -571,8 +573,8 @@ pub fn copy_message(to: &mut [u64; SHORT_WORDS], from: &[u64; SHORT_WORDS], leng
 /// The first `length` bytes, fewer than [`SHORT_MAX`].
 #[inline(always)]
 fn copy_part(to: &mut [u64; SHORT_WORDS], from: &[u64; SHORT_WORDS], length: u8) {
-    // 0, which the compiler does not know: it would call `memset`. And what it does not see to be a whole array it does not call `memcpy` for, or unroll: short
-    // messages of other lengths must not cost those of this one registers.
+    // 0, which the compiler does not know: it would call `memset`. And what it does not see to be a whole array it does not call `memcpy` for, or
+    // unroll: short messages of other lengths must not cost those of this one registers.
     let zero = u64::from(length >> 7);
     each_word!(N => to[N] = zero);
     let whole = usize::from(length / 8);

@@ -1,8 +1,8 @@
 //! The plain way of a call: nothing out of the ordinary is in the way, and nothing has to be made first.
 //!
-//! The rules of messages are written once, and are there twice: `PLAIN` is a parameter of each. By the plain way a rule does everything itself, in one piece: it calls
-//! nothing, so that whoever carries it out has no registers to keep. Where it would have to, or where it would fail, it comes back with [`Failure::NOT_PLAIN`] before
-//! anything has changed; then the other way is taken, from the start.
+//! The rules of messages are written once, and are there twice: `PLAIN` is a parameter of each. By the plain way a rule does everything itself, in
+//! one piece: it calls nothing, so that whoever carries it out has no registers to keep. Where it would have to, or where it would fail, it comes
+//! back with [`Failure::NOT_PLAIN`] before anything has changed; then the other way is taken, from the start.
 
 use crate::{Failure, Partition, PartitionIndex, Phase, System};
 

@@ -47,7 +47,8 @@ impl Hardware {
             && InterruptState::none_active()
     }
 
-    /// Saves the registers of `from`, who runs here, and loads those of `to`, who has been lent this processor or gets it back. Returns whether there is something to look at before it goes on.
+    /// Saves the registers of `from`, who runs here, and loads those of `to`, who has been lent this processor or gets it back. Returns whether there
+    /// is something to look at before it goes on.
     #[inline(always)]
     pub(super) fn change_plainly(&mut self, processor: &Processor, from: VcpuKey, to: VcpuKey) -> bool {
         // SAFETY: this processor runs `from`, and `to` from now on, so it is the one to touch them; they are two.
