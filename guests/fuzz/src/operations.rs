@@ -160,8 +160,13 @@ impl Stream {
         self.call(Call::Refuse, &[token, reason]);
     }
 
+    /// Never another processor's: its owner would go on using the number, which names the next port that anybody opens.
     fn disconnect(&mut self) {
-        let port = self.port();
+        let port = match self.ports.len() as u64 {
+            0 => self.wild(),
+            _ if self.random.one_in(24) => self.wild(),
+            count => self.ports[self.random.below(count) as usize],
+        };
         self.close(port);
     }
 

@@ -15,7 +15,7 @@ use handover_guest::{
 use crate::{
     coverage::{self, Outcome},
     run::wait_until_off,
-    stream::Stream,
+    stream::{PORTS, Stream},
     window,
 };
 
@@ -198,6 +198,7 @@ pub(crate) fn open(stream: &mut Stream, partition: u64, service: u64) -> u64 {
         return 0;
     }
     let port = answer.x[1];
+    PORTS.hide(port);
     wait_for(stream, port, Causes::CONNECTED | Causes::REFUSED | Causes::PEER_CLOSED);
     port
 }

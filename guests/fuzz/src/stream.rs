@@ -258,6 +258,14 @@ impl<const N: usize> Board<N> {
         self.0[random.below(N as u64) as usize].store(name, Relaxed);
     }
 
+    /// A name of before means something else now, which nobody may steal.
+    pub(crate) fn hide(&self, name: u64) {
+        for place in &self.0 {
+            // Whoever puts another one there meanwhile has put it.
+            let _other = place.compare_exchange(name, u64::MAX, Relaxed, Relaxed);
+        }
+    }
+
     /// Some name that was put there, perhaps long ago.
     pub(crate) fn look(&self, random: &mut Random) -> u64 {
         self.0[random.below(N as u64) as usize].load(Relaxed)
